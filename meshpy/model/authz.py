@@ -1,0 +1,203 @@
+"""Authorization as compiled for one workload: network stage, L7 stages, baseline.
+
+Order at the destination (DESIGN §5): network stage (tiers) → DENY → ALLOW. The caller's own sidecar judges
+the egress tiers before it sends. Everything here is resolved against the inventory: selectors have become
+sets of services, CIDRs stay CIDRs, source and destination labels are gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from meshpy.model.match import StringMatch
+from meshpy.model.names import ServiceName
+
+__all__ = [
+    "Action",
+    "Authorization",
+    "AuthorizationPolicy",
+    "AuthorizationRule",
+    "Condition",
+    "HttpMatch",
+    "NetworkAction",
+    "NetworkPolicy",
+    "NetworkRule",
+    "Operation",
+    "PeerMatch",
+    "PortRange",
+    "Source",
+    "Tier",
+]
+
+
+class Action(StrEnum):
+    """Istio `AuthorizationPolicy.spec.action`."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    AUDIT = "AUDIT"
+
+
+class NetworkAction(StrEnum):
+    """Calico's rule actions. LOG goes on to the next rule, PASS to the next tier."""
+
+    ALLOW = "Allow"
+    DENY = "Deny"
+    LOG = "Log"
+    PASS = "Pass"  # noqa: S105 - a verdict, not a password
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One `from[].source`: every non-empty field must hold (AND); inside a field any value (OR).
+
+    Principals are written without `spiffe://`. The `not_` twin of a field must match none.
+    """
+
+    principals: tuple[StringMatch, ...] = ()
+    not_principals: tuple[StringMatch, ...] = ()
+    namespaces: tuple[StringMatch, ...] = ()
+    not_namespaces: tuple[StringMatch, ...] = ()
+    ip_blocks: tuple[str, ...] = ()
+    not_ip_blocks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One `to[].operation`; hosts compare case-insensitively, and without the port when none is written."""
+
+    hosts: tuple[StringMatch, ...] = ()
+    not_hosts: tuple[StringMatch, ...] = ()
+    ports: tuple[int, ...] = ()
+    not_ports: tuple[int, ...] = ()
+    methods: tuple[StringMatch, ...] = ()
+    not_methods: tuple[StringMatch, ...] = ()
+    paths: tuple[StringMatch, ...] = ()
+    not_paths: tuple[StringMatch, ...] = ()
+
+    @property
+    def is_l7(self) -> bool:
+        """True when it can be judged on a request only."""
+        return bool(
+            self.hosts or self.not_hosts or self.methods or self.not_methods or self.paths or self.not_paths
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One `when[]`: any of `values` (when given) and none of `not_values`.
+
+    `key` is one of Istio's: `request.headers[name]`, `source.ip`, `source.namespace`, `source.principal`,
+    `destination.ip`, `destination.port`, `connection.sni`.
+    """
+
+    key: str
+    values: tuple[StringMatch, ...] = ()
+    not_values: tuple[StringMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRule:
+    """`sources` OR, `operations` OR, `conditions` AND; all three AND. All empty matches everything."""
+
+    name: str
+    sources: tuple[Source, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationPolicy:
+    """Istio's policy. ALLOW without rules allows nothing; a rule without parts matches everything.
+
+    Args:
+        name: `AuthorizationPolicy shop/only-web`, as every refusal names it.
+        dry_run: judged and counted, decides nothing (`istio.io/dry-run`).
+    """
+
+    name: str
+    action: Action
+    rules: tuple[AuthorizationRule, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """First and last port, both included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMatch:
+    """The other end of a connection: every field that is not None must hold.
+
+    Args:
+        services: identities; None is any, also one without identity. An unknown peer is in no set.
+        not_services: must not be one of these (an unknown peer is not).
+        nets: CIDRs of which one must contain the peer's address.
+    """
+
+    services: frozenset[ServiceName] | None = None
+    not_services: frozenset[ServiceName] | None = None
+    nets: tuple[str, ...] | None = None
+    not_nets: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMatch:
+    """Calico `http`: methods and paths, both must hold; empty is any."""
+
+    methods: tuple[str, ...] = ()
+    paths: tuple[StringMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRule:
+    """One Calico rule as its judge sees it: `peer` is the caller (ingress) or the callee (egress)."""
+
+    name: str
+    action: NetworkAction
+    peer: PeerMatch = field(default_factory=PeerMatch)
+    ports: tuple[PortRange, ...] = ()
+    not_ports: tuple[PortRange, ...] = ()
+    http: HttpMatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """`name` is `NetworkPolicy default/deny-all` or `GlobalNetworkPolicy deny-all`; rules in order."""
+
+    name: str
+    rules: tuple[NetworkRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """The policies of one tier that apply to the workload in this direction, in order; never empty."""
+
+    name: str
+    policies: tuple[NetworkPolicy, ...]
+    default_action: NetworkAction = NetworkAction.DENY
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """Everything the workload's sidecar decides by.
+
+    Args:
+        ingress: tiers for connections to the workload; none → the baseline decides.
+        egress: tiers for connections from the workload; none → allowed.
+        policies: Istio policies that select the workload, in name order.
+        baseline: services that shared an original network with it (DESIGN §5).
+        baseline_external: ports that callers without an identity may use: published ones, and those reached
+            over a network shared with services outside the mesh.
+    """
+
+    ingress: tuple[Tier, ...] = ()
+    egress: tuple[Tier, ...] = ()
+    policies: tuple[AuthorizationPolicy, ...] = ()
+    baseline: frozenset[ServiceName] = frozenset()
+    baseline_external: frozenset[int] = frozenset()

@@ -1,0 +1,73 @@
+"""Endpoints and clusters: where a destination can be reached and how it is spoken to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from meshpy.model.names import ServiceName
+from meshpy.model.resilience import ConnectionPool, LoadBalancing, OutlierDetection
+
+__all__ = ["Cluster", "Endpoint", "Protocol", "Transport"]
+
+
+class Protocol(StrEnum):
+    """What is spoken on a port. Declared, never sniffed."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    TLS = "tls"
+    TCP = "tcp"
+
+    @property
+    def is_http(self) -> bool:
+        """True where L7 rules can be judged."""
+        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+
+
+class Transport(StrEnum):
+    """How bytes travel to a cluster: mesh mTLS, or as they are."""
+
+    MTLS = "mtls"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of one task.
+
+    Args:
+        address: an IP address; `port` is the port to dial (the mesh port for mTLS).
+        workload: the service whose identity must answer; its SPIFFE id is checked after the handshake.
+        node: the Swarm node it runs on, for locality; empty when unknown.
+    """
+
+    address: str
+    port: int
+    workload: ServiceName | None = None
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A set of endpoints that are interchangeable for a route.
+
+    Args:
+        name: Istio's form `outbound|8080|v1|catalog.shop` or `inbound|8080||`.
+        dns: where endpoints come from when they are not listed: a name whose A records are resolved
+            every second (the app behind a sidecar, an external host); empty otherwise.
+        dns_port: the port that goes with `dns`.
+        sni: the TLS server name sent with MTLS, `p8080.catalog.shop.mesh` (see `mesh_sni`).
+    """
+
+    name: str
+    protocol: Protocol
+    transport: Transport
+    endpoints: tuple[Endpoint, ...] = ()
+    dns: str = ""
+    dns_port: int = 0
+    sni: str = ""
+    load_balancing: LoadBalancing = LoadBalancing.LEAST_REQUEST
+    pool: ConnectionPool = field(default_factory=ConnectionPool)
+    outlier: OutlierDetection | None = None

@@ -1,0 +1,103 @@
+"""The snapshot: everything one workload's sidecar needs, and nothing else. Immutable, replaced whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshpy.model.authz import Authorization
+from meshpy.model.endpoint import Cluster, Protocol
+from meshpy.model.names import ServiceName
+from meshpy.model.route import TcpRoute, VirtualHost
+
+__all__ = [
+    "EDGE",
+    "MESH_PORT",
+    "InboundPort",
+    "OutboundListener",
+    "Snapshot",
+    "Workload",
+    "mesh_sni",
+    "port_of_sni",
+]
+
+MESH_PORT = 15443
+"""Where every sidecar accepts mTLS from other sidecars."""
+
+EDGE = "edge"
+"""Bind role: every address of the sidecar that is neither on a pod network nor on the mesh nor loopback."""
+
+
+def mesh_sni(service: ServiceName, port: int) -> str:
+    """The server name that a caller's sidecar sends: `p8080.api.shop.mesh`."""
+    return f"p{port}.{service.name}.{service.namespace}.mesh".lower()
+
+
+def port_of_sni(sni: str) -> int | None:
+    """The target port that a server name carries, None when it is not of `mesh_sni`'s form."""
+    head, _, rest = sni.partition(".")
+    if head[:1] != "p" or not head[1:].isdecimal() or not rest.endswith(".mesh"):
+        return None
+    port = int(head[1:])
+    return port if 0 < port < 65536 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    name: ServiceName
+    trust_domain: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InboundPort:
+    """A port of the app: reached over the mesh (SNI names it), and from outside when `ingress` is set.
+
+    Args:
+        cluster: the cluster that leads to the app.
+        ingress: True when the sidecar also listens in plaintext on `port` at its EDGE addresses.
+    """
+
+    port: int
+    protocol: Protocol
+    cluster: str
+    ingress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundListener:
+    """Where the app's calls arrive.
+
+    Args:
+        bind: an IP address, or the full name of a pod network whose address of this task is meant.
+        virtual_hosts: for HTTP protocols: chosen by authority.
+        default_host: the `host` of the virtual host used when no domain matches; empty → 404, flag NR.
+        tcp: for opaque protocols.
+    """
+
+    bind: str
+    port: int
+    protocol: Protocol
+    virtual_hosts: tuple[VirtualHost, ...] = ()
+    default_host: str = ""
+    tcp: TcpRoute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Invariants: every cluster that a route or an inbound port names is in `clusters`.
+
+    Args:
+        version: changes whenever anything here does (a content hash).
+        revision: the policy revision that it was compiled from.
+        denied: SPIFFE ids that are cut off whatever their certificates say.
+    """
+
+    version: str
+    revision: int
+    workload: Workload
+    authorization: Authorization
+    inbound: tuple[InboundPort, ...] = ()
+    outbound: tuple[OutboundListener, ...] = ()
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
