@@ -49,7 +49,8 @@ def encode(value: object) -> Any:
 
 def _encode_dataclass(value: Any) -> dict[str, Any]:
     printed: dict[str, Any] = {}
-    for name, (hint, default) in _fields(type(value)).items():
+    cls: Any = type(value)
+    for name, (hint, default) in _fields(cls).items():
         item = getattr(value, name)
         if default is not dataclasses.MISSING and item == default:
             continue
