@@ -272,4 +272,5 @@ def apply_delta(old: Mapping[str, Any] | None, change: Mapping[str, Any]) -> dic
             printed["outbound"].append(item)
         else:
             printed[key] = item
+    printed["outbound"].sort(key=lambda listener: (listener["bind"], listener["port"]))
     return printed

@@ -85,7 +85,8 @@ class OutboundListener:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Invariants: every cluster that a route or an inbound port names is in `clusters`.
+    """Invariants: every cluster that a route or an inbound port names is in `clusters`; `outbound` is in the
+    order of bind and port.
 
     Args:
         version: changes whenever anything here does (a content hash).
