@@ -1,0 +1,140 @@
+"""The certificate authority: a value that signs leaves for attested identities of its trust domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certs.bundle import TrustBundle
+from certs.csr import check_csr
+from certs.errors import CertError, CsrRefused
+from certs.keys import generate_key, same_public_key
+from certs.profile import LEAF_TTL_S, MAX_LEAF_TTL_S, build_intermediate, build_leaf, build_root
+from certs.spiffe import SpiffeId
+
+__all__ = ["CertificateAuthority", "IssuedCertificate"]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A signed leaf.
+
+    Args:
+        chain_pem: the leaf, then the intermediate, as a TLS peer sends them.
+    """
+
+    chain_pem: bytes
+    spiffe_id: SpiffeId
+    not_before: datetime
+    not_after: datetime
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuthority:
+    """An intermediate with its key, its root, and other roots that are believed in during a rotation.
+
+    Invariants: `root` signed `intermediate`, and `intermediate_key` is its key; the root's key is not here.
+
+    Raises:
+        CertError: on construction, if the parts do not belong together.
+    """
+
+    trust_domain: str
+    root: x509.Certificate
+    intermediate: x509.Certificate
+    intermediate_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    other_roots: tuple[x509.Certificate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not same_public_key(self.intermediate.public_key(), self.intermediate_key.public_key()):
+            raise CertError("the intermediate's key does not belong to its certificate")
+        try:
+            self.intermediate.verify_directly_issued_by(self.root)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise CertError("the intermediate certificate was not signed by the root") from error
+        # A root brought along may carry no SPIFFE ID (X509-SVID §4.2 demands none); an intermediate is ours.
+        own = f"spiffe://{self.trust_domain}"
+        if _uris(self.intermediate) != [own] or _uris(self.root) not in ([], [own]):
+            raise CertError(f"the CA certificates are not of the trust domain {self.trust_domain}")
+
+    @classmethod
+    def create(cls, trust_domain: str, now: datetime) -> tuple[Self, ec.EllipticCurvePrivateKey]:
+        """A new root and intermediate; the root's key is returned apart, so that it can be taken offline."""
+        root_key = generate_key()
+        root = build_root(root_key, trust_domain, now=now, serial=x509.random_serial_number())
+        key = generate_key()
+        serial = x509.random_serial_number()
+        intermediate = build_intermediate(
+            key.public_key(), trust_domain, root, root_key, now=now, serial=serial
+        )
+        return cls(trust_domain, root, intermediate, key), root_key
+
+    @property
+    def bundle(self) -> TrustBundle:
+        """What peers must believe in to accept this authority's leaves: its own root first."""
+        return TrustBundle(self.trust_domain, (self.root, *self.other_roots))
+
+    def issue(
+        self, csr: bytes, attested: SpiffeId, now: datetime, ttl_s: int = LEAF_TTL_S
+    ) -> IssuedCertificate:
+        """Sign a leaf for the attested identity with the key of the request.
+
+        Args:
+            csr: PEM or DER; only its key is used.
+            ttl_s: 1 to 86,400; cut where the intermediate ends.
+
+        Raises:
+            CsrRefused: the request is bad, or the identity is not a workload of this trust domain.
+            CertError: the intermediate is not valid at `now`, or `ttl_s` is out of range.
+        """
+        if attested.trust_domain != self.trust_domain or not attested.path:
+            raise CsrRefused(f"{attested} is not a workload of the trust domain {self.trust_domain}")
+        if not 1 <= ttl_s <= MAX_LEAF_TTL_S:
+            raise CertError(f"a leaf lives 1 to {MAX_LEAF_TTL_S} seconds, not {ttl_s}")
+        if not self.intermediate.not_valid_before_utc <= now < self.intermediate.not_valid_after_utc:
+            raise CertError(f"the intermediate is not valid at {now:%Y-%m-%dT%H:%M:%SZ}; make the next one")
+        leaf = build_leaf(
+            check_csr(csr, attested),
+            attested,
+            self.intermediate,
+            self.intermediate_key,
+            now=now,
+            ttl_s=ttl_s,
+            serial=x509.random_serial_number(),
+        )
+        chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (leaf, self.intermediate))
+        return IssuedCertificate(
+            chain, attested, leaf.not_valid_before_utc, leaf.not_valid_after_utc, leaf.serial_number
+        )
+
+    def with_next_intermediate(
+        self, root_key: ec.EllipticCurvePrivateKey, now: datetime
+    ) -> CertificateAuthority:
+        """The same root with a fresh intermediate: a yearly task, invisible to peers.
+
+        Raises:
+            CertError: `root_key` is not the key of this root.
+        """
+        if not same_public_key(root_key.public_key(), self.root.public_key()):
+            raise CertError("this is not the key of the root")
+        key = generate_key()
+        serial = x509.random_serial_number()
+        intermediate = build_intermediate(
+            key.public_key(), self.trust_domain, self.root, root_key, now=now, serial=serial
+        )
+        return replace(self, intermediate=intermediate, intermediate_key=key)
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return []
+    return san.get_values_for_type(x509.UniformResourceIdentifier)

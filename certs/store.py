@@ -1,0 +1,200 @@
+"""Keys and certificates on disk: whole files or none, and never a key made up in place of a lost one.
+
+Source for the order of calls: rename(2) is atomic, but neither data nor names are durable before fsync(2)
+of the file and of its directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certs.bundle import certificates_from_pem
+from certs.ca import CertificateAuthority
+from certs.errors import CertError, StoreError
+from certs.keys import key_from_pem, key_to_pem, same_public_key
+
+__all__ = ["CaStore", "read_file", "write_atomic"]
+
+_T = TypeVar("_T")
+
+_ROOTS = "root.crt"
+_INTERMEDIATE = "intermediate.crt"
+_KEY = "intermediate.key"
+_ROOT_KEY = "root.key"
+_FILES = (_ROOTS, _INTERMEDIATE, _KEY, _ROOT_KEY)
+_STAGING = ".creating"
+_STAGED = ".created"
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `data`, durably; a reader or a crash sees the old file or the new one.
+
+    Raises:
+        StoreError: the disk is full, read-only or broken; the old file still stands.
+    """
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write_new(scratch, data, mode)
+        scratch.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of `path`.
+
+    Raises:
+        StoreError: it is missing or unreadable; the text names it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CaStore:
+    """A certificate authority in a directory.
+
+    `root.crt` (the roots believed in, the issuing one first), `intermediate.crt`, `intermediate.key` and
+    `root.key`, keys with mode 0600. `root.key` may be taken offline: it is needed only to make the next
+    intermediate. Creation is one commit (the rename of a staging directory): a crash leaves all or nothing.
+    """
+
+    directory: Path
+    passphrase: bytes | None = None
+
+    def load_or_create(self, trust_domain: str, now: datetime) -> CertificateAuthority:
+        """The stored authority, or a new one if and only if nothing at all is stored.
+
+        Raises:
+            StoreError: some files are missing or damaged, or do not belong together; nothing was changed.
+        """
+        self._recover()
+        if any((self.directory / name).exists() for name in _FILES):
+            return self.load(trust_domain)
+        authority, root_key = CertificateAuthority.create(trust_domain, now)
+        self.save(authority, root_key)
+        return authority
+
+    def load(self, trust_domain: str) -> CertificateAuthority:
+        """The stored authority.
+
+        Raises:
+            StoreError: as in `load_or_create`.
+        """
+        roots = self._read(_ROOTS, certificates_from_pem)
+        intermediate = self._read(_INTERMEDIATE, certificates_from_pem)[0]
+        key = self._read(_KEY, self._key)
+        if not same_public_key(key.public_key(), intermediate.public_key()):
+            raise StoreError(f"{self.directory / _KEY}: is not the key of {_INTERMEDIATE}")
+        try:
+            authority = CertificateAuthority(trust_domain, roots[0], intermediate, key, roots[1:])
+        except CertError as error:
+            raise StoreError(f"{self.directory / _INTERMEDIATE}: {error}") from error
+        if (self.directory / _ROOT_KEY).exists():
+            self.load_root_key()
+        return authority
+
+    def load_root_key(self) -> ec.EllipticCurvePrivateKey:
+        """The key of the first root.
+
+        Raises:
+            StoreError: it is offline, damaged or the key of another root.
+        """
+        key = self._read(_ROOT_KEY, self._key)
+        if not same_public_key(key.public_key(), self._read(_ROOTS, certificates_from_pem)[0].public_key()):
+            raise StoreError(f"{self.directory / _ROOT_KEY}: is not the key of the first root in {_ROOTS}")
+        return key
+
+    def save(self, authority: CertificateAuthority, root_key: ec.EllipticCurvePrivateKey | None) -> None:
+        """Replace the stored authority in one commit; a stored root key that is not passed stays.
+
+        Raises:
+            StoreError: the disk refuses; what was stored before still stands.
+        """
+        files = {
+            _ROOTS: authority.bundle.to_pem(),
+            _INTERMEDIATE: authority.intermediate.public_bytes(serialization.Encoding.PEM),
+            _KEY: key_to_pem(authority.intermediate_key, self.passphrase),
+        }
+        if root_key is not None:
+            files[_ROOT_KEY] = key_to_pem(root_key, self.passphrase)
+        staging = self.directory / _STAGING
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._recover()
+            staging.mkdir(mode=0o700)
+            for name, data in files.items():
+                _write_new(staging / name, data, 0o600 if name.endswith(".key") else 0o644)
+            _sync_directory(staging)
+            staging.rename(self.directory / _STAGED)
+            _sync_directory(self.directory)
+        except OSError as error:
+            raise StoreError(f"{self.directory}: cannot be written: {error.strerror}") from error
+        self._recover()
+
+    def _recover(self) -> None:
+        """Finish a committed save, drop an uncommitted one."""
+        try:
+            _empty(self.directory / _STAGING)
+            staged = self.directory / _STAGED
+            if staged.is_dir():
+                for file in staged.iterdir():
+                    file.replace(self.directory / file.name)
+                _sync_directory(self.directory)
+                staged.rmdir()
+        except OSError as error:
+            raise StoreError(
+                f"{self.directory}: an interrupted write cannot be finished: {error.strerror}"
+            ) from error
+
+    def _key(self, pem: bytes) -> ec.EllipticCurvePrivateKey:
+        return key_from_pem(pem, self.passphrase)
+
+    def _read(self, name: str, parse: Callable[[bytes], _T]) -> _T:
+        path = self.directory / name
+        try:
+            return parse(read_file(path))
+        except StoreError:
+            raise
+        except CertError as error:
+            raise StoreError(f"{path}: {error}") from error
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _empty(directory: Path) -> None:
+    if directory.is_dir():
+        for file in directory.iterdir():
+            file.unlink()
+        directory.rmdir()

@@ -1,0 +1,136 @@
+"""TLS contexts between sidecars, and the door that every handshake must pass: `peer_id`.
+
+Resumption is off on both sides: a resumed session skips certificate verification, so an expired or revoked
+peer would be let in again (the class of CVE-2022-21654; shown for TLS 1.2 and 1.3 with Python's `ssl`).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from certs.bundle import TrustBundle
+from certs.errors import CertError, PeerRefused
+from certs.identity import Identity
+from certs.keys import key_to_pem
+from certs.peer import validate_leaf
+from certs.spiffe import SpiffeId
+
+__all__ = ["client_context", "peer_id", "server_context", "verify_peer"]
+
+# For TLS 1.2 only, where it is allowed; the level also bars RSA below 2048 bits and SHA-1 in both versions.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+
+
+def server_context(
+    identity: Identity, bundle: TrustBundle, *, alpn: Sequence[str], allow_tls12: bool = False
+) -> ssl.SSLContext:
+    """A server side that demands a client certificate; call `peer_id` after each handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    return _configured(context, identity, bundle, alpn, allow_tls12=allow_tls12)
+
+
+def client_context(
+    identity: Identity, bundle: TrustBundle, *, alpn: Sequence[str], allow_tls12: bool = False
+) -> ssl.SSLContext:
+    """A client side with our certificate; call `verify_peer` after each handshake.
+
+    Host names are not checked: who may answer is a SPIFFE ID, and a name can be hijacked.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _configured(context, identity, bundle, alpn, allow_tls12=allow_tls12)
+
+
+def peer_id(
+    ssl_object: ssl.SSLObject | ssl.SSLSocket,
+    trust_domain: str,
+    now: datetime,
+    denied: frozenset[str] = frozenset(),
+) -> SpiffeId:
+    """The identity at the other end of a finished handshake.
+
+    Raises:
+        PeerRefused: no certificate, a resumed session, or a leaf that is no SVID of the trust domain.
+    """
+    if ssl_object.session_reused:
+        raise PeerRefused("resumed-session", "the peer's certificate was not verified in this handshake")
+    try:
+        der = ssl_object.getpeercert(binary_form=True)
+    except ValueError as error:
+        raise PeerRefused("no-handshake", "the handshake is not finished") from error
+    if not der:
+        raise PeerRefused("no-certificate", "the peer sent no certificate")
+    return validate_leaf(der, trust_domain, now, denied=denied)
+
+
+def verify_peer(
+    ssl_object: ssl.SSLObject | ssl.SSLSocket,
+    trust_domain: str,
+    now: datetime,
+    denied: frozenset[str] = frozenset(),
+    *,
+    expected: frozenset[SpiffeId],
+) -> SpiffeId:
+    """As `peer_id`, for the side that dialled: the peer must be one of those it meant.
+
+    Raises:
+        PeerRefused: as above, or a valid SVID of somebody else (`unexpected-peer`).
+    """
+    found = peer_id(ssl_object, trust_domain, now, denied)
+    if found not in expected:
+        wanted = ", ".join(sorted(map(str, expected))[:3]) or "nobody"
+        raise PeerRefused("unexpected-peer", f"{found} answered where {wanted} was expected")
+    return found
+
+
+def _configured(
+    context: ssl.SSLContext,
+    identity: Identity,
+    bundle: TrustBundle,
+    alpn: Sequence[str],
+    *,
+    allow_tls12: bool,
+) -> ssl.SSLContext:
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_2 if allow_tls12 else ssl.TLSVersion.TLSv1_3
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers(_CIPHERS)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    try:
+        context.load_verify_locations(cadata=bundle.to_pem().decode("ascii"))
+        with _nameable(identity.chain_pem) as chain, _nameable(key_to_pem(identity.key)) as key:
+            context.load_cert_chain(chain, key)
+    except ssl.SSLError as error:
+        raise CertError(f"OpenSSL refuses our own identity or trust bundle: {error.reason}") from error
+    return context
+
+
+@contextmanager
+def _nameable(data: bytes) -> Iterator[str]:
+    """A path under which OpenSSL can read `data`, in memory: a key must not touch a disk.
+
+    Where memory files or /proc are barred: a 0600 file in a directory of its own, removed at once.
+    """
+    with ExitStack() as undo:
+        try:
+            descriptor = os.memfd_create("meshpy", os.MFD_CLOEXEC)
+        except OSError:
+            descriptor = -1
+        else:
+            undo.callback(os.close, descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}")
+        if descriptor < 0 or not os.access(path, os.W_OK):
+            path = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="meshpy-"))) / "pem"
+            path.touch(mode=0o600)
+        path.write_bytes(data)
+        yield str(path)
