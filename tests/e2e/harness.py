@@ -1,0 +1,80 @@
+"""Outside the namespaces: what the machine must have, the caches, and the walls around the engine.
+
+Everything that the engine makes lives in namespaces of its own (network, mounts, processes, hostname):
+no bridge, firewall rule, mount or process of it is seen on the machine, and the kernel removes all of
+them when the first process of the namespaces ends, however that happened. What remains are cgroups and
+files; `main` removes both.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.e2e import images, packages
+
+BUILD = Path("build/e2e").resolve()
+
+
+def refuse(reason: str) -> int:
+    """A machine that cannot run an engine skips; CI must not."""
+    if os.environ.get("CI") == "true":
+        print(f"e2e: failed: {reason}", file=sys.stderr)
+        return 1
+    print(f"e2e: skipped: {reason}")
+    return 0
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove the (by now empty) cgroup trees of one run, deepest first, on cgroup v1 and v2."""
+    for top in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for folder, _, _ in os.walk(top, topdown=False):
+            Path(folder).rmdir()
+
+
+def walled(command: list[str]) -> list[str]:
+    """`command` as second process of new namespaces; tini is the first and reaps orphaned shims.
+
+    If this process dies, so does unshare (parent-death signal), and with it (--kill-child) all the rest.
+    """
+    init = shutil.which("docker-init") or shutil.which("tini")
+    assert init is not None, "docker.io brings an init"
+    namespaces = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    return ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, init, "--", *command]
+
+
+def run_walled(command: list[str], env: dict[str, str]) -> int:
+    """Run to the end; Ctrl-C reaches the inside through the terminal, SIGTERM is passed on."""
+    child = subprocess.Popen(walled(command), env=env)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: child.kill())
+    return child.wait()
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare, run, clean up; the exit code is that of pytest."""
+    if reason := packages.unfit():
+        return refuse(reason)
+    packages.install()
+    rootfs = images.rootfs(BUILD / "cache")
+    images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
+    state = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
+    cgroup = f"meshpy-{state.name}"
+    env = os.environ | {
+        "MESHPY_E2E_STATE": str(state),
+        "MESHPY_E2E_LOG": str(BUILD / "dockerd.log"),
+        "MESHPY_E2E_CGROUP": cgroup,
+        "MESHPY_E2E_ROOTFS": str(rootfs),
+    }
+    try:
+        return run_walled([sys.executable, "-m", "tests.e2e.engine", *arguments], env)
+    finally:
+        remove_cgroups(cgroup)
+        shutil.rmtree(state)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

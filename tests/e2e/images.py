@@ -1,0 +1,89 @@
+"""Images without a registry: a Debian tree, a wheelhouse, and the project's own Dockerfiles."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SUITE = "bookworm"
+PYTHON = "3.11"  # the python3 of SUITE
+PACKAGES = ("python3", "python3-venv", "ca-certificates", "redis-server")
+# glibc 2.36 is SUITE's: every wheel built for that or an older one fits.
+PLATFORMS = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 26, 27, 28, 31, 34, 35, 36)))
+DOCKERFILES = {
+    "meshpy-proxy:dev": "images/proxy.Dockerfile",
+    "meshpy-control-plane:dev": "images/control-plane.Dockerfile",
+    "meshpy-shop:dev": "images/shop.Dockerfile",
+}
+
+
+def rootfs(cache: Path) -> Path:
+    """Return a tarball of a minimal Debian with PACKAGES; made once (about a minute)."""
+    cache.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
+    tarball = cache / f"{SUITE}-{name}.tar"
+    if tarball.exists():
+        return tarball
+    tree, partial = cache / f"{name}.tree", tarball.with_suffix(".partial")
+    shutil.rmtree(tree, ignore_errors=True)
+    print(f"e2e: making the base image ({SUITE}), once", flush=True)
+    bootstrap = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(tree)]
+    with (cache.parent / "debootstrap.log").open("wb") as log:
+        subprocess.run(bootstrap, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, timeout=900)
+    leave_out = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*", "./usr/share/locale/*")
+    exclude = [f"--exclude={pattern}" for pattern in leave_out]
+    subprocess.run(["tar", "-C", str(tree), *exclude, "-cf", str(partial), "."], check=True, timeout=300)
+    shutil.rmtree(tree)
+    return partial.rename(tarball)
+
+
+def wheelhouse(folder: Path, cache: Path) -> None:
+    """Fill `folder` with the locked dependencies, built for the image's Python, and this project.
+
+    The host's Python may be another one: wheels are chosen by the image's version and C library.
+    """
+    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
+    lock = Path("requirements/runtime.txt")
+    kept = cache / f"wheels-{PYTHON}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    if not kept.exists():
+        partial = kept.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        target = ["--implementation=cp", f"--python-version={PYTHON}", "--only-binary=:all:"]
+        target += [f"--platform={name}_{os.uname().machine}" for name in PLATFORMS]
+        download = [*pip, "download", *target, "--require-hashes", "-r", str(lock), "-d", str(partial)]
+        subprocess.run(download, check=True, timeout=600)
+        partial.rename(kept)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(kept, folder)
+    own = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), "."]
+    subprocess.run(own, check=True, timeout=120)
+
+
+def build(docker: list[str]) -> None:
+    """Load `base:dev` and build every image on it. The classic builder: it needs no plugin and no network."""
+    env = os.environ | {"DOCKER_BUILDKIT": "0"}
+    subprocess.run(
+        [*docker, "import", os.environ["MESHPY_E2E_ROOTFS"], "base:dev"],
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=300,
+    )
+    for tag, dockerfile in {**DOCKERFILES, "redis:7": "tests/e2e/redis.Dockerfile"}.items():
+        command = [
+            *docker,
+            "build",
+            "--network=none",
+            "--build-arg=BASE=base:dev",
+            "-f",
+            dockerfile,
+            "-t",
+            tag,
+            ".",
+        ]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(
+                f"docker build -f {dockerfile}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            )
