@@ -88,6 +88,8 @@ def validate_chain(
     if not 1 <= len(chain) <= _MAX_CHAIN:
         raise PeerRefused("bad-chain", f"{len(chain)} certificates; 1 to {_MAX_CHAIN} are expected")
     certificates = [_opened(der)[0] for der in chain]
+    for certificate in certificates:
+        _check_strength(certificate)
     for depth, (child, issuer) in enumerate(pairwise(certificates)):
         _check_issuer(issuer, now, intermediates_below=depth)
         _check_signed(child, issuer)

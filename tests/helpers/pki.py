@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from certs.bundle import TrustBundle
 from certs.ca import CertificateAuthority
 from certs.csr import make_csr
@@ -22,6 +24,7 @@ class MeshPki:
 
     trust_domain: str
     ca: CertificateAuthority
+    root_key: ec.EllipticCurvePrivateKey
 
     @property
     def bundle(self) -> TrustBundle:
@@ -52,4 +55,5 @@ class MeshPki:
 
 def mesh_pki(trust_domain: str = "mesh.test", now: datetime | None = None) -> MeshPki:
     """A new authority for `trust_domain`."""
-    return MeshPki(trust_domain, CertificateAuthority.create(trust_domain, now or datetime.now(UTC))[0])
+    authority, root_key = CertificateAuthority.create(trust_domain, now or datetime.now(UTC))
+    return MeshPki(trust_domain, authority, root_key)
