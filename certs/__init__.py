@@ -6,7 +6,7 @@ name comes from attestation, everything else from fixed profiles (`profile`). Ro
 intermediate, intermediate signs leaves of an hour. The result is an `Identity` (`identity`), which lives in
 memory or in a directory (`store`).
 
-Peers believe in a `TrustBundle` (`bundle`), which holds two roots while one replaces the other (`rotation`).
+Peers believe in a `TrustBundle` (`bundle`), which holds two roots while one replaces the other.
 Between two peers OpenSSL verifies the chain (`tls`); then, after every handshake, `peer` applies the rules of
 X509-SVID that OpenSSL does not know, and only that gives a `SpiffeId` to the rest of the program.
 
