@@ -82,14 +82,14 @@ class ChunkDecoder:
         return parts, position
 
     def _read_data_end(self, data: bytes, position: int) -> int:
-        self._held += data[position : position + 2 - len(self._held)]
-        position += 2
+        stop = min(position + 2 - len(self._held), len(data))
+        self._held += data[position:stop]
         if not b"\r\n".startswith(self._held):
             self.problem = ("chunk-end", "a chunk's content is not followed by CRLF")
         elif len(self._held) == 2:
             self._held.clear()
             self._reading = _Reading.SIZE
-        return min(position, len(data))
+        return stop
 
     def _read_line(self, data: bytes, position: int) -> int:
         limit = self._limits.chunk_line_bytes
