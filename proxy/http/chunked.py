@@ -137,8 +137,8 @@ class ChunkDecoder:
             self.problem = ("trailer", "a trailer line is no field line (RFC 9110 §5)")
         elif len(self.trailers) >= self._limits.fields:
             self.problem = ("trailer", f"more than {self._limits.fields} trailer fields")
-        elif is_trailer_allowed(field.pair):
-            self.trailers.append(field.pair)
+        elif is_trailer_allowed(field[2]):
+            self.trailers.append(field[2])
 
 
 def encode_chunk(data: bytes | memoryview) -> bytes:

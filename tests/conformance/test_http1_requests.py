@@ -224,7 +224,8 @@ ACCEPTED = {
     "extensions": (chunked(b'5; some; p=stuff;q="a;\\"b"\r\nhello\r\n0;last\r\n\r\n'), [("/", b"hello", ())]),
     "31 trailers": (
         chunked(
-            b"0\r\nX-Sum: 1\r\nHost: b\r\nContent-Length: 3\r\nAuthorization: c\r\nTransfer-Encoding: x\r\n\r\n"
+            b"0\r\nX-Sum: 1\r\nHost: b\r\nContent-Length: 3\r\nAuthorization: c\r\n"
+            b"Transfer-Encoding: x\r\n\r\n"
         ),
         [("/", b"", ((b"X-Sum", b"1"),))],
     ),
