@@ -50,7 +50,7 @@ def test_idempotent(raw):
 
 @given(targets)
 def test_decoding_once_finds_no_new_structure(raw):
-    """Neither the forwarded path nor its single decoding holds a dot segment, a double slash or a backslash."""
+    """Neither the forwarded path nor its decoding holds a dot segment, a double slash or a backslash."""
     once = normalise_target(raw)
     if isinstance(once, NormalisedTarget):
         forwarded = once.forward.partition(b"?")[0]
