@@ -1,0 +1,277 @@
+"""What documents say, as frozen values; hosts, labels and selectors are not resolved yet.
+
+Model values are used where the document alone decides (matches, retries, pools); every value that is
+resolved against the inventory later keeps its `Place`, so that an unknown host is named with its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from meshpy.errors import Place
+from meshpy.model.authz import Action, Condition, HttpMatch, NetworkAction, Operation, PortRange
+from meshpy.model.match import RequestMatch, StringMatch
+from meshpy.model.resilience import ConnectionPool, LoadBalancing, OutlierDetection, RetryPolicy
+from meshpy.model.route import DirectResponse, Fault, HeaderOps, Redirect, Rewrite
+from meshpy.policy.selectors import Selector
+
+__all__ = [
+    "AuthorizationPolicyDoc",
+    "AuthorizationRuleDoc",
+    "DestinationDoc",
+    "DestinationRuleDoc",
+    "HostRef",
+    "HttpMatchDoc",
+    "HttpRouteDoc",
+    "Meta",
+    "NetworkPolicyDoc",
+    "NetworkRuleDoc",
+    "PeerDoc",
+    "PolicyValue",
+    "SelectorDoc",
+    "ServiceRef",
+    "SourceDoc",
+    "SubsetDoc",
+    "TcpMatchDoc",
+    "TcpRouteDoc",
+    "TierDoc",
+    "TrafficPolicy",
+    "VirtualServiceDoc",
+]
+
+NO_HEADER_OPS = HeaderOps()
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Identity of a document; `namespace` is empty for kinds that have none."""
+
+    kind: str
+    namespace: str
+    name: str
+    place: Place
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """As refusals and logs name it: `VirtualService shop/catalog`, `Tier platform`."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRef:
+    """A host as written; short names belong to the document's namespace."""
+
+    host: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationDoc:
+    host: HostRef
+    subset: str = ""
+    port: int | None = None
+    weight: int = 100
+    request_headers: HeaderOps = NO_HEADER_OPS
+    response_headers: HeaderOps = NO_HEADER_OPS
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMatchDoc:
+    """`request` plus what is decided for the calling workload when it is compiled."""
+
+    request: RequestMatch
+    source_labels: Mapping[str, str] = field(default_factory=dict)
+    source_namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRouteDoc:
+    """Invariant: exactly one of `destinations` (not empty) and `answer` is given."""
+
+    place: Place
+    name: str = ""
+    matches: tuple[HttpMatchDoc, ...] = ()
+    destinations: tuple[DestinationDoc, ...] = ()
+    answer: Redirect | DirectResponse | None = None
+    rewrite: Rewrite | None = None
+    timeout_s: float | None = None
+    retry: RetryPolicy | None = None
+    fault: Fault | None = None
+    request_headers: HeaderOps = NO_HEADER_OPS
+    response_headers: HeaderOps = NO_HEADER_OPS
+
+
+@dataclass(frozen=True, slots=True)
+class TcpMatchDoc:
+    port: int | None = None
+    source_labels: Mapping[str, str] = field(default_factory=dict)
+    source_namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpRouteDoc:
+    place: Place
+    destinations: tuple[DestinationDoc, ...]
+    matches: tuple[TcpMatchDoc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServiceDoc:
+    """`is_private`: `exportTo: ["."]`, only callers of its own namespace see it."""
+
+    meta: Meta
+    hosts: tuple[HostRef, ...]
+    http: tuple[HttpRouteDoc, ...] = ()
+    tcp: tuple[TcpRouteDoc, ...] = ()
+    is_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPolicy:
+    """None is 'not said': a subset's silence leaves the host's word in force."""
+
+    load_balancing: LoadBalancing | None = None
+    pool: ConnectionPool | None = None
+    outlier: OutlierDetection | None = None
+    ports: Mapping[int, TrafficPolicy] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetDoc:
+    name: str
+    place: Place
+    labels: Mapping[str, str] = field(default_factory=dict)
+    policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRuleDoc:
+    meta: Meta
+    host: HostRef
+    policy: TrafficPolicy | None = None
+    subsets: tuple[SubsetDoc, ...] = ()
+    is_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDoc:
+    """`service_accounts` are (namespace, name); `trust_domains` as written. Both become principals."""
+
+    place: Place
+    principals: tuple[StringMatch, ...] = ()
+    not_principals: tuple[StringMatch, ...] = ()
+    namespaces: tuple[StringMatch, ...] = ()
+    not_namespaces: tuple[StringMatch, ...] = ()
+    service_accounts: tuple[tuple[str, str], ...] = ()
+    not_service_accounts: tuple[tuple[str, str], ...] = ()
+    trust_domains: tuple[str, ...] = ()
+    not_trust_domains: tuple[str, ...] = ()
+    ip_blocks: tuple[str, ...] = ()
+    not_ip_blocks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRuleDoc:
+    place: Place
+    sources: tuple[SourceDoc, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationPolicyDoc:
+    """`selector` None is every workload of the namespace."""
+
+    meta: Meta
+    action: Action
+    rules: tuple[AuthorizationRuleDoc, ...] = ()
+    selector: Mapping[str, str] | None = None
+    selector_place: Place = NOWHERE
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorDoc:
+    """A Calico selector as written, and read."""
+
+    text: str
+    selector: Selector
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
+    name: str
+    namespace: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDoc:
+    """A `source` or `destination`; None is 'not said'."""
+
+    place: Place
+    selector: SelectorDoc | None = None
+    not_selector: SelectorDoc | None = None
+    namespace_selector: SelectorDoc | None = None
+    account_names: tuple[str, ...] = ()
+    account_selector: SelectorDoc | None = None
+    service: ServiceRef | None = None
+    nets: tuple[str, ...] | None = None
+    not_nets: tuple[str, ...] | None = None
+    ports: tuple[PortRange, ...] = ()
+    not_ports: tuple[PortRange, ...] = ()
+
+    @property
+    def picks_workloads(self) -> bool:
+        """True when it speaks of workloads, which a NetworkPolicy narrows to its own namespace."""
+        return bool(
+            self.selector
+            or self.not_selector
+            or self.namespace_selector
+            or self.account_names
+            or self.account_selector
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRuleDoc:
+    """`is_tcp` False: the rule speaks of another protocol and never meets a connection of the mesh."""
+
+    place: Place
+    action: NetworkAction
+    source: PeerDoc
+    destination: PeerDoc
+    is_tcp: bool = True
+    http: HttpMatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicyDoc:
+    """NetworkPolicy, and GlobalNetworkPolicy when `meta.namespace` is empty."""
+
+    meta: Meta
+    selector: SelectorDoc
+    account_selector: SelectorDoc | None = None
+    namespace_selector: SelectorDoc | None = None
+    tier: str = "default"
+    tier_place: Place = NOWHERE
+    order: float | None = None
+    ingress: tuple[NetworkRuleDoc, ...] | None = None
+    egress: tuple[NetworkRuleDoc, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TierDoc:
+    meta: Meta
+    order: float | None = None
+    default_action: NetworkAction = NetworkAction.DENY
+
+
+PolicyValue: TypeAlias = (
+    VirtualServiceDoc | DestinationRuleDoc | AuthorizationPolicyDoc | NetworkPolicyDoc | TierDoc
+)

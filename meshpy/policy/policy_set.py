@@ -1,0 +1,216 @@
+"""Texts -> the frozen set of all policies, or every problem that they have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from meshpy.errors import DocumentError, Place, Problem
+from meshpy.policy.authorization_policy import authorization_policy
+from meshpy.policy.destination_rule import destination_rule
+from meshpy.policy.documents import Mapping, Tree, parse
+from meshpy.policy.kinds import (
+    AuthorizationPolicyDoc,
+    DestinationRuleDoc,
+    Meta,
+    NetworkPolicyDoc,
+    PolicyValue,
+    TierDoc,
+    VirtualServiceDoc,
+)
+from meshpy.policy.network_policy import network_policy, tier
+from meshpy.policy.reader import Cursor, Fields, Report, suggestion
+from meshpy.policy.virtual_service import virtual_service
+
+__all__ = ["Document", "PolicySet", "load", "load_documents"]
+
+T = TypeVar("T")
+
+_ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
+_ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+_CALICO = ("projectcalico.org/v3",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    versions: tuple[str, ...]
+    has_namespace: bool
+    needs_spec: bool
+    read: Callable[[Meta, Cursor], PolicyValue]
+
+
+_KINDS = {
+    "VirtualService": _Kind(_ISTIO_NETWORKING, True, True, virtual_service),
+    "DestinationRule": _Kind(_ISTIO_NETWORKING, True, True, destination_rule),
+    "AuthorizationPolicy": _Kind(_ISTIO_SECURITY, True, False, authorization_policy),
+    "NetworkPolicy": _Kind(_CALICO, True, True, network_policy),
+    "GlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
+    "Tier": _Kind(_CALICO, False, False, tier),
+}
+_FROM_SERVER = frozenset(
+    ("creationTimestamp", "uid", "resourceVersion", "generation", "managedFields", "selfLink")
+)
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document as written, with its identity.
+
+    Args:
+        namespace: as written, or the default of the load; empty for kinds that have none.
+        text: reads again as this document alone; its first line is line `line` of `file`.
+        place: where the document's root stands.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    text: str
+    file: str
+    place: Place
+    line: int = 1
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return self.kind, self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """All policies of a revision, each kind in the order of the texts."""
+
+    virtual_services: tuple[VirtualServiceDoc, ...] = ()
+    destination_rules: tuple[DestinationRuleDoc, ...] = ()
+    authorization_policies: tuple[AuthorizationPolicyDoc, ...] = ()
+    network_policies: tuple[NetworkPolicyDoc, ...] = ()
+    tiers: tuple[TierDoc, ...] = ()
+    documents: tuple[Document, ...] = ()
+
+
+def load(texts: Sequence[tuple[str, str]], default_namespace: str = "default") -> PolicySet:
+    """Read files, given as (name, text).
+
+    Raises:
+        DocumentError: with every problem of every file; then nothing is to be applied.
+    """
+    return _load((name, text, default_namespace, 1) for name, text in texts)
+
+
+def load_documents(documents: Iterable[Document]) -> PolicySet:
+    """Read documents of earlier loads again, each in its own namespace and with its old places.
+
+    Raises:
+        DocumentError: as `load`.
+    """
+    return _load((doc.file, doc.text, doc.namespace or "default", doc.line) for doc in documents)
+
+
+def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
+    problems: list[Problem] = []
+    values: list[PolicyValue] = []
+    documents: list[Document] = []
+    for file, text, namespace, first_line in sources:
+        report = Report(file)
+        try:
+            trees = parse(text, file, first_line)
+        except DocumentError as error:
+            problems.extend(error.problems)
+            continue
+        for tree in trees:
+            found = _document(tree, report, namespace)
+            if found is not None:
+                documents.append(found[0])
+                values.append(found[1])
+        problems.extend(report.problems)
+    problems.extend(_duplicates(documents))
+    if problems:
+        raise DocumentError(dict.fromkeys(problems))
+    return PolicySet(
+        _of(values, VirtualServiceDoc),
+        _of(values, DestinationRuleDoc),
+        _of(values, AuthorizationPolicyDoc),
+        _of(values, NetworkPolicyDoc),
+        _of(values, TierDoc),
+        tuple(documents),
+    )
+
+
+def _of(values: Iterable[PolicyValue], cls: type[T]) -> tuple[T, ...]:
+    return tuple(value for value in values if isinstance(value, cls))
+
+
+def _duplicates(documents: Iterable[Document]) -> Iterable[Problem]:
+    first: dict[tuple[str, str, str], Document] = {}
+    for document in documents:
+        earlier = first.setdefault(document.identity, document)
+        if earlier is not document:
+            name = f"{document.namespace}/{document.name}".lstrip("/")
+            what = f"{document.kind} {name} is defined twice, first at {earlier.place}"
+            yield Problem(document.place, what, "remove one of them, or change its name or namespace")
+
+
+def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Document, PolicyValue] | None:
+    root = Cursor(tree.root, "", report)
+    if not isinstance(tree.root, Mapping):
+        root.problem("a document is a mapping", "begin with apiVersion:, kind: and metadata:")
+        return None
+    fields = root.fields(("apiVersion", "kind", "metadata", "spec"), {"status": _WRITTEN_BY_SERVER})
+    kind = _kind(fields)
+    if kind is None:
+        return None
+    meta = _meta(fields, kind, default_namespace)
+    spec = fields.required("spec", "spec: {…}") if _KINDS[kind].needs_spec else fields.get("spec")
+    if spec is None:
+        if _KINDS[kind].needs_spec:
+            return None
+        spec = Cursor(Mapping((), tree.root.line, tree.root.column), "spec", report)
+    elif "spec" in fields:
+        spec = fields.get("spec") or spec
+    value = _KINDS[kind].read(meta, spec)
+    document = Document(kind, meta.namespace, meta.name, tree.text, report.file, meta.place, tree.line)
+    return document, value
+
+
+_WRITTEN_BY_SERVER = ("is written by a server, not read", "remove it")
+
+
+def _kind(fields: Fields) -> str | None:
+    at_kind = fields.required("kind", f"kind: one of {', '.join(_KINDS)}")
+    at_version = fields.required("apiVersion", f"apiVersion: {_ISTIO_NETWORKING[0]} or {_CALICO[0]}")
+    if at_kind is None or at_version is None:
+        return None
+    name, version = at_kind.text(), at_version.text()
+    kind = _KINDS.get(name)
+    if kind is None:
+        at_kind.problem(f"the kind {name!r} is not supported by meshpy", suggestion(name, tuple(_KINDS)))
+        return None
+    if version not in kind.versions:
+        what = f"{name} has no apiVersion {version!r}"
+        at_version.problem(what, f"write {' or '.join(kind.versions)}")
+        return None
+    return name
+
+
+def _meta(fields: Fields, kind: str, default_namespace: str) -> Meta:
+    place = Place(fields.at.report.file, fields.at.node.line, fields.at.node.column)
+    metadata = fields.required("metadata", "metadata: {name: my-policy}")
+    if metadata is None:
+        return Meta(kind, default_namespace, "", place)
+    inner = metadata.fields(
+        ("name", "namespace", "labels", "annotations"), dict.fromkeys(_FROM_SERVER, _WRITTEN_BY_SERVER)
+    )
+    at_name, at_namespace = inner.required("name", "name: my-policy"), inner.get("namespace")
+    namespace = at_namespace.text() if at_namespace is not None else default_namespace
+    for cursor, word in ((at_name, "name"), (at_namespace, "namespace")):
+        if cursor is not None and not _NAME.fullmatch(cursor.text()):
+            cursor.problem(f"{cursor.text()!r} is no {word}", "write letters, digits, - and . only")
+    if not _KINDS[kind].has_namespace:
+        if at_namespace is not None:
+            at_namespace.problem(f"{kind} belongs to no namespace", "remove it")
+        namespace = ""
+    inner.labels("labels")
+    name = at_name.text() if at_name is not None else ""
+    return Meta(kind, namespace, name, place, inner.labels("annotations"))

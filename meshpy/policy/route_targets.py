@@ -1,0 +1,50 @@
+"""Weighted destinations and gateways, as HTTP and TCP routes share them."""
+
+from __future__ import annotations
+
+from meshpy.policy.kinds import DestinationDoc, HostRef
+from meshpy.policy.reader import Cursor, Fields
+from meshpy.policy.strings import header_ops, host_ref
+
+__all__ = ["destinations", "mesh_gateways"]
+
+_MAX_WEIGHT = 2**31 - 1
+
+
+def mesh_gateways(fields: Fields) -> None:
+    """Check `gateways`: a list without `mesh` would take the rule away from every sidecar."""
+    cursor = fields.get("gateways")
+    if cursor is None:
+        return
+    for item in cursor.items():
+        if item.text() != "mesh":
+            item.problem(f"the gateway {item.text()!r} is not supported yet by meshpy", "write mesh alone")
+
+
+def destinations(cursor: Cursor, *, has_headers: bool = True) -> tuple[DestinationDoc, ...]:
+    """`route`: at least one destination; the weights' sum is positive."""
+    items = cursor.items()
+    found = tuple(_destination(item, single=len(items) == 1, has_headers=has_headers) for item in items)
+    if found and sum(target.weight for target in found) == 0:
+        cursor.problem("the weights' sum is 0, nothing can be chosen", "give a destination a positive weight")
+    return found
+
+
+def _destination(cursor: Cursor, *, single: bool, has_headers: bool) -> DestinationDoc:
+    fields = cursor.fields(("destination", "weight", "headers") if has_headers else ("destination", "weight"))
+    weight = fields.integer("weight", 0, _MAX_WEIGHT)
+    if weight is None and not single:
+        cursor.problem("has no weight, which is 0 next to others", "write weight: N on every destination")
+    request, response = header_ops(fields.get("headers"))
+    target = fields.required("destination", "destination: {host: my-service}")
+    host, subset, port = HostRef("", cursor.place), "", None
+    if target is not None:
+        inner = target.fields(("host", "subset", "port"))
+        named = inner.required("host", "host: my-service")
+        host = host_ref(named) if named is not None else host
+        subset = inner.text("subset")
+        at_port = inner.get("port")
+        if at_port is not None:
+            number = at_port.fields(("number",)).required("number", "number: 80")
+            port = number.integer(1, 65535) if number is not None else None
+    return DestinationDoc(host, subset, port, 100 if weight is None else weight, request, response)
