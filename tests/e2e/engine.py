@@ -97,6 +97,12 @@ def stop(dockerd: subprocess.Popen[bytes]) -> None:
         dockerd.kill()
 
 
+def show_complaints(log: Path) -> None:
+    """Print the last warnings and errors of the engine."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if "level=info" not in line]
+    print(f"e2e: last complaints in {log}:", *lines[-25:], sep="\n", flush=True)
+
+
 def command_for(arguments: list[str]) -> list[str]:
     """`--shell` gives a shell beside the engine, anything else goes to pytest."""
     if arguments == ["--shell"]:
@@ -123,10 +129,10 @@ def main(arguments: list[str]) -> int:
         os.environ |= {"MESHPY_E2E_DOCKER_HOST": SOCKET, "MESHPY_E2E_SEEN": str(state / "outside.jsonl")}
         code = subprocess.run(command_for(arguments), check=False).returncode
     finally:
+        if code != 0 and log.exists():
+            show_complaints(log)
         if dockerd is not None:
             stop(dockerd)
-        if code != 0 and log.exists():
-            print(f"e2e: end of {log}:", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")
     return code
 
 

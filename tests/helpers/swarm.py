@@ -39,7 +39,6 @@ class Task:
     state: str
     desired: str
     container: str
-    pid: int
     error: str
     addresses: dict[str, str]  # network name -> IPv4
 
@@ -72,7 +71,6 @@ def parse_task(document: dict, names: dict[str, str]) -> Task:
         state=status["State"],
         desired=document["DesiredState"],
         container=container.get("ContainerID", ""),
-        pid=container.get("PID", 0),
         error=status.get("Err", ""),
         addresses={
             attachment["Network"]["Spec"]["Name"]: attachment["Addresses"][0].split("/")[0]
@@ -215,7 +213,8 @@ class Engine:
 
     def in_network_of(self, task: Task, *command: str, timeout_s: float = 30) -> Done:
         """Run a command of the host in the task's network namespace (tcpdump, ip, ss), as root."""
-        return self.run("nsenter", f"--net=/proc/{task.pid}/ns/net", *command, timeout_s=timeout_s)
+        pid = self.docker("inspect", "--format", "{{.State.Pid}}", task.container).strip()
+        return self.run("nsenter", f"--net=/proc/{pid}/ns/net", *command, timeout_s=timeout_s)
 
     def logs(self, service: str, tail: int = 1000) -> str:
         """What the tasks of a service printed, stdout and stderr."""
