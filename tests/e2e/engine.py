@@ -128,8 +128,10 @@ def main(arguments: list[str]) -> int:
         print(f"e2e: engine and images ready after {time.monotonic() - begun:.1f} s", flush=True)
         os.environ |= {"MESHPY_E2E_DOCKER_HOST": SOCKET, "MESHPY_E2E_SEEN": str(state / "outside.jsonl")}
         code = subprocess.run(command_for(arguments), check=False).returncode
+    except KeyboardInterrupt:
+        code = 130
     finally:
-        if code != 0 and log.exists():
+        if code not in {0, 130} and log.exists():
             show_complaints(log)
         if dockerd is not None:
             stop(dockerd)

@@ -51,7 +51,21 @@ def run_walled(command: list[str], env: dict[str, str]) -> int:
     child = subprocess.Popen(walled(command), env=env)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: child.kill())
-    return child.wait()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def clear(state: Path) -> None:
+    """Remove what a run leaves outside of its namespaces."""
+    remove_cgroups(f"meshpy-{state.name}")
+    shutil.rmtree(state)
+
+
+def clear_orphans() -> None:
+    """Clear the runs whose process was killed before it could: the name of a state carries its pid."""
+    for state in BUILD.glob("state-*"):
+        if not Path("/proc", state.name.split("-")[1]).exists():
+            clear(state)
 
 
 def main(arguments: list[str]) -> int:
@@ -61,19 +75,18 @@ def main(arguments: list[str]) -> int:
     packages.install()
     rootfs = images.rootfs(BUILD / "cache")
     images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
-    state = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
-    cgroup = f"meshpy-{state.name}"
+    clear_orphans()
+    state = Path(tempfile.mkdtemp(prefix=f"state-{os.getpid()}-", dir=BUILD))
     env = os.environ | {
         "MESHPY_E2E_STATE": str(state),
         "MESHPY_E2E_LOG": str(BUILD / "dockerd.log"),
-        "MESHPY_E2E_CGROUP": cgroup,
+        "MESHPY_E2E_CGROUP": f"meshpy-{state.name}",
         "MESHPY_E2E_ROOTFS": str(rootfs),
     }
     try:
         return run_walled([sys.executable, "-m", "tests.e2e.engine", *arguments], env)
     finally:
-        remove_cgroups(cgroup)
-        shutil.rmtree(state)
+        clear(state)
 
 
 if __name__ == "__main__":
