@@ -1,0 +1,94 @@
+"""Everything that commands print: tables, JSON, errors. rich is imported only for a table on a terminal.
+
+`-o json` prints one JSON object on standard output; a failure is one too, `{"error": …, "problems": […]}`.
+NO_COLOR and a pipe both mean text without colours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from meshpy.errors import DocumentError
+
+__all__ = ["ask_format", "duration_s", "print_error", "print_json", "print_table", "wants_json"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+
+
+def ask_format(command: Command) -> Command:
+    """Give a command `-o table|json`, passed to it as `output`."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print."
+    )(command)
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """True when the arguments ask for JSON, also when they are wrong otherwise."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    return any(
+        word in ("-ojson", "-o=json", "--output=json") or (word in ("-o", "--output") and after == "json")
+        for word, after in pairs
+    )
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their texts. On a terminal long cells wrap; in a pipe a row is one line."""
+    if sys.stdout.isatty():
+        _print_rich(headers, rows)
+        return
+    widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
+    for row in (headers, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - costs 60 ms, and only a terminal needs it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def print_error(error: Exception, *, as_json: bool) -> None:
+    """Tell the user what is wrong: on standard error or, with `-o json`, as an object on standard output."""
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    problems = error.problems if isinstance(error, DocumentError) else ()
+    if as_json:
+        summary = f"{len(problems)} problem{'s' * (len(problems) != 1)} found" if problems else message
+        print_json({"error": summary, "problems": [problem.to_json() for problem in problems]})
+        return
+    for line in message.splitlines():
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(line, err=True)
+
+
+def duration_s(text: str) -> float:
+    """Read `20s`, `1m30s`, `250ms`; a bare number is seconds. For `type=` of an option.
+
+    Raises:
+        click.BadParameter: it is no duration.
+    """
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
+        raise click.BadParameter(f"{text!r} is no duration; write 20s, 1m30s or 250ms")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
