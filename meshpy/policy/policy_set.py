@@ -96,7 +96,7 @@ def load(texts: Sequence[tuple[str, str]], default_namespace: str = "default") -
     Raises:
         DocumentError: with every problem of every file; then nothing is to be applied.
     """
-    return _load((name, text, default_namespace, 1) for name, text in texts)
+    return _load((name, text, default_namespace or "default", 1) for name, text in texts)
 
 
 def load_documents(documents: Iterable[Document]) -> PolicySet:
@@ -163,13 +163,10 @@ def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Docum
         return None
     meta = _meta(fields, kind, default_namespace)
     spec = fields.required("spec", "spec: {…}") if _KINDS[kind].needs_spec else fields.get("spec")
-    if spec is None:
-        if _KINDS[kind].needs_spec:
-            return None
-        spec = Cursor(Mapping((), tree.root.line, tree.root.column), "spec", report)
-    elif "spec" in fields:
-        spec = fields.get("spec") or spec
-    value = _KINDS[kind].read(meta, spec)
+    if spec is None and _KINDS[kind].needs_spec:
+        return None
+    nothing = Mapping((), tree.root.line, tree.root.column)
+    value = _KINDS[kind].read(meta, spec if spec is not None else Cursor(nothing, "spec", report))
     document = Document(kind, meta.namespace, meta.name, tree.text, report.file, meta.place, tree.line)
     return document, value
 

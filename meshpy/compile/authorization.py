@@ -1,0 +1,112 @@
+"""Istio policies and the baseline -> the `Authorization` of one workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from meshpy.compile.hosts import Directory, share_network
+from meshpy.compile.network import tiers_for
+from meshpy.compile.selection import Selection
+from meshpy.model.authz import Authorization, AuthorizationPolicy, AuthorizationRule, Condition, Source
+from meshpy.model.inventory import Service
+from meshpy.model.match import Exact, Prefix, StringMatch
+from meshpy.model.names import ROOT_NAMESPACE, ServiceName
+from meshpy.policy import PolicySet
+from meshpy.policy.kinds import AuthorizationPolicyDoc, AuthorizationRuleDoc, SourceDoc
+
+__all__ = ["authorization_for", "is_selected", "open_ports"]
+
+_ISTIO_TRUST_DOMAIN = "cluster.local"
+
+
+def authorization_for(
+    service: Service, policies: PolicySet, selection: Selection, trust_domain: str
+) -> Authorization:
+    """Everything the workload's sidecar decides by."""
+    name = service.name
+    selected = [doc for doc in policies.authorization_policies if is_selected(doc, name, selection)]
+    selected.sort(key=lambda doc: (doc.meta.namespace, doc.meta.name))
+    directory = selection.directory
+    return Authorization(
+        ingress=tiers_for(policies, selection, name, is_ingress=True),
+        egress=tiers_for(policies, selection, name, is_ingress=False),
+        policies=tuple(_policy(doc, trust_domain) for doc in selected),
+        baseline=frozenset(
+            peer for peer in directory.reachable(service) if not directory.inventory.services[peer].exempt
+        ),
+        baseline_external=open_ports(service, directory),
+    )
+
+
+def open_ports(service: Service, directory: Directory) -> frozenset[int]:
+    """Ports that callers without identity reached before: published ones, all where such a caller sits."""
+    services = directory.inventory.services
+    neighbours = (services[name] for name in directory.reachable(service))
+    is_shared = any(peer.exempt and share_network(service, peer) for peer in neighbours)
+    return frozenset(port.number for port in service.ports if port.published or is_shared)
+
+
+def is_selected(document: AuthorizationPolicyDoc, workload: ServiceName, selection: Selection) -> bool:
+    """By namespace (the root's is the whole mesh) and `matchLabels`."""
+    if document.meta.namespace not in (workload.namespace, ROOT_NAMESPACE):
+        return False
+    wanted = document.selector
+    return wanted is None or wanted.items() <= dict(selection.labels_of(workload)).items()
+
+
+def _policy(document: AuthorizationPolicyDoc, trust_domain: str) -> AuthorizationPolicy:
+    rules = tuple(_rule(index, rule, trust_domain) for index, rule in enumerate(document.rules))
+    return AuthorizationPolicy(document.meta.title, document.action, rules, document.dry_run)
+
+
+def _rule(index: int, rule: AuthorizationRuleDoc, trust_domain: str) -> AuthorizationRule:
+    return AuthorizationRule(
+        f"rules[{index}]",
+        tuple(_source(source, trust_domain) for source in rule.sources),
+        rule.operations,
+        tuple(_condition(condition, trust_domain) for condition in rule.conditions),
+    )
+
+
+def _source(source: SourceDoc, trust_domain: str) -> Source:
+    """Accounts and trust domains become principals; the reader saw to it that one form stands alone."""
+    accounts = _accounts(source.service_accounts, trust_domain)
+    not_accounts = _accounts(source.not_service_accounts, trust_domain)
+    domains = _domains(source.trust_domains, trust_domain)
+    not_domains = _domains(source.not_trust_domains, trust_domain)
+    return Source(
+        (*_principals(source.principals, trust_domain), *accounts, *domains),
+        (*_principals(source.not_principals, trust_domain), *not_accounts, *not_domains),
+        source.namespaces,
+        source.not_namespaces,
+        source.ip_blocks,
+        source.not_ip_blocks,
+    )
+
+
+def _accounts(accounts: Iterable[tuple[str, str]], trust_domain: str) -> tuple[StringMatch, ...]:
+    return tuple(Exact(trust_domain + ServiceName(*account).spiffe_path) for account in accounts)
+
+
+def _domains(domains: Iterable[str], trust_domain: str) -> tuple[StringMatch, ...]:
+    return tuple(
+        Prefix(f"{trust_domain if domain == _ISTIO_TRUST_DOMAIN else domain}/") for domain in domains
+    )
+
+
+def _condition(condition: Condition, trust_domain: str) -> Condition:
+    if condition.key != "source.principal":
+        return condition
+    values = _principals(condition.values, trust_domain)
+    return Condition(condition.key, values, _principals(condition.not_values, trust_domain))
+
+
+def _principals(principals: Iterable[StringMatch], trust_domain: str) -> tuple[StringMatch, ...]:
+    return tuple(_localised(principal, trust_domain) for principal in principals)
+
+
+def _localised(principal: StringMatch, trust_domain: str) -> StringMatch:
+    """`cluster.local/…` is the mesh's own trust domain, whatever that is called."""
+    if isinstance(principal, Exact | Prefix) and principal.value.startswith(_ISTIO_TRUST_DOMAIN + "/"):
+        return type(principal)(trust_domain + principal.value[len(_ISTIO_TRUST_DOMAIN) :])
+    return principal

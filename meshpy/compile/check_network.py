@@ -1,0 +1,93 @@
+"""Findings on Calico policies: tiers, selectors that pick nothing, rules that never meet a connection."""
+
+from __future__ import annotations
+
+from meshpy.compile.findings import Notes, listed
+from meshpy.compile.snapshot import Mesh
+from meshpy.errors import Place
+from meshpy.model.inventory import Service
+from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc
+from meshpy.policy.selectors import Global
+
+__all__ = ["check_network_policies"]
+
+
+def check_network_policies(mesh: Mesh, notes: Notes) -> None:
+    """Check every NetworkPolicy and GlobalNetworkPolicy."""
+    tiers = {"default", *(document.meta.name for document in mesh.policies.tiers)}
+    for policy in mesh.policies.network_policies:
+        if policy.tier not in tiers:
+            what = f"{policy.meta.title}: there is no tier {policy.tier!r}"
+            notes.error(policy.tier_place, what, f"write one, or a Tier of that name; {listed(tiers)}")
+        selected = _selected(policy, mesh, notes)
+        for rule in (*(policy.ingress or ()), *(policy.egress or ())):
+            _check_rule(policy, rule, selected, mesh, notes)
+
+
+def _selected(policy: NetworkPolicyDoc, mesh: Mesh, notes: Notes) -> tuple[Service, ...]:
+    services = mesh.directory.inventory.services
+    selected = tuple(
+        service
+        for name, service in sorted(services.items())
+        if not service.exempt and mesh.selection.applies_to(policy, name)
+    )
+    namespace = policy.meta.namespace
+    if selected:
+        return selected
+    if namespace and namespace not in mesh.directory.namespaces:
+        what = f"{policy.meta.title}: the namespace {namespace} has no service"
+        notes.warning(policy.meta.place, what, f"namespaces {listed(mesh.directory.namespaces)}")
+    else:
+        what = f"{policy.meta.title}: the selector {policy.selector.text!r} matches no service"
+        instead = f"write a selector of labels that a service has; {listed([str(name) for name in services])}"
+        notes.missing(_place(policy), what, instead, expected=bool(services))
+    return ()
+
+
+def _place(policy: NetworkPolicyDoc) -> Place:
+    return policy.selector.place
+
+
+def _check_rule(
+    policy: NetworkPolicyDoc,
+    rule: NetworkRuleDoc,
+    selected: tuple[Service, ...],
+    mesh: Mesh,
+    notes: Notes,
+) -> None:
+    if not rule.is_tcp:
+        what = f"{policy.meta.title}: the mesh carries TCP only, this rule never meets a connection"
+        notes.warning(rule.place, what, "remove the rule, or write protocol: TCP")
+    for peer in (rule.source, rule.destination):
+        _check_peer(policy, peer, mesh, notes)
+    if rule.http is not None:
+        for service in selected:
+            if service.ports and not any(port.protocol.is_http for port in service.ports):
+                what = f"{policy.meta.title}: {service.name} has opaque ports only, `http` never holds there"
+                notes.error(rule.place, what, "declare http in meshpy.ports, or select other services")
+
+
+def _check_peer(policy: NetworkPolicyDoc, peer: PeerDoc, mesh: Mesh, notes: Notes) -> None:
+    directory, namespace = mesh.directory, policy.meta.namespace
+    if peer.service is not None:
+        ref = peer.service
+        scope = ref.namespace or namespace or "default"
+        if directory.resolve(ref.name, scope) is None:
+            what = f"there is no service {scope}/{ref.name}"
+            names = [str(name) for name in directory.inventory.services]
+            notes.missing(ref.place, what, listed(names), expected=scope in directory.namespaces)
+        return
+    if not peer.picks_workloads or mesh.selection.peer(peer, namespace).services:
+        return
+    if mesh.selection.peer(peer, namespace).services is None:
+        return
+    chooser = peer.selector or peer.namespace_selector or peer.account_selector or peer.not_selector
+    place, text = (chooser.place, chooser.text) if chooser is not None else (peer.place, "serviceAccounts")
+    if chooser is not None and isinstance(chooser.selector, Global):
+        notes.warning(place, "global() matches nothing: every service belongs to a stack", "remove it")
+        return
+    scope = f" in namespace {namespace}" if namespace and peer.namespace_selector is None else ""
+    what = f"{policy.meta.title}: {text!r} matches no service{scope}"
+    instead = f"correct it, or add namespaceSelector: all(); {listed(directory.namespaces)}"
+    is_known = not namespace or namespace in directory.namespaces
+    notes.missing(place, what, instead, expected=is_known and bool(directory.inventory.services))

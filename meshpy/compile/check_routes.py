@@ -1,0 +1,160 @@
+"""Findings on VirtualServices and DestinationRules: hosts, ports, subsets, conflicts, dead rules."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from meshpy.compile.clusters import rules_for, selected, subset_named
+from meshpy.compile.findings import Notes, listed
+from meshpy.compile.hosts import Directory, LogicalHost, egress_hosts
+from meshpy.compile.snapshot import Mesh
+from meshpy.model.names import ROOT_NAMESPACE
+from meshpy.policy.kinds import DestinationDoc, DestinationRuleDoc, HostRef, VirtualServiceDoc
+
+__all__ = ["check_destination_rules", "check_virtual_services"]
+
+
+def _external(mesh: Mesh) -> dict[str, LogicalHost]:
+    services = mesh.directory.inventory.services.values()
+    return {host.name: host for service in services for host in egress_hosts(service)}
+
+
+def _hint(directory: Directory, namespace: str) -> str:
+    hosts = {host.label for host in directory.by_name.values()}
+    own = {label for label in hosts if label.endswith(f".{namespace}")}
+    return f"write a host of a service, hosts {listed(own or hosts)}"
+
+
+def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
+    """Check every VirtualService, and that no two of a namespace govern one host (PEERS M14)."""
+    external = _external(mesh)
+    governed: dict[tuple[str, str], list[tuple[VirtualServiceDoc, HostRef]]] = defaultdict(list)
+    for document in mesh.policies.virtual_services:
+        namespace = document.meta.namespace
+        for ref in document.hosts:
+            host = mesh.directory.resolve(ref.host, namespace) or external.get(ref.host)
+            governed[namespace, host.label if host is not None else ref.host].append((document, ref))
+            _check_host(document, ref, host, mesh, notes)
+        _check_dead_rules(document, notes)
+        targets = [
+            (target, bool(route.matches))
+            for routes in (document.http, document.tcp)
+            for route in routes
+            for target in route.destinations
+        ]
+        for target, _ in targets:
+            _check_destination(document, target, external, mesh, notes)
+    for (_, label), holders in governed.items():
+        first = holders[0][0]
+        for document, ref in holders[1:]:
+            if document is not first:
+                what = f"{document.meta.title} and {first.meta.title} ({first.meta.place}) both route {label}"
+                notes.error(ref.place, what, "merge their rules into one")
+
+
+def _check_host(
+    document: VirtualServiceDoc, ref: HostRef, host: LogicalHost | None, mesh: Mesh, notes: Notes
+) -> None:
+    namespace = document.meta.namespace
+    if host is None:
+        targets = [target for route in document.http for target in route.destinations]
+        what = f"{document.meta.title}: no service is called {ref.host!r}"
+        if any(mesh.directory.resolve(target.host.host, namespace) for target in targets):
+            instead = f"callers find it only if a service has the label meshpy.host: {ref.host}"
+            notes.warning(ref.place, what, f"{instead}; {_hint(mesh.directory, namespace)}")
+        else:
+            instead = _hint(mesh.directory, namespace)
+            notes.missing(ref.place, what, instead, expected=namespace in mesh.directory.namespaces)
+        return
+    if host.namespace not in ("", namespace) and namespace != ROOT_NAMESPACE and not document.is_private:
+        what = f"{document.meta.title}: {host.label} belongs to another stack, whose callers it cannot route"
+        instead = f'write exportTo: ["."] for callers of {namespace} only, or namespace: {host.namespace}'
+        notes.error(ref.place, what, instead)
+    if document.http and host.ports and not host.has_http:
+        what = f"{document.meta.title}: {host.label} has opaque ports only, `http` routes have no effect"
+        notes.error(ref.place, what, "write `tcp` routes, or declare http in meshpy.ports")
+    if document.tcp and not document.http and all(p.is_http for p in host.ports.values()) and host.ports:
+        what = f"{document.meta.title}: {host.label} has HTTP ports only, `tcp` routes have no effect"
+        notes.error(ref.place, what, "write `http` routes, or declare tcp in meshpy.ports")
+
+
+def _check_dead_rules(document: VirtualServiceDoc, notes: Notes) -> None:
+    """A rule after one without `match` is never reached (IST0130)."""
+    for earlier, later in zip(document.http, document.http[1:], strict=False):
+        if not earlier.matches:
+            what = f"is never reached: the rule on line {earlier.place.line} takes every request"
+            notes.warning(later.place, what, "put the rule without `match` last")
+            return
+
+
+def _check_destination(
+    document: VirtualServiceDoc,
+    target: DestinationDoc,
+    external: dict[str, LogicalHost],
+    mesh: Mesh,
+    notes: Notes,
+) -> None:
+    directory, namespace, place = mesh.directory, document.meta.namespace, target.host.place
+    host = directory.resolve(target.host.host, namespace) or external.get(target.host.host)
+    expected = namespace in directory.namespaces
+    if host is None:
+        what = f"{document.meta.title}: no service is called {target.host.host!r}"
+        notes.missing(place, what, _hint(directory, namespace), expected=expected)
+        return
+    ports = [str(port) for port in host.ports]
+    if target.port is not None and target.port not in host.ports:
+        what = f"{document.meta.title}: {host.label} has no port {target.port}"
+        notes.missing(place, what, f"ports {listed(ports)}", expected=True)
+    if target.port is None and len(host.ports) > 1:
+        what = f"{document.meta.title}: {host.label} has several ports (IST0112)"
+        notes.error(place, what, f"write port: {{number: N}}; {listed(ports)}")
+    if target.subset:
+        rules = rules_for(mesh.policies.destination_rules, directory, host, namespace)
+        if subset_named(rules, target.subset) is None:
+            names = [subset.name for rule in rules for subset in rule.subsets]
+            what = f"{document.meta.title}: no DestinationRule gives {host.label} a subset {target.subset!r}"
+            notes.error(
+                place, what, f"write a DestinationRule for {target.host.host}; subsets {listed(names)}"
+            )
+
+
+def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
+    """Check every DestinationRule: its host, its subsets, and that no two speak of the same thing."""
+    external = _external(mesh)
+    by_host: dict[tuple[str, str], list[DestinationRuleDoc]] = defaultdict(list)
+    for rule in mesh.policies.destination_rules:
+        namespace = rule.meta.namespace
+        host = mesh.directory.resolve(rule.host.host, namespace) or external.get(rule.host.host)
+        if host is None:
+            what = f"{rule.meta.title}: no service is called {rule.host.host!r} (IST0174)"
+            expected = namespace in mesh.directory.namespaces
+            notes.missing(rule.host.place, what, _hint(mesh.directory, namespace), expected=expected)
+            continue
+        by_host[namespace, host.label].append(rule)
+        for subset in rule.subsets:
+            if not selected(mesh.directory, host, subset):
+                labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items())
+                what = f"{rule.meta.title}: no service behind {host.label} has the labels {labels} (IST0173)"
+                members = [str(name) for name in host.services]
+                notes.missing(subset.place, what, f"services behind it {listed(members)}", expected=True)
+        for port in rule.policy.ports if rule.policy is not None else ():
+            if port not in host.ports:
+                what = f"{rule.meta.title}: {host.label} has no port {port}"
+                notes.missing(rule.host.place, what, listed([str(p) for p in host.ports]), expected=True)
+    for (_, label), rules in by_host.items():
+        _check_overlap(label, rules, notes)
+
+
+def _check_overlap(label: str, rules: list[DestinationRuleDoc], notes: Notes) -> None:
+    seen: dict[str, DestinationRuleDoc] = {}
+    first: DestinationRuleDoc | None = None
+    for rule in rules:
+        if rule.policy is not None and first is not None:
+            what = f"{rule.meta.title} and {first.meta.title} both set the trafficPolicy of {label}"
+            notes.error(rule.host.place, what, "merge them")
+        first = first or (rule if rule.policy is not None else None)
+        for subset in rule.subsets:
+            other = seen.setdefault(subset.name, rule)
+            if other is not rule:
+                what = f"{rule.meta.title} and {other.meta.title} both define subset {subset.name} of {label}"
+                notes.error(subset.place, what, "keep one of them")

@@ -1,0 +1,171 @@
+"""Clusters of one caller: where a host, port and subset can be reached, under which DestinationRule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from meshpy.compile.hosts import Directory, LogicalHost
+from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
+from meshpy.model.inventory import Service
+from meshpy.model.names import ROOT_NAMESPACE, ServiceName
+from meshpy.model.resilience import ConnectionPool, LoadBalancing
+from meshpy.model.snapshot import mesh_sni
+from meshpy.policy.kinds import DestinationRuleDoc, SubsetDoc, TrafficPolicy
+
+__all__ = ["ClusterTable", "inbound_cluster", "inbound_name", "rules_for", "selected", "subset_named"]
+
+_SILENT = TrafficPolicy()
+
+
+def rules_for(
+    rules: Iterable[DestinationRuleDoc], directory: Directory, host: LogicalHost, caller_namespace: str
+) -> tuple[DestinationRuleDoc, ...]:
+    """Istio's look-up: the caller's namespace, else the host's, else the root's; in name order."""
+    found: dict[str, list[DestinationRuleDoc]] = {}
+    for rule in rules:
+        target = directory.resolve(rule.host.host, rule.meta.namespace)
+        is_same = target.label == host.label if target is not None else rule.host.host == host.label
+        if is_same:
+            found.setdefault(rule.meta.namespace, []).append(rule)
+    for namespace in dict.fromkeys((caller_namespace, host.namespace, ROOT_NAMESPACE)):
+        usable = [
+            rule for rule in found.get(namespace, ()) if namespace == caller_namespace or not rule.is_private
+        ]
+        if usable:
+            return tuple(sorted(usable, key=lambda rule: rule.meta.name))
+    return ()
+
+
+def subset_named(rules: Iterable[DestinationRuleDoc], name: str) -> SubsetDoc | None:
+    """The first subset of that name."""
+    return next((subset for rule in rules for subset in rule.subsets if subset.name == name), None)
+
+
+def selected(directory: Directory, host: LogicalHost, subset: SubsetDoc | None) -> tuple[ServiceName, ...]:
+    """The services of a host that a subset's labels choose."""
+    if subset is None:
+        return host.services
+    wanted = subset.labels.items()
+    services = directory.inventory.services
+    return tuple(name for name in host.services if wanted <= services[name].labels.items())
+
+
+def _merged(below: TrafficPolicy, above: TrafficPolicy | None, port: int) -> TrafficPolicy:
+    """Field by field; settings for the port replace all of it and inherit nothing (Istio)."""
+    if above is None:
+        return below
+    if port in above.ports:
+        return above.ports[port]
+    return TrafficPolicy(
+        above.load_balancing or below.load_balancing,
+        above.pool or below.pool,
+        above.outlier or below.outlier,
+    )
+
+
+@dataclass(slots=True)
+class ClusterTable:
+    """Collects the clusters that the caller's routes name."""
+
+    directory: Directory
+    rules: tuple[DestinationRuleDoc, ...]
+    caller: Service
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+    _rules_of: dict[str, tuple[DestinationRuleDoc, ...]] = field(default_factory=dict)
+
+    def add(self, host: LogicalHost, port: int, subset: str = "") -> tuple[str, tuple[ServiceName, ...]]:
+        """The name of the cluster and the services behind it; unknown ones are empty clusters (503, UH)."""
+        name = f"outbound|{port}|{subset}|{host.label}"
+        rules = self._applicable(host)
+        chosen = subset_named(rules, subset) if subset else None
+        members = selected(self.directory, host, chosen)
+        if subset and chosen is None:
+            members = ()
+        services = tuple(m for m in members if any(p.number == port for p in self._service(m).ports))
+        if name not in self.clusters:
+            self.clusters[name] = self._cluster(name, host, port, services, self._policy(rules, chosen, port))
+        return name, services
+
+    def _applicable(self, host: LogicalHost) -> tuple[DestinationRuleDoc, ...]:
+        if host.label not in self._rules_of:
+            namespace = self.caller.name.namespace
+            self._rules_of[host.label] = rules_for(self.rules, self.directory, host, namespace)
+        return self._rules_of[host.label]
+
+    def _policy(
+        self, rules: tuple[DestinationRuleDoc, ...], subset: SubsetDoc | None, port: int
+    ) -> TrafficPolicy:
+        base = next((rule.policy for rule in rules if rule.policy is not None), None)
+        return _merged(_merged(_SILENT, base, port), subset.policy if subset is not None else None, port)
+
+    def _service(self, name: ServiceName) -> Service:
+        return self.directory.inventory.services[name]
+
+    def _cluster(
+        self,
+        name: str,
+        host: LogicalHost,
+        port: int,
+        services: tuple[ServiceName, ...],
+        policy: TrafficPolicy,
+    ) -> Cluster:
+        cluster = Cluster(
+            name,
+            host.ports.get(port, Protocol.TCP),
+            Transport.MTLS,
+            load_balancing=policy.load_balancing or LoadBalancing.LEAST_REQUEST,
+            pool=policy.pool or ConnectionPool(),
+            outlier=policy.outlier,
+        )
+        if not host.namespace:
+            return replace(cluster, transport=Transport.PLAIN, dns=host.name, dns_port=port)
+        meshed = [member for member in services if not self._service(member).exempt]
+        if services and not meshed:
+            return self._plain(cluster, host, port, services)
+        endpoints = (
+            replace(endpoint, workload=endpoint.workload or member)
+            for member in meshed
+            for endpoint in self._service(member).endpoints
+        )
+        return replace(
+            cluster,
+            endpoints=tuple(sorted(endpoints, key=lambda e: (e.address, e.port))),
+            sni=mesh_sni(meshed[0], port) if len(meshed) == 1 else "",
+        )
+
+    def _plain(
+        self, cluster: Cluster, host: LogicalHost, port: int, services: tuple[ServiceName, ...]
+    ) -> Cluster:
+        """Services without a sidecar: as they are, over the network that both sat on.
+
+        The network in the name keeps the look-up off the pod network, where the sidecar carries the name.
+        """
+        apps = [self._service(member) for member in services]
+        addresses = sorted(address for app in apps for address in app.app.addresses)
+        if addresses:
+            endpoints = tuple(Endpoint(address, port) for address in addresses)
+            return replace(cluster, transport=Transport.PLAIN, endpoints=endpoints)
+        dns = next((app.app.dns for app in apps if app.app.dns), "")
+        shared = sorted(network for app in apps for network in app.networks & self.caller.networks)
+        if not dns and shared:
+            name = services[0].swarm_name if len(services) == 1 else host.name
+            dns = f"tasks.{name}.{shared[0]}"
+        return replace(cluster, transport=Transport.PLAIN, dns=dns, dns_port=port if dns else 0)
+
+
+def inbound_name(port: int) -> str:
+    return f"inbound|{port}||"
+
+
+def inbound_cluster(service: Service, port: int, protocol: Protocol) -> Cluster:
+    """The app behind its own sidecar."""
+    app = service.app
+    return Cluster(
+        inbound_name(port),
+        protocol,
+        Transport.PLAIN,
+        endpoints=tuple(Endpoint(address, port) for address in app.addresses),
+        dns="" if app.addresses else app.dns,
+        dns_port=port if app.dns and not app.addresses else 0,
+    )

@@ -1,0 +1,114 @@
+"""Selectors -> sets of services, with the labels that Calico itself gives to what it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshpy.compile.hosts import Directory
+from meshpy.model.authz import PeerMatch
+from meshpy.model.inventory import Service
+from meshpy.model.names import ServiceName
+from meshpy.policy.kinds import NetworkPolicyDoc, PeerDoc
+from meshpy.policy.selectors import Selector, matches
+
+__all__ = ["Selection", "namespace_labels", "workload_labels"]
+
+
+def workload_labels(service: Service) -> dict[str, str]:
+    """Labels of a workload as selectors see them; the user's own come first where they collide."""
+    name = service.name
+    return {
+        "app": name.name,
+        "service": name.name,
+        "stack": name.namespace,
+        **service.labels,
+        "projectcalico.org/namespace": name.namespace,
+        "projectcalico.org/name": name.name,
+        "projectcalico.org/serviceaccount": name.name,
+    }
+
+
+def namespace_labels(namespace: str) -> dict[str, str]:
+    """Labels of a stack as a namespace."""
+    return {
+        "name": namespace,
+        "stack": namespace,
+        "projectcalico.org/name": namespace,
+        "kubernetes.io/metadata.name": namespace,
+    }
+
+
+@dataclass(slots=True)
+class Selection:
+    """Resolves peers against an inventory; each peer once, whoever asks."""
+
+    directory: Directory
+    _labels: dict[ServiceName, dict[str, str]] = field(default_factory=dict)
+    _peers: dict[tuple[PeerDoc, str], PeerMatch] = field(default_factory=dict)
+
+    def labels_of(self, name: ServiceName) -> Mapping[str, str]:
+        if name not in self._labels:
+            self._labels[name] = workload_labels(self.directory.inventory.services[name])
+        return self._labels[name]
+
+    def applies_to(self, policy: NetworkPolicyDoc, name: ServiceName) -> bool:
+        """True when the policy's selectors pick the workload."""
+        if policy.meta.namespace and policy.meta.namespace != name.namespace:
+            return False
+        labels = self.labels_of(name)
+        spaces, accounts = policy.namespace_selector, policy.account_selector
+        return (
+            matches(policy.selector.selector, labels)
+            and (spaces is None or self._in_namespace(spaces.selector, name))
+            and (accounts is None or matches(accounts.selector, labels))
+        )
+
+    @staticmethod
+    def _in_namespace(selector: Selector, name: ServiceName) -> bool:
+        # global() holds for no labels: everything on a Swarm belongs to a stack
+        return matches(selector, namespace_labels(name.namespace))
+
+    def peer(self, peer: PeerDoc, namespace: str) -> PeerMatch:
+        """Who a rule's `source` or `destination` means; `namespace` is the policy's, empty when global."""
+        key = (peer, namespace)
+        if key not in self._peers:
+            self._peers[key] = self._resolve(peer, namespace)
+        return self._peers[key]
+
+    def _resolve(self, peer: PeerDoc, namespace: str) -> PeerMatch:
+        services: frozenset[ServiceName] | None = None
+        if peer.service is not None:
+            ref = peer.service
+            host = self.directory.resolve(ref.name, ref.namespace or namespace or "default")
+            services = frozenset(host.services) if host is not None else frozenset()
+        elif self._narrows(peer, namespace):
+            everyone = self.directory.inventory.services
+            services = frozenset(name for name in everyone if self._is_meant(peer, namespace, name))
+        excluded = peer.not_selector
+        not_services = None
+        if excluded is not None:
+            everyone = self.directory.inventory.services
+            not_services = frozenset(n for n in everyone if matches(excluded.selector, self.labels_of(n)))
+        return PeerMatch(services, not_services, peer.nets, peer.not_nets)
+
+    @staticmethod
+    def _narrows(peer: PeerDoc, namespace: str) -> bool:
+        """False for `notSelector` alone in a global policy: it also holds for the world outside."""
+        if namespace:
+            return peer.picks_workloads
+        return bool(peer.selector or peer.namespace_selector or peer.account_names or peer.account_selector)
+
+    def _is_meant(self, peer: PeerDoc, namespace: str, name: ServiceName) -> bool:
+        labels = self.labels_of(name)
+        spaces, accounts = peer.namespace_selector, peer.account_selector
+        if spaces is not None:
+            if not self._in_namespace(spaces.selector, name):
+                return False
+        elif namespace and name.namespace != namespace:
+            return False
+        if peer.selector is not None and not matches(peer.selector.selector, labels):
+            return False
+        if peer.account_names and name.name not in peer.account_names:
+            return False
+        return accounts is None or matches(accounts.selector, labels)

@@ -1,0 +1,103 @@
+"""The whole compilation: inventory + policies -> one snapshot per workload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from meshpy.compile.authorization import authorization_for, open_ports
+from meshpy.compile.clusters import ClusterTable, inbound_cluster, inbound_name
+from meshpy.compile.hosts import Directory, directory_of, egress_hosts
+from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
+from meshpy.compile.routes import RouteTable
+from meshpy.compile.selection import Selection
+from meshpy.model.endpoint import Cluster
+from meshpy.model.inventory import Inventory, Service
+from meshpy.model.names import ServiceName
+from meshpy.model.snapshot import InboundPort, Snapshot, Workload
+from meshpy.policy import PolicySet
+from meshpy.wire import encode, version_of
+
+__all__ = ["Mesh", "compile_mesh", "compile_workload", "outbound_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """What all workloads of one compilation share: indices over the inventory."""
+
+    directory: Directory
+    policies: PolicySet
+    selection: Selection
+
+    @classmethod
+    def of(cls, inventory: Inventory, policies: PolicySet) -> Mesh:
+        directory = directory_of(inventory)
+        return cls(directory, policies, Selection(directory))
+
+
+def compile_mesh(
+    inventory: Inventory,
+    policies: PolicySet,
+    *,
+    trust_domain: str,
+    revision: int,
+    denied: frozenset[str] = frozenset(),
+) -> Mapping[ServiceName, Snapshot]:
+    """A snapshot for every meshed service.
+
+    It never fails: what `check` would call an error becomes an empty cluster or an absent listener, so that
+    an inventory that changes under a good policy closes what it must and nothing else.
+
+    Args:
+        denied: SPIFFE ids that every sidecar refuses.
+    """
+    mesh = Mesh.of(inventory, policies)
+    return {
+        name: compile_workload(mesh, service, trust_domain=trust_domain, revision=revision, denied=denied)
+        for name, service in sorted(inventory.services.items())
+        if not service.exempt
+    }
+
+
+def compile_workload(
+    mesh: Mesh,
+    service: Service,
+    *,
+    trust_domain: str,
+    revision: int,
+    denied: frozenset[str] = frozenset(),
+) -> Snapshot:
+    """The snapshot of one workload; its size depends on what the workload can reach alone."""
+    listeners, clusters = outbound_of(mesh, service)
+    exposed = open_ports(service, mesh.directory)
+    for port in service.ports:
+        clusters[inbound_name(port.number)] = inbound_cluster(service, port.number, port.protocol)
+    snapshot = Snapshot(
+        version="",
+        revision=revision,
+        workload=Workload(service.name, trust_domain, dict(service.labels)),
+        authorization=authorization_for(service, mesh.policies, mesh.selection, trust_domain),
+        inbound=tuple(
+            InboundPort(port.number, port.protocol, inbound_name(port.number), port.number in exposed)
+            for port in sorted(service.ports)
+        ),
+        outbound=listeners.outbound,
+        clusters=dict(sorted(clusters.items())),
+        denied=denied,
+    )
+    return replace(snapshot, version=version_of(encode(snapshot)))
+
+
+def outbound_of(mesh: Mesh, service: Service) -> tuple[Listeners, dict[str, Cluster]]:
+    """The listeners of a caller, and the clusters that they name."""
+    table = ClusterTable(mesh.directory, mesh.policies.destination_rules, service)
+    outside = egress_hosts(service)
+    routes = RouteTable(
+        mesh.directory,
+        mesh.policies.virtual_services,
+        service,
+        table,
+        {host.name: host for host in outside},
+    )
+    known = (*mesh.directory.visible_hosts(service), *outside)
+    return listeners_of(routes, (*known, *routed_hosts(routes, known))), table.clusters
