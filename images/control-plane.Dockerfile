@@ -1,4 +1,4 @@
-# The control plane. Needs no network: `make images` fills build/wheelhouse first (CONTRIBUTING.md).
+# The control plane. The wheelhouse is filled as for images/proxy.Dockerfile.
 ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 COPY build/wheelhouse /wheelhouse

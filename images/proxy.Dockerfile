@@ -1,4 +1,6 @@
-# The sidecar. Needs no network: `make images` fills build/wheelhouse first (CONTRIBUTING.md).
+# The sidecar. The build needs no network: fill the wheelhouse first, for the Python of BASE:
+#   pip wheel --require-hashes -r requirements/runtime.txt -w build/wheelhouse
+#   pip wheel --no-deps . -w build/wheelhouse
 ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 COPY build/wheelhouse /wheelhouse

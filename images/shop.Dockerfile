@@ -1,4 +1,4 @@
-# The services of stacks/shop.yml: plain applications that know nothing of the mesh.
+# The services of stacks/shop.yml, which know nothing of the mesh. Wheelhouse: see images/proxy.Dockerfile.
 ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 COPY build/wheelhouse /wheelhouse
