@@ -1,0 +1,1 @@
+"""The two HTTP faces: operators (policies, status, tokens) and sidecars (certificates, streams)."""

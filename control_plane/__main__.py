@@ -1,0 +1,186 @@
+"""`meshpy-control-plane`: serve, healthcheck, ca init."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import logging
+import signal
+import ssl
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import uvloop
+
+from certs.errors import CertError
+from certs.store import CaStore
+from control_plane.app import running
+from control_plane.errors import StartRefused
+from control_plane.language import MeshLanguage
+from control_plane.settings import Listen, Settings, Source
+from meshpy.errors import MeshpyError
+
+__all__ = ["main"]
+
+EXIT_COULD_NOT_RUN = 3
+LEVELS = ("debug", "info", "warning", "error")
+HEALTH_S = 2.0
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"auto_envvar_prefix": None, "help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="swarm-meshpy")
+def main() -> None:
+    """The control plane of meshpy: identities, policies and snapshots for every sidecar."""
+
+
+@main.command()
+@click.option("--data", type=FILE, envvar="MESHPY_DATA", default=Path("/var/lib/meshpy"), show_default=True)
+@click.option("--trust-domain", envvar="MESHPY_TRUST_DOMAIN", default="cluster.local", show_default=True)
+@click.option("--sidecar-listen", envvar="MESHPY_SIDECAR_LISTEN", default="0.0.0.0:15012", show_default=True)
+@click.option(
+    "--operator-listen", envvar="MESHPY_OPERATOR_LISTEN", default="0.0.0.0:15014", show_default=True
+)
+@click.option(
+    "--discovery",
+    envvar="MESHPY_DISCOVERY",
+    type=click.Choice(list(Source)),
+    default=Source.SWARM,
+    show_default=True,
+)
+@click.option("--stack", type=FILE, help="Static: a stack file, read as if it were deployed.")
+@click.option("--stack-name", help="Static: the name it would be deployed under.")
+@click.option("--inventory", type=FILE, help="Static: an inventory in JSON; read again when it changes.")
+@click.option("--operator-token-file", type=FILE, envvar="MESHPY_OPERATOR_TOKEN_FILE", required=True)
+@click.option("--join-key-file", type=FILE, envvar="MESHPY_JOIN_KEY_FILE", required=True)
+@click.option(
+    "--ca-dir", type=FILE, envvar="MESHPY_CA_DIR", help="root.crt, intermediate.crt, intermediate.key."
+)
+@click.option("--docker-host", envvar="DOCKER_HOST", help="A manager's engine; its local socket by default.")
+@click.option(
+    "--operator-tls",
+    type=click.Choice(["on", "off"]),
+    envvar="MESHPY_OPERATOR_TLS",
+    default="on",
+    show_default=True,
+)
+@click.option("--operator-host", multiple=True, help="A DNS name operators reach this server by; repeatable.")
+@click.option(
+    "--certificate-ttl",
+    type=click.IntRange(10, 86400),
+    envvar="MESHPY_CERTIFICATE_TTL_S",
+    default=3600,
+    show_default=True,
+    help="Seconds.",
+)
+@click.option("--log", type=click.Choice(LEVELS), envvar="MESHPY_LOG", default="info", show_default=True)
+def serve(
+    data: Path,
+    trust_domain: str,
+    sidecar_listen: str,
+    operator_listen: str,
+    discovery: Source,
+    stack: Path | None,
+    stack_name: str | None,
+    inventory: Path | None,
+    operator_token_file: Path,
+    join_key_file: Path,
+    ca_dir: Path | None,
+    docker_host: str | None,
+    operator_tls: str,
+    operator_host: tuple[str, ...],
+    certificate_ttl: int,
+    log: str,
+) -> None:
+    """Serve sidecars and operators until SIGTERM."""
+    logging.basicConfig(level=log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings(
+            data=data,
+            trust_domain=trust_domain,
+            sidecar_listen=Listen.parse(sidecar_listen),
+            operator_listen=Listen.parse(operator_listen),
+            source=Source(discovery),
+            operator_token_file=operator_token_file,
+            join_key_file=join_key_file,
+            ca_dir=ca_dir,
+            stack=(stack, stack_name) if stack is not None and stack_name else None,
+            inventory=inventory,
+            docker_host=docker_host,
+            operator_tls=operator_tls == "on",
+            operator_hosts=frozenset({"control-plane", *operator_host}),
+            certificate_ttl_s=certificate_ttl,
+        )
+        uvloop.run(_serve(settings))
+    except (MeshpyError, CertError) as error:
+        click.echo(f"meshpy-control-plane: {error}", err=True)
+        sys.exit(EXIT_COULD_NOT_RUN)
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, MeshLanguage(settings.trust_domain)) as served:
+        logging.getLogger("control_plane").info(
+            "serving sidecars on port %d, operators on port %d", served.sidecar_port, served.operator_port
+        )
+        await stop.wait()
+
+
+@main.command()
+@click.option("--operator-listen", envvar="MESHPY_OPERATOR_LISTEN", default="0.0.0.0:15014")
+@click.option("--operator-tls", type=click.Choice(["on", "off"]), envvar="MESHPY_OPERATOR_TLS", default="on")
+def healthcheck(operator_listen: str, operator_tls: str) -> None:
+    """Exit 0 when the control plane on this machine is ready, 1 when it is not."""
+    listen = Listen.parse(operator_listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
+    connection: http.client.HTTPConnection
+    if operator_tls == "on":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # it asks whether anybody answers, and sends no secret
+        connection = http.client.HTTPSConnection(host, listen.port, timeout=HEALTH_S, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, listen.port, timeout=HEALTH_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        ready = answer.status == 200
+        click.echo(answer.read().decode(errors="replace").strip())
+    except (OSError, http.client.HTTPException) as error:
+        click.echo(f"no answer from {host}:{listen.port}: {error}", err=True)
+        ready = False
+    finally:
+        connection.close()
+    sys.exit(0 if ready else 1)
+
+
+@main.group()
+def ca() -> None:
+    """The certificate authority."""
+
+
+@ca.command()
+@click.option("--dir", "directory", type=FILE, required=True, help="Made if absent; must hold no CA yet.")
+@click.option("--trust-domain", envvar="MESHPY_TRUST_DOMAIN", default="cluster.local", show_default=True)
+def init(directory: Path, trust_domain: str) -> None:
+    """Make root.crt, root.key, intermediate.crt and intermediate.key; take root.key offline afterwards."""
+    store = CaStore(directory)
+    try:
+        if any(directory.glob("*.crt")) or any(directory.glob("*.key")):
+            raise StartRefused(f"{directory} holds certificates or keys already; nothing was changed")
+        authority = store.load_or_create(trust_domain, datetime.now(UTC))
+    except (MeshpyError, CertError) as error:
+        click.echo(f"meshpy-control-plane: {error}", err=True)
+        sys.exit(EXIT_COULD_NOT_RUN)
+    for fingerprint in authority.bundle.fingerprints:
+        click.echo(f"root SHA-256 {fingerprint}")
+
+
+if __name__ == "__main__":
+    main()

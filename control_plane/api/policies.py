@@ -1,0 +1,205 @@
+"""`/v1/policies` and `/v1/revisions`: what is in force, what was, and how it changes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from control_plane.api.body import json_body, member
+from control_plane.api.operators import Role, require
+from control_plane.api.routes import Route
+from control_plane.api.schemas import APPLIED, DOCUMENTS, POLICIES, REVISION_LIST, WAITED
+from control_plane.errors import BadRequest, NotFound
+from control_plane.parts import Parts
+from control_plane.policy_set import removed, upserted
+from control_plane.registry import Applied, Edit
+from control_plane.store.revisions import Document, Revision
+
+__all__ = ["PolicyRoutes"]
+
+MAX_BODY = 4 * 1024 * 1024
+MAX_DOCUMENTS = 2_000
+MAX_NAME = 512
+MAX_WAIT_S = 60.0
+DEFAULT_WAIT_S = 10.0
+DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "check and compile only; nothing is changed")}
+
+LIMIT = {"limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "how many")}
+WAIT = {"timeout_s": ({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, "how long to wait")}
+
+
+class PolicyRoutes:
+    """Handlers of the policy set."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[Route]:
+        applied = (200, "the new revision is stored and on its way to the sidecars", APPLIED)
+        policies = (200, "the policy set", POLICIES)
+        revisions = (200, "newest first", REVISION_LIST)
+        waited = (200, "whether it is in force everywhere", WAITED)
+        all_, one = "/v1/policies", "/v1/policies/{kind}/{namespace}/{name}"
+        number = "/v1/revisions/{number}"
+        view, edit = Role.VIEWER, Role.EDITOR
+        return [
+            Route("GET", all_, self.show, view, "The policies in force", policies),
+            Route("PUT", all_, self.put, edit, "Replace the whole set", applied, DRY_RUN, DOCUMENTS),
+            Route("PATCH", all_, self.patch, edit, "Add or replace policies", applied, DRY_RUN, DOCUMENTS),
+            Route("DELETE", one, self.delete, edit, "Remove one policy", applied, DRY_RUN),
+            Route("GET", "/v1/revisions", self.list, view, "Revisions", revisions, LIMIT),
+            Route("GET", number, self.show_revision, view, "One revision", policies),
+            Route("POST", f"{number}/rollback", self.rollback, edit, "Bring it back", applied, DRY_RUN),
+            Route("GET", f"{number}/wait", self.wait, view, "Wait until it is in force", waited, WAIT),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        return web.json_response(_printed(self._parts.registry.revision))
+
+    async def put(self, request: web.Request) -> web.Response:
+        author = require(request, Role.EDITOR)
+        documents, expected = await _documents(request)
+        incoming = await self._parts.registry.read(documents)
+        return await self._change(request, lambda _held: incoming, author, expected)
+
+    async def patch(self, request: web.Request) -> web.Response:
+        author = require(request, Role.EDITOR)
+        documents, expected = await _documents(request)
+        incoming = await self._parts.registry.read(documents)
+        return await self._change(request, lambda held: upserted(held, incoming), author, expected)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        author = require(request, Role.EDITOR)
+        named = request.match_info
+        kind, namespace, name = named["kind"], named["namespace"], named["name"]
+        return await self._change(request, lambda held: removed(held, kind, namespace, name), author, None)
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        author = require(request, Role.EDITOR)
+        revision = await self._revision(request)
+        before = await self._parts.registry.read(revision.documents)
+        return await self._change(request, lambda _held: before, author, None)
+
+    async def list(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        limit = int(_number(request, "limit", 50, 1, 1000))
+        found = await self._parts.store.history(limit)
+        summaries = [
+            {
+                "revision": r.number,
+                "created": r.created.isoformat(),
+                "author": r.author,
+                "documents": len(r.documents),
+            }
+            for r in found
+        ]
+        return web.json_response({"revisions": summaries})
+
+    async def show_revision(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        return web.json_response(_printed(await self._revision(request)))
+
+    async def wait(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        number = _revision_number(request)
+        newest = self._parts.registry.revision.number
+        if number > newest:
+            raise NotFound(f"revision {number} does not exist; the newest is {newest}")
+        timeout_s = _number(request, "timeout_s", DEFAULT_WAIT_S, 0, MAX_WAIT_S)
+        begin = time.monotonic()
+        behind = await self._parts.distribution.wait_enforced(number, timeout_s)
+        waiting = [{"service": str(s.service), "task": s.task, "reason": s.reason} for s in behind]
+        return web.json_response(
+            {
+                "revision": number,
+                "enforced": not behind,
+                "waited_ms": round((time.monotonic() - begin) * 1000, 1),
+                "waiting_for": waiting,
+            }
+        )
+
+    async def _revision(self, request: web.Request) -> Revision:
+        number = _revision_number(request)
+        found = await self._parts.store.get(number)
+        if found is None:
+            raise NotFound(f"there is no revision {number}")
+        return found
+
+    async def _change(
+        self, request: web.Request, edit: Edit, author: str, expected: int | None
+    ) -> web.Response:
+        dry_run = _flag(request, "dry_run")
+        applied = await self._parts.registry.change(edit, author=author, expected=expected, dry_run=dry_run)
+        if not dry_run:
+            how = f"{request.method} {request.path}"
+            await self._parts.audit.write("policies", author=author, revision=applied.revision, how=how)
+        return web.json_response(_applied(applied, dry_run=dry_run))
+
+
+def _applied(applied: Applied, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "revision": applied.revision,
+        "dry_run": dry_run,
+        "changed_services": applied.changed,
+        "warnings": [warning.to_json() for warning in applied.warnings],
+    }
+
+
+def _printed(revision: Revision) -> dict[str, Any]:
+    documents = [
+        {"name": d.name, "text": d.text, "namespace": d.namespace, "line": d.line} for d in revision.documents
+    ]
+    return {
+        "revision": revision.number,
+        "created": revision.created.isoformat(),
+        "author": revision.author,
+        "documents": documents,
+    }
+
+
+async def _documents(request: web.Request) -> tuple[Sequence[Document], int | None]:
+    body = await json_body(request, MAX_BODY)
+    namespace = member(body, "default_namespace", str, "default")
+    expected = member(body, "expected_revision", int, None)
+    items = member(body, "documents", list)
+    if len(items) > MAX_DOCUMENTS:
+        raise BadRequest(f"at most {MAX_DOCUMENTS} documents are taken")
+    return [_document(item, namespace) for item in items], expected
+
+
+def _document(item: object, namespace: str) -> Document:
+    if not isinstance(item, dict):
+        raise BadRequest('a document is {"name": …, "text": …}')
+    name = member(item, "name", str)
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise BadRequest(f"a document's name is printable and of at most {MAX_NAME} characters")
+    return Document(name, member(item, "text", str), member(item, "namespace", str, namespace) or namespace)
+
+
+def _revision_number(request: web.Request) -> int:
+    text = request.match_info["number"]
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise BadRequest("a revision is a whole number")
+    return int(text)
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadRequest(f"`{name}` is true or false")
+    return text == "true"
+
+
+def _number(request: web.Request, name: str, default: float, low: float, high: float) -> float:
+    try:
+        value = float(request.query.get(name, default))
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise BadRequest(f"`{name}` is a number from {low:g} to {high:g}")
+    return value

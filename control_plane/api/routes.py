@@ -1,0 +1,41 @@
+"""How a handler is declared: its route, the role it needs, and what OpenAPI says of it, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from control_plane.api.operators import Role
+
+__all__ = ["Route", "resources"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation.
+
+    Args:
+        role: who may; None is everybody.
+        query: parameters by name: (schema, description).
+        body: the JSON schema of the request body.
+        answer: (status, description, JSON schema or None).
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    role: Role | None
+    summary: str
+    answer: tuple[int, str, dict[str, Any] | None]
+    query: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    body: dict[str, Any] | None = None
+
+
+def resources(routes: list[Route]) -> tuple[web.RouteDef, ...]:
+    """As aiohttp's router takes them."""
+    return tuple(web.route(route.method, route.path, route.handler) for route in routes)

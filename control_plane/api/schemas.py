@@ -1,0 +1,141 @@
+"""JSON schemas of the operator API (OpenAPI 3.1 uses JSON Schema 2020-12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "APPLIED",
+    "BUNDLE",
+    "DOCUMENTS",
+    "POLICIES",
+    "PROBLEM",
+    "REVISION_LIST",
+    "REVOKED",
+    "SERVICE",
+    "STATUS",
+    "TOKEN",
+    "WAITED",
+]
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number"}
+
+
+def _object(members: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    required = [name for name in members if name not in optional]
+    return {"type": "object", "properties": members, "required": required}
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+FINDING = _object(
+    {"file": TEXT, "line": COUNT, "column": COUNT, "key": TEXT, "message": TEXT, "instead": TEXT}
+)
+PROBLEM = _object(
+    {
+        "type": TEXT,
+        "title": TEXT,
+        "status": COUNT,
+        "detail": TEXT,
+        "errors": _list(FINDING),
+        "newest": COUNT,
+        "evidence": TEXT,
+    },
+    optional=("errors", "newest", "evidence"),
+)
+DOCUMENTS = _object(
+    {
+        "documents": _list(_object({"name": TEXT, "text": TEXT, "namespace": TEXT}, optional=("namespace",))),
+        "expected_revision": _or_null(COUNT),
+        "default_namespace": {"type": "string", "default": "default"},
+    },
+    optional=("expected_revision", "default_namespace"),
+)
+APPLIED = _object(
+    {"revision": COUNT, "dry_run": {"type": "boolean"}, "changed_services": COUNT, "warnings": _list(FINDING)}
+)
+POLICIES = _object(
+    {
+        "revision": COUNT,
+        "created": TEXT,
+        "author": TEXT,
+        "documents": _list(_object({"name": TEXT, "text": TEXT, "namespace": TEXT, "line": COUNT})),
+    }
+)
+REVISION_LIST = _object(
+    {"revisions": _list(_object({"revision": COUNT, "created": TEXT, "author": TEXT, "documents": COUNT}))}
+)
+WAITED = _object(
+    {
+        "revision": COUNT,
+        "enforced": {"type": "boolean"},
+        "waited_ms": NUMBER,
+        "waiting_for": _list(_object({"service": TEXT, "task": TEXT, "reason": TEXT})),
+    }
+)
+BUNDLE = _object({"trust_domain": TEXT, "pem": TEXT, "fingerprints": _list(TEXT)})
+SERVICE = _object({"service": {"type": "string", "description": "NAMESPACE/SERVICE"}})
+TOKEN = _object({"token": TEXT, "service": TEXT, "id": TEXT})
+REVOKED = _object({"revoked": TEXT})
+_COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
+STATUS = _object(
+    {
+        "revision": COUNT,
+        "trust_domain": TEXT,
+        "problems": {**_list(TEXT), "description": "why the snapshots in force are older than the inventory"},
+        "discovery": _object({"source": TEXT, "problem": TEXT, "failures": COUNT, "age_s": _or_null(NUMBER)}),
+        "services": _list(
+            _object({"name": TEXT, "endpoints": COUNT, "sidecars": COUNT, "synced": COUNT, "exempt": TEXT})
+        ),
+        "sidecars": _list(
+            _object(
+                {
+                    "service": TEXT,
+                    "task": TEXT,
+                    "node": TEXT,
+                    "address": TEXT,
+                    "meshpy": TEXT,
+                    "state": TEXT,
+                    "version": TEXT,
+                    "held": TEXT,
+                    "revision": COUNT,
+                    "reason": TEXT,
+                    "certificate_not_after": TEXT,
+                }
+            )
+        ),
+        "edges": _list(
+            _object(
+                {
+                    "source": TEXT,
+                    "destination": TEXT,
+                    "protocol": TEXT,
+                    "rps": NUMBER,
+                    "success_ratio": NUMBER,
+                    "window_success_ratio": NUMBER,
+                    "p50_ms": _or_null(NUMBER),
+                    "p99_ms": _or_null(NUMBER),
+                    "mtls_ratio": NUMBER,
+                    "requests": COUNT,
+                    "denied": _COUNTS,
+                    "retries": COUNT,
+                    "recovered_by_retry": COUNT,
+                    "responses": _COUNTS,
+                    "connections": COUNT,
+                    "bytes_sent": COUNT,
+                    "bytes_received": COUNT,
+                }
+            )
+        ),
+    }
+)

@@ -1,0 +1,148 @@
+"""`/v1/status`, `/v1/bundle`, join tokens, and what probes and scrapers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from control_plane.api.body import json_body, member
+from control_plane.api.operators import Role, require
+from control_plane.api.routes import Route
+from control_plane.api.schemas import BUNDLE, REVOKED, SERVICE, STATUS, TOKEN
+from control_plane.errors import BadRequest, Unavailable
+from control_plane.parts import Parts
+from control_plane.streams import SyncState
+from control_plane.tokens import checked_service
+
+__all__ = ["OPEN_PATHS", "StatusRoutes"]
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+MAX_BODY = 64 * 1024
+MAX_ID = 64
+
+
+class StatusRoutes:
+    """Handlers that read, and the two that make and revoke join tokens."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[Route]:
+        plain = (200, "plain text", None)
+        now = (200, "the mesh now", STATUS)
+        made = (201, "a token", TOKEN)
+        revoked = (200, "it is refused from now on", REVOKED)
+        tokens = "/v1/join-tokens"
+        view = Role.VIEWER
+        return [
+            Route("GET", "/healthz", self.healthz, None, "Whether the process lives", plain),
+            Route("GET", "/readyz", self.readyz, None, "Whether sidecars can be served", plain),
+            Route("GET", "/metrics", self.metrics, view, "Prometheus metrics", plain),
+            Route("GET", "/v1/status", self.status, view, "The mesh now", now),
+            Route("GET", "/v1/bundle", self.bundle, view, "The trust bundle", (200, "roots", BUNDLE)),
+            Route("POST", tokens, self.issue, Role.EDITOR, "Make a join token", made, body=SERVICE),
+            Route("DELETE", tokens + "/{id}", self.revoke, Role.ADMIN, "Revoke a join token", revoked),
+        ]
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        del request
+        return web.Response(text="ok\n")
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        del request
+        if not self._parts.registry.is_ready:
+            raise Unavailable("no inventory has been compiled yet")
+        return web.Response(text="ready\n")
+
+    async def status(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        parts = self._parts
+        sidecars = parts.distribution.sidecars(parts.registry.view)
+        return web.json_response(
+            {
+                "revision": parts.registry.revision.number,
+                "trust_domain": parts.signing.trust_domain,
+                "problems": list(parts.registry.problems),
+                "discovery": asdict(parts.discovery.health),
+                "services": self._services(sidecars),
+                "sidecars": sidecars,
+                "edges": parts.telemetry.edges(time.monotonic()),
+            }
+        )
+
+    def _services(self, sidecars: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        connected: Counter[str] = Counter()
+        synced: Counter[str] = Counter()
+        for sidecar in sidecars:
+            connected[sidecar["service"]] += sidecar["state"] != SyncState.DISCONNECTED
+            synced[sidecar["service"]] += sidecar["state"] == SyncState.SYNCED
+        return [
+            {
+                "name": str(name),
+                "endpoints": len(service.endpoints),
+                "sidecars": connected[str(name)],
+                "synced": synced[str(name)],
+                "exempt": service.exempt,
+            }
+            for name, service in sorted(self._parts.registry.view.inventory.services.items())
+        ]
+
+    async def bundle(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        signing = self._parts.signing
+        prints = list(signing.authority.bundle.fingerprints)
+        return web.json_response(
+            {"trust_domain": signing.trust_domain, "pem": signing.bundle_pem, "fingerprints": prints}
+        )
+
+    async def issue(self, request: web.Request) -> web.Response:
+        author = require(request, Role.EDITOR)
+        body = await json_body(request, MAX_BODY)
+        service = checked_service(member(body, "service", str))
+        token = self._parts.tokens.issue(service, datetime.now(UTC))
+        ident = self._parts.tokens.read(token).id
+        await self._parts.audit.write("join-token", author=author, service=str(service), id=ident)
+        return web.json_response({"token": token, "service": str(service), "id": ident}, status=201)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        author = require(request, Role.ADMIN)
+        ident = request.match_info["id"]
+        if len(ident) > MAX_ID or not ident.isalnum():
+            raise BadRequest("a token's id is what POST /v1/join-tokens answered")
+        await asyncio.to_thread(self._parts.tokens.revoke, [ident], datetime.now(UTC))
+        await self._parts.audit.write("join-token-revoked", author=author, id=ident)
+        return web.json_response({"revoked": ident})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        return web.Response(text=_metrics(self._parts), content_type="text/plain", charset="utf-8")
+
+
+def _metrics(parts: Parts) -> str:
+    states = Counter(str(state) for _, state in parts.distribution.states())
+    health = parts.discovery.health
+    samples: dict[tuple[str, str], dict[str, float]] = {
+        ("meshpy_control_plane_revision", "gauge"): {"": parts.registry.revision.number},
+        ("meshpy_control_plane_sidecars", "gauge"): {
+            f'{{state="{state}"}}': states[state] for state in SyncState if state != SyncState.DISCONNECTED
+        },
+        ("meshpy_control_plane_services", "gauge"): {"": len(parts.registry.view.inventory.services)},
+        ("meshpy_control_plane_compile_seconds", "gauge"): {"": round(parts.registry.compile_s, 6)},
+        ("meshpy_control_plane_compile_problems", "gauge"): {"": len(parts.registry.problems)},
+        ("meshpy_control_plane_discovery_failures_total", "counter"): {"": health.failures},
+        ("meshpy_control_plane_certificates_issued_total", "counter"): {"": parts.audit.issued},
+        ("meshpy_control_plane_certificates_refused_total", "counter"): {"": parts.audit.refused},
+        ("meshpy_control_plane_stats_dropped_total", "counter"): {"": parts.telemetry.dropped},
+    }
+    lines = []
+    for (name, kind), values in samples.items():
+        lines.append(f"# TYPE {name} {kind}")
+        lines.extend(f"{name}{labels} {value}" for labels, value in values.items())
+    return "\n".join(lines) + "\n"

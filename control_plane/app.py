@@ -1,0 +1,207 @@
+"""Assembly: settings in, two servers and their background work out; everything has an owner and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from certs.errors import CertError
+from control_plane.api.certificates import CertificateRoute
+from control_plane.api.openapi import describe
+from control_plane.api.operators import Operators, Role, load_operators, require
+from control_plane.api.policies import PolicyRoutes
+from control_plane.api.problems import guard
+from control_plane.api.routes import Route, resources
+from control_plane.api.status import OPEN_PATHS, StatusRoutes
+from control_plane.api.stream import StreamRoute
+from control_plane.append_log import AppendLog
+from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
+from control_plane.audit import Audit
+from control_plane.discovery.docker_client import DockerClient
+from control_plane.discovery.static import StaticDiscovery, read_inventory
+from control_plane.discovery.swarm import SwarmDiscovery
+from control_plane.discovery.view import Discovery
+from control_plane.distribution import Distribution
+from control_plane.errors import StartRefused
+from control_plane.parts import Parts
+from control_plane.registry import Language, Registry
+from control_plane.settings import Listen, Settings, Source, read_secret
+from control_plane.signing import Signing, load_authority
+from control_plane.store.sqlite import SqliteStore
+from control_plane.telemetry import Telemetry
+from control_plane.tokens import JoinTokens
+
+__all__ = ["Running", "operator_app", "operator_routes", "running", "sidecar_app"]
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 5.0
+KEEPALIVE_S = 75.0
+RENEW_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A control plane that serves; the ports are those really bound (0 in the settings takes any)."""
+
+    parts: Parts
+    sidecar_port: int
+    operator_port: int
+
+
+@asynccontextmanager
+async def running(settings: Settings, language: Language) -> AsyncIterator[Running]:
+    """Open everything, serve, and close everything.
+
+    Raises:
+        StartRefused: a secret, key, state file or address is missing, damaged or taken.
+    """
+    async with AsyncExitStack() as stack:
+        operators = load_operators(settings.operator_token_file, settings.operator_hosts)
+        parts = await _parts(settings, language, stack)
+        streams = StreamRoute(parts)
+        discovery = parts.discovery.run(parts.registry.set_view)
+        await stack.enter_async_context(_background(discovery, parts.registry.run(), _renew(parts.signing)))
+        sidecars = sidecar_app(parts, streams)
+        sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
+        tls = parts.signing.operator_context() if settings.operator_tls else None
+        operator_port = await _serve(stack, operator_app(parts, operators), settings.operator_listen, tls)
+        stack.push_async_callback(streams.close)
+        yield Running(parts, sidecar_port, operator_port)
+
+
+def operator_routes(parts: Parts) -> list[Route]:
+    """Every operation of the operator API, its own description included."""
+    described: list[Route] = [*StatusRoutes(parts).routes(), *PolicyRoutes(parts).routes()]
+
+    async def openapi(request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        return web.json_response(describe(described))
+
+    described.append(
+        Route(
+            "GET",
+            "/openapi.json",
+            openapi,
+            Role.VIEWER,
+            "This description",
+            (200, "OpenAPI", {"type": "object"}),
+        )
+    )
+    return described
+
+
+def operator_app(parts: Parts, operators: Operators) -> web.Application:
+    app = web.Application(middlewares=[guard, operators.middleware(OPEN_PATHS)])
+    app.add_routes(resources(operator_routes(parts)))
+    return app
+
+
+def sidecar_app(parts: Parts, streams: StreamRoute) -> web.Application:
+    app = web.Application(middlewares=[guard])
+    app.router.add_post("/v1/certificates", CertificateRoute(parts).handle)
+    app.router.add_get("/v1/stream", streams.handle)
+    return app
+
+
+async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) -> Parts:
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartRefused(f"the data directory {settings.data} cannot be made: {error.strerror}") from error
+    join_key = read_secret(settings.join_key_file, "join key")
+    authority = load_authority(_ca_dir(settings), settings.data, settings.trust_domain)
+    signing = Signing(authority, ttl_s=settings.certificate_ttl_s)
+    revocations = AppendLog(settings.data / "revoked-tokens.jsonl")
+    stack.callback(revocations.close)
+    audit = AppendLog(settings.data / "audit.jsonl")
+    stack.callback(audit.close)
+    store = SqliteStore(settings.data / "revisions.sqlite")
+    stack.push_async_callback(store.close)
+    discovery = _discovery(settings, stack)
+    telemetry = Telemetry()
+    registry = Registry(store, language)
+    distribution = Distribution(registry.shelf, telemetry, lambda: signing.bundle_pem)
+    registry.notify = distribution.notify
+    await registry.start()
+    return Parts(
+        registry=registry,
+        distribution=distribution,
+        telemetry=telemetry,
+        store=store,
+        discovery=discovery,
+        signing=signing,
+        tokens=JoinTokens(join_key, revocations),
+        attestor=_attestor(settings, registry, discovery),
+        audit=Audit(audit),
+    )
+
+
+def _ca_dir(settings: Settings) -> Path | None:
+    if settings.ca_dir is None and settings.source is Source.SWARM:
+        raise StartRefused("on a Swarm the CA is given: set --ca-dir (MESHPY_CA_DIR), see `ca init`")
+    return settings.ca_dir
+
+
+def _discovery(settings: Settings, stack: AsyncExitStack) -> Discovery:
+    if settings.source is Source.SWARM:
+        client = DockerClient(settings.docker_host)
+        stack.push_async_callback(client.close)
+        return SwarmDiscovery(client)
+    if settings.inventory is not None:
+        path = settings.inventory
+        return StaticDiscovery(path, lambda: read_inventory(path))
+    raise StartRefused("static discovery needs --inventory FILE, or --stack FILE with --stack-name NAME")
+
+
+def _attestor(settings: Settings, registry: Registry, discovery: Discovery) -> Attestor:
+    if settings.source is Source.SWARM:
+        return SwarmAttestor(lambda: registry.view, discovery)
+    return LocalAttestor(lambda: registry.view)
+
+
+async def _serve(
+    stack: AsyncExitStack, app: web.Application, listen: Listen, tls: ssl.SSLContext | None
+) -> int:
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, reuse_address=True)
+    try:
+        await site.start()
+    except OSError as error:
+        raise StartRefused(f"{listen.host}:{listen.port} cannot be listened on: {error.strerror}") from error
+    return int(runner.addresses[0][1])
+
+
+@asynccontextmanager
+async def _background(*works: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Runs `works` while the block runs; the failure of one ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _renew(signing: Signing) -> None:
+    """Replace our own certificate at about half of its life, for ever."""
+    delay_s = signing.renew_after_s(random.random())  # noqa: S311 - jitter
+    while True:
+        await asyncio.sleep(delay_s)
+        try:
+            signing.renew()
+            delay_s = signing.renew_after_s(random.random())  # noqa: S311 - jitter
+        except CertError as error:
+            log.error("the control plane's own certificate cannot be renewed: %s", error)  # noqa: TRY400
+            delay_s = RENEW_RETRY_S

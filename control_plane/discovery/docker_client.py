@@ -1,0 +1,103 @@
+"""The only file that speaks to a Docker engine (aiodocker); its errors leave as `DiscoveryError`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiodocker
+import aiohttp
+
+from control_plane.discovery.docker_json import Answers
+from control_plane.errors import DiscoveryError
+
+__all__ = ["DockerClient"]
+
+READ_S = 10.0
+RUNNING = {"desired-state": ["running"]}
+WATCHED = ["service", "network", "node"]
+
+
+class DockerClient:
+    """Reads of one engine; it must be a manager.
+
+    Args:
+        host: `unix:///var/run/docker.sock`, `tcp://…`; None takes DOCKER_HOST, then the usual socket.
+    """
+
+    def __init__(self, host: str | None = None) -> None:
+        self._host = host
+        self._docker: aiodocker.Docker | None = None
+
+    async def everything(self) -> Answers:
+        """The four lists, asked for side by side.
+
+        Raises:
+            DiscoveryError: any of them failed or did not come within 10 s.
+        """
+        async with self._engine() as docker:
+            services, tasks, nodes, networks = await asyncio.gather(
+                docker.services.list(),
+                docker.tasks.list(filters=RUNNING),
+                docker.nodes.list(),
+                docker.networks.list(filters={"scope": ["swarm"]}),
+            )
+        return Answers(_items(services), _items(tasks), _items(nodes), _items(networks))
+
+    async def tasks(self) -> Sequence[Mapping[str, Any]]:
+        """The tasks that are meant to run.
+
+        Raises:
+            DiscoveryError: as `everything`.
+        """
+        async with self._engine() as docker:
+            return _items(await docker.tasks.list(filters=RUNNING))
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` at every event that may change the lists, until the stream ends. Tasks send none.
+
+        Raises:
+            DiscoveryError: the stream could not be opened or broke.
+        """
+        try:
+            docker = self._client()
+            channel = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
+            filters = json.dumps({"type": WATCHED, "scope": ["swarm"]})
+            async with asyncio.TaskGroup() as group:
+                group.create_task(docker.events.run(filters=filters))
+                while await channel.get() is not None:
+                    changed()
+        except* (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as errors:
+            raise DiscoveryError(f"the engine's event stream broke: {errors.exceptions[0]}") from errors
+
+    async def close(self) -> None:
+        if self._docker is not None:
+            docker, self._docker = self._docker, None
+            await docker.close()
+
+    def _client(self) -> aiodocker.Docker:
+        if self._docker is None:
+            try:
+                self._docker = aiodocker.Docker(url=self._host)
+            except (AssertionError, ValueError, OSError) as error:
+                raise DiscoveryError("no Docker engine: set DOCKER_HOST or mount its socket") from error
+        return self._docker
+
+    @asynccontextmanager
+    async def _engine(self) -> AsyncIterator[aiodocker.Docker]:
+        try:
+            async with asyncio.timeout(READ_S):
+                yield self._client()
+        except TimeoutError as error:
+            raise DiscoveryError(f"the engine did not answer within {READ_S:.0f} s") from error
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise DiscoveryError(f"the engine cannot be read: {error}") from error
+
+
+def _items(answer: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(answer, list):
+        raise DiscoveryError(f"the engine answered {type(answer).__name__} where a list was expected")
+    return answer

@@ -1,0 +1,194 @@
+"""The engine's JSON (services, tasks, nodes, networks) -> a `View`. Pure.
+
+Source: Docker Engine API, `GET /services`, `/tasks`, `/nodes`, `/networks`; the labels are those that the
+injector writes. Every answer is read defensively: what is not of the documented shape is an error, so that a
+partial answer cannot look like a smaller Swarm.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from control_plane.discovery.labels import bind_of, egress_of, ports_of, selector_labels, words
+from control_plane.discovery.view import MESH_NETWORK, SidecarTask, View
+from control_plane.errors import DiscoveryError
+from meshpy.model.endpoint import Endpoint, Protocol
+from meshpy.model.inventory import AppAddress, Inventory, Port, Service
+from meshpy.model.names import ServiceName
+from meshpy.model.snapshot import MESH_PORT
+
+__all__ = ["NOT_INJECTED", "Answers", "view_of"]
+
+STACK_LABEL = "com.docker.stack.namespace"
+NOT_INJECTED = "not injected"
+STARTED = frozenset({"starting", "running"})
+"""Task states in which a container exists; swarmkit api/types.proto TaskState."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the engine said, in one go."""
+
+    services: Sequence[Mapping[str, Any]]
+    tasks: Sequence[Mapping[str, Any]]
+    nodes: Sequence[Mapping[str, Any]]
+    networks: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _SwarmService:
+    id: str
+    namespace: str
+    key: str
+    labels: Mapping[str, str]
+    container_labels: Mapping[str, str]
+    networks: tuple[tuple[str, tuple[str, ...]], ...]
+    ports: tuple[Port, ...]
+
+    @property
+    def name(self) -> ServiceName:
+        return ServiceName(self.namespace, self.key)
+
+    @property
+    def workload(self) -> ServiceName | None:
+        """The service whose sidecar this is."""
+        key = self.labels.get("meshpy.workload")
+        return ServiceName(self.namespace, key) if key else None
+
+
+def view_of(answers: Answers) -> View:
+    """Put the four lists together.
+
+    Raises:
+        DiscoveryError: an item is not of the documented shape, or a label of ours cannot be read.
+    """
+    try:
+        names = {str(item["Id"]): str(item["Name"]) for item in answers.networks}
+        services = [_swarm_service(item, names) for item in answers.services]
+        nodes = {str(item["ID"]): _hostname(item) for item in answers.nodes}
+        sidecars = {s.id: s.workload for s in services if s.workload}
+        tasks = {t.task: t for t in _sidecar_tasks(answers.tasks, sidecars, nodes)}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DiscoveryError(f"the engine's answer is incomplete: {error!r}") from error
+    meshed = _with_endpoints(_meshed([s for s in services if s.namespace]), tasks.values())
+    return View(Inventory(meshed), tasks)
+
+
+def _swarm_service(item: Mapping[str, Any], networks: Mapping[str, str]) -> _SwarmService:
+    spec = item["Spec"]
+    labels = spec.get("Labels") or {}
+    namespace = labels.get(STACK_LABEL, "")
+    template = spec["TaskTemplate"]
+    container = template.get("ContainerSpec") or {}
+    attached = template.get("Networks") or spec.get("Networks") or ()
+    return _SwarmService(
+        id=str(item["ID"]),
+        namespace=namespace,
+        key=str(spec["Name"]).removeprefix(f"{namespace}_"),
+        labels=labels,
+        container_labels=container.get("Labels") or {},
+        networks=tuple(
+            (networks.get(n["Target"], n["Target"]), tuple(n.get("Aliases") or ())) for n in attached
+        ),
+        ports=_published(item),
+    )
+
+
+def _published(item: Mapping[str, Any]) -> tuple[Port, ...]:
+    endpoint = item["Spec"].get("EndpointSpec") or {}
+    ports = endpoint.get("Ports") or ()
+    numbers = {int(p["TargetPort"]) for p in ports if p.get("Protocol", "tcp") == "tcp"}
+    return tuple(Port(number, Protocol.TCP, published=True) for number in sorted(numbers))
+
+
+def _hostname(item: Mapping[str, Any]) -> str:
+    return str((item.get("Description") or {}).get("Hostname") or "")
+
+
+def _sidecar_tasks(
+    items: Iterable[Mapping[str, Any]], sidecars: Mapping[str, ServiceName | None], nodes: Mapping[str, str]
+) -> Iterable[SidecarTask]:
+    for item in items:
+        service = sidecars.get(item["ServiceID"])
+        state = item["Status"]["State"]
+        if service is None or item["DesiredState"] != "running" or state not in STARTED:
+            continue
+        yield SidecarTask(
+            task=str(item["ID"]),
+            service=service,
+            addresses=_addresses(item),
+            node=nodes.get(item.get("NodeID", ""), ""),
+            is_serving=state == "running",
+        )
+
+
+def _addresses(item: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for attachment in item.get("NetworksAttachments") or ():
+        name = attachment["Network"]["Spec"]["Name"]
+        found[name] = tuple(a.partition("/")[0] for a in attachment.get("Addresses") or ())
+    return found
+
+
+def _meshed(services: Sequence[_SwarmService]) -> dict[ServiceName, Service]:
+    """Apps joined with their sidecars, and everyone else with the reason why they are outside."""
+    apps = {s.name: s for s in services if s.workload is None}
+    found: dict[ServiceName, Service] = {}
+    for sidecar in services:
+        if sidecar.workload is not None:
+            found[sidecar.workload] = _from_sidecar(sidecar, sidecar.workload, apps.get(sidecar.workload))
+    for name, app in apps.items():
+        if name not in found:
+            found[name] = _exempt(app)
+    return found
+
+
+def _from_sidecar(sidecar: _SwarmService, name: ServiceName, app: _SwarmService | None) -> Service:
+    labels = sidecar.labels
+    own = {**app.container_labels, **app.labels} if app else {}
+    pod = labels.get("meshpy.pod", "")
+    try:
+        return Service(
+            name=name,
+            labels=selector_labels(own, name.namespace, name.name),
+            ports=ports_of(labels),
+            hosts=words(labels.get("meshpy.hosts", "")),
+            networks=frozenset(words(labels.get("meshpy.networks", ""))),
+            bind=bind_of(labels),
+            app=AppAddress(dns=f"tasks.{name.name}.{pod}" if pod else ""),
+            egress=egress_of(labels.get("meshpy.egress", "")),
+        )
+    except DiscoveryError as error:
+        raise DiscoveryError(f"labels of {name.swarm_name}-sidecar: {error}") from error
+
+
+def _exempt(app: _SwarmService) -> Service:
+    own = {**app.container_labels, **app.labels}
+    aliases = {alias for _, names in app.networks for alias in names} - {app.key}
+    return Service(
+        name=app.name,
+        labels=selector_labels(own, app.namespace, app.key),
+        ports=app.ports,
+        hosts=tuple(sorted(aliases)),
+        networks=frozenset(network for network, _ in app.networks),
+        exempt=app.labels.get("meshpy.exempt") or NOT_INJECTED,
+    )
+
+
+def _with_endpoints(
+    services: Mapping[ServiceName, Service], tasks: Iterable[SidecarTask]
+) -> dict[ServiceName, Service]:
+    endpoints: dict[ServiceName, list[Endpoint]] = defaultdict(list)
+    for task in tasks:
+        if task.is_serving:
+            for address in task.addresses.get(MESH_NETWORK, ()):
+                endpoints[task.service].append(Endpoint(address, MESH_PORT, task.service, task.node))
+    return {
+        name: replace(service, endpoints=tuple(sorted(endpoints[name], key=lambda e: e.address)))
+        if name in endpoints
+        else service
+        for name, service in services.items()
+    }

@@ -1,0 +1,83 @@
+"""The `meshpy.*` labels that the injector writes on a sidecar's service, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from control_plane.errors import DiscoveryError
+from meshpy.model.endpoint import Protocol
+from meshpy.model.inventory import EgressHost, Port
+
+__all__ = ["bind_of", "egress_of", "ports_of", "selector_labels", "words"]
+
+FOREIGN = ("com.docker.", "traefik.", "meshpy.")
+"""Labels of other tools, and our own orders, are nothing to select by."""
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def ports_of(labels: Mapping[str, str]) -> tuple[Port, ...]:
+    """`meshpy.ports` with `meshpy.ingress`.
+
+    Raises:
+        DiscoveryError: a port or protocol that does not exist.
+    """
+    ingress = {_number(part) for part in words(labels.get("meshpy.ingress", ""))}
+    found = []
+    for part in words(labels.get("meshpy.ports", "")):
+        number, _, protocol = part.partition("/")
+        found.append(Port(_number(number), _protocol(protocol or "tcp"), _number(number) in ingress))
+    return tuple(sorted(found))
+
+
+def egress_of(text: str) -> tuple[EgressHost, ...]:
+    """`api.stripe.com:443/tls,smtp.x.com:587/tcp`.
+
+    Raises:
+        DiscoveryError: an entry of another form.
+    """
+    found = []
+    for part in words(text):
+        address, _, protocol = part.partition("/")
+        host, colon, port = address.rpartition(":")
+        if not colon or not host:
+            raise DiscoveryError(f"meshpy.egress: {part!r} is not HOST:PORT/PROTOCOL")
+        found.append(EgressHost(host, _number(port), _protocol(protocol or "tcp")))
+    return tuple(found)
+
+
+def bind_of(labels: Mapping[str, str]) -> dict[str, str]:
+    """Where the sidecar listens for its app: the pod network, and one more per clash of ports.
+
+    Raises:
+        DiscoveryError: an entry of `meshpy.binds` without `=`.
+    """
+    bind = {"": labels["meshpy.pod"]} if labels.get("meshpy.pod") else {}
+    for part in words(labels.get("meshpy.binds", "")):
+        host, equals, network = part.partition("=")
+        if not equals or not network:
+            raise DiscoveryError(f"meshpy.binds: {part!r} is not HOST=NETWORK")
+        bind[host] = network
+    return bind
+
+
+def selector_labels(labels: Mapping[str, str], namespace: str, service: str) -> dict[str, str]:
+    """The app's own labels, with `app`, `service` and `stack` where they are not set."""
+    own = {key: value for key, value in labels.items() if not key.startswith(FOREIGN)}
+    return {"app": service, "service": service, "stack": namespace, **own}
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise DiscoveryError(f"{text!r} is no port")
+    return int(text)
+
+
+def _protocol(text: str) -> Protocol:
+    try:
+        return Protocol(text)
+    except ValueError:
+        raise DiscoveryError(f"{text!r} is no protocol; {', '.join(Protocol)} are") from None

@@ -1,0 +1,72 @@
+"""What discovery publishes: the inventory, and the tasks that attestation compares callers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshpy.model.inventory import Inventory
+from meshpy.model.names import ServiceName
+
+__all__ = ["MESH_NETWORK", "Discovery", "DiscoveryHealth", "Publish", "SidecarTask", "View"]
+
+MESH_NETWORK = "mesh"
+"""The network that all sidecars and the control plane share."""
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarTask:
+    """A task of a sidecar that is meant to run.
+
+    Args:
+        addresses: by the full name of the network.
+        is_serving: True once the engine reports it running, which it does after its healthcheck passed.
+    """
+
+    task: str
+    service: ServiceName
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    node: str = ""
+    is_serving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One consistent look at the world."""
+
+    inventory: Inventory = field(default_factory=Inventory)
+    tasks: Mapping[str, SidecarTask] = field(default_factory=dict)
+
+
+Publish = Callable[[View], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryHealth:
+    """How the last reads went.
+
+    Args:
+        problem: why the view may be out of date; empty when it is not.
+        failures: reads that failed since the start.
+        age_s: seconds since the last good read; None when there was none.
+    """
+
+    source: str
+    problem: str
+    failures: int
+    age_s: float | None
+
+
+class Discovery(Protocol):
+    """A source of views."""
+
+    async def run(self, publish: Publish) -> None:
+        """Publish views until cancelled; a failed read is reported by `health` and changes nothing."""
+
+    async def refresh(self) -> None:
+        """Look again now; returns when that look was published or failed."""
+
+    @property
+    def health(self) -> DiscoveryHealth:
+        """How the last reads went."""

@@ -1,0 +1,239 @@
+"""Snapshots out, acknowledgements and telemetry back: all streams, and who is in sync."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from control_plane.discovery.view import View
+from control_plane.errors import BadRequest
+from control_plane.snapshots import Shelf
+from control_plane.streams import Stream, SyncState
+from control_plane.telemetry import Telemetry
+from meshpy.model.names import ServiceName
+
+__all__ = ["Distribution", "Socket"]
+
+MAX_GONE = 10_000
+GONE_AFTER_S = 300.0
+"""How long a sidecar that left is shown as DISCONNECTED, unless its task is known to be gone."""
+MAX_FIELD = 256
+GREETING_S = 10.0
+HELLO_PAUSE_S = 0.1
+
+
+class Socket(Protocol):
+    """A WebSocket of text frames."""
+
+    def frames(self) -> AsyncIterator[str]:
+        """Each frame received, until the peer closes.
+
+        Raises:
+            BadRequest: a frame that is no text.
+        """
+
+    async def send(self, text: str) -> None:
+        """Send one frame; waits while the peer does not read."""
+
+
+class Distribution:
+    """Args:
+    bundle_pem: the trust bundle as of now.
+    """
+
+    def __init__(self, shelf: Shelf, telemetry: Telemetry, bundle_pem: Callable[[], str]) -> None:
+        self._shelf, self._telemetry, self._bundle_pem = shelf, telemetry, bundle_pem
+        self._live: dict[Stream, asyncio.Event] = {}
+        self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
+        self._progress: asyncio.Future[None] | None = None
+
+    def notify(self, changed: set[ServiceName]) -> None:
+        """Wake the streams of these services."""
+        for stream, wake in self._live.items():
+            if stream.service in changed:
+                wake.set()
+        self._told()
+
+    async def serve(self, stream: Stream, socket: Socket) -> str:
+        """Run one stream until it ends.
+
+        Returns:
+            Why it ended.
+        """
+        wake = asyncio.Event()
+        self._live[stream] = wake
+        lifetime_s = (stream.not_after - datetime.now(UTC)).total_seconds()
+        try:
+            async with asyncio.timeout(max(0.0, lifetime_s)):
+                return await _first_of(self._receive(stream, socket, wake), self._send(stream, socket, wake))
+        except TimeoutError:
+            return "the certificate ended; come again with the next one"
+        except BadRequest as error:
+            return str(error)
+        finally:
+            self._leave(stream)
+
+    async def wait_enforced(self, revision: int, timeout_s: float) -> list[Stream]:
+        """Wait until every connected sidecar decides by `revision` or a later one.
+
+        Returns:
+            Those that still do not after `timeout_s`; empty when it is in force everywhere.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.behind(revision):
+                    if self._progress is None:
+                        self._progress = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._progress)
+        except TimeoutError:
+            pass
+        return self.behind(revision)
+
+    def behind(self, revision: int) -> list[Stream]:
+        """The connected sidecars that decide by an older revision than this, or by none."""
+        return [s for s in self._live if s.revision < revision and self._shelf.newest(s.service) is not None]
+
+    def sidecars(self, view: View) -> list[dict[str, Any]]:
+        """Every sidecar as `/v1/status` shows it."""
+        self._forget(view)
+        streams = [*self._live, *(stream for _, stream in self._gone.values())]
+        return [self._shown(stream) for stream in sorted(streams, key=lambda s: (s.service, s.task))]
+
+    def states(self) -> Iterable[tuple[ServiceName, SyncState]]:
+        """Where every connected sidecar stands."""
+        now_s = time.monotonic()
+        return [(s.service, s.state(self._shelf.newest(s.service), now_s)) for s in self._live]
+
+    async def _receive(self, stream: Stream, socket: Socket, wake: asyncio.Event) -> str:
+        async for text in socket.frames():
+            message = _message(text)
+            now_s = time.monotonic()
+            match message.get("type"):
+                case "hello":
+                    if stream.is_greeted:
+                        await asyncio.sleep(HELLO_PAUSE_S)  # a sidecar that always starts over must not spin
+                    self._greet(stream, message, now_s)
+                case "ack":
+                    stream.ack(_field(message, "version"), now_s)
+                    self._told()
+                case "nack":
+                    stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
+                case "stats":
+                    self._telemetry.record(stream.service, message.get("records"), now_s)
+                    continue
+                case other:
+                    raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")
+            wake.set()
+        return "the sidecar left"
+
+    async def _send(self, stream: Stream, socket: Socket, wake: asyncio.Event) -> str:
+        async with asyncio.timeout(GREETING_S) as greeting:
+            await wake.wait()
+            while not stream.is_greeted:
+                wake.clear()
+                await wake.wait()
+            greeting.reschedule(None)
+        await socket.send(json.dumps({"type": "bundle", "pem": self._bundle_pem()}))
+        while True:
+            wake.clear()
+            newest = self._shelf.newest(stream.service)
+            if newest is not None and stream.must_send(newest):
+                frame = self._shelf.frame(stream.service, stream.held)
+                stream.sent(newest, time.monotonic())
+                await socket.send(frame or "")
+            else:
+                await wake.wait()
+
+    def _greet(self, stream: Stream, message: dict[str, Any], now_s: float) -> None:
+        stream.task, stream.node = _field(message, "task"), _field(message, "node")
+        stream.meshpy = _field(message, "meshpy")
+        held = _field(message, "held")
+        stream.hello(held, self._shelf.known(stream.service, held), now_s)
+        self._gone.pop((stream.service, stream.task), None)
+        self._told()
+
+    def _leave(self, stream: Stream) -> None:
+        del self._live[stream]
+        stream.is_connected = False
+        returned = any(s.service == stream.service and s.task == stream.task for s in self._live)
+        if stream.is_greeted and not returned:
+            self._gone[stream.service, stream.task] = (time.monotonic(), stream)
+            if len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
+        self._told()
+
+    def _forget(self, view: View) -> None:
+        oldest_s = time.monotonic() - GONE_AFTER_S
+        for key, (left_s, _) in list(self._gone.items()):
+            if left_s < oldest_s or (view.tasks and key[1] not in view.tasks):
+                del self._gone[key]
+
+    def _told(self) -> None:
+        """Somebody moved: those who wait for a revision look again."""
+        if self._progress is not None:
+            self._progress.set_result(None)
+            self._progress = None
+
+    def _shown(self, stream: Stream) -> dict[str, Any]:
+        newest = self._shelf.newest(stream.service)
+        return {
+            "service": str(stream.service),
+            "task": stream.task,
+            "node": stream.node,
+            "address": stream.address,
+            "meshpy": stream.meshpy,
+            "state": str(stream.state(newest, time.monotonic())),
+            "version": newest.version if newest else "",
+            "held": stream.held,
+            "revision": stream.revision,
+            "reason": stream.reason,
+            "certificate_not_after": stream.not_after.isoformat().replace("+00:00", "Z"),
+        }
+
+
+async def _first_of(*works: Awaitable[str]) -> str:
+    """Run them side by side until one returns; its answer is returned, the others are cancelled."""
+    answers: list[str] = []
+
+    async def run(work: Awaitable[str]) -> None:
+        answers.append(await work)
+        raise _Done
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(run(work))
+    except* _Done:
+        pass
+    except* BadRequest as errors:
+        answers.append(str(errors.exceptions[0]))
+    except* TimeoutError:
+        answers.append(f"no hello within {GREETING_S:.0f} s")
+    except* ConnectionError:
+        answers.append("the connection broke")
+    return answers[0]
+
+
+class _Done(Exception):  # noqa: N818 - never leaves this module
+    pass
+
+
+def _message(text: str) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise BadRequest("a frame is one JSON object")
+    return message
+
+
+def _field(message: dict[str, Any], name: str) -> str:
+    value = message.get(name, "")
+    if not isinstance(value, str) or len(value) > MAX_FIELD or not (value.isprintable() or not value):
+        raise BadRequest(f"`{name}` is a printable text of at most {MAX_FIELD} characters")
+    return value

@@ -1,0 +1,32 @@
+"""Everything that handlers work with, put together once by `app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from control_plane.attest import Attestor
+from control_plane.audit import Audit
+from control_plane.discovery.view import Discovery
+from control_plane.distribution import Distribution
+from control_plane.rate import RateLimit
+from control_plane.registry import Registry
+from control_plane.signing import Signing
+from control_plane.store.revisions import Store
+from control_plane.telemetry import Telemetry
+from control_plane.tokens import JoinTokens
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    registry: Registry
+    distribution: Distribution
+    telemetry: Telemetry
+    store: Store
+    discovery: Discovery
+    signing: Signing
+    tokens: JoinTokens
+    attestor: Attestor
+    audit: Audit
+    enrolments: RateLimit = field(default_factory=RateLimit)

@@ -1,0 +1,218 @@
+"""The registry: inventory and policies in, snapshots out; what does not compile changes nothing.
+
+Both inputs change on their own. A policy change is compiled before it is stored, so that a set that does not
+fit is refused. An inventory change is compiled soon after it came (bursts are taken together), with what the
+policies miss in it reported; if that fails, the last good snapshots stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from control_plane.discovery.view import View
+from control_plane.errors import Conflict, Unavailable
+from control_plane.policy_set import stored
+from control_plane.snapshots import Printed, Shelf
+from control_plane.store.revisions import EMPTY, Document, Revision, Store
+from meshpy.errors import DocumentError, MeshpyError, Problem
+from meshpy.model.inventory import Inventory
+from meshpy.model.names import ServiceName
+from meshpy.policy.policy_set import Document as PolicyDocument
+from meshpy.policy.policy_set import PolicySet
+
+__all__ = ["Applied", "Compiled", "Language", "Registry"]
+
+SETTLE_S = 0.05
+FIRST_VIEW_S = 5.0
+
+Edit = Callable[[Sequence[PolicyDocument]], Sequence[PolicyDocument]]
+Notify = Callable[[set[ServiceName]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What one compilation gave, and what the check before it found."""
+
+    snapshots: Mapping[ServiceName, Printed] = field(default_factory=dict)
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+class Language(Protocol):
+    """Policy texts and the compiler; pure, called in a thread."""
+
+    def read(self, documents: Sequence[Document]) -> PolicySet:
+        """Read a set of documents.
+
+        Raises:
+            DocumentError: any of them is wrong; all problems are named.
+        """
+
+    def compile(self, inventory: Inventory, policies: PolicySet, revision: int, *, strict: bool) -> Compiled:
+        """Check and compile what `read` returned.
+
+        Args:
+            strict: whether a policy that misses something in the inventory is an error, or a warning.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The answer to a change; `revision` is the newest one, unchanged after a dry run."""
+
+    revision: int
+    warnings: tuple[Problem, ...]
+    changed: int
+
+
+class Registry:
+    """Args:
+    store: where revisions are kept.
+    language: reads, checks and compiles them.
+    """
+
+    def __init__(self, store: Store, language: Language) -> None:
+        self._store, self._language = store, language
+        self.notify: Notify = lambda _changed: None
+        self.shelf = Shelf()
+        self.view = View()
+        self.revision: Revision = EMPTY
+        self.problems: tuple[str, ...] = ()
+        self.compile_s = 0.0
+        self._viewed = asyncio.Event()
+        self._policies = PolicySet()
+        self._turn = asyncio.Lock()
+        self._inventory_changed = asyncio.Event()
+        self._compiled: tuple[Inventory, int] | None = None
+
+    async def start(self) -> None:
+        """Read the newest revision.
+
+        Raises:
+            StoreError: the store cannot be read.
+            DocumentError: the stored documents are not understood by this version.
+        """
+        await self._catch_up()
+
+    async def read(self, documents: Sequence[Document]) -> Sequence[PolicyDocument]:
+        """Cut texts into policies.
+
+        Raises:
+            DocumentError: any of them is wrong; all problems are named.
+        """
+        return (await asyncio.to_thread(self._language.read, documents)).documents
+
+    def set_view(self, view: View) -> None:
+        """Take what discovery found; what sidecars must know of it is compiled soon."""
+        before, self.view = self.view, view
+        if not self._viewed.is_set() or before.inventory != view.inventory:
+            self._viewed.set()
+            self._inventory_changed.set()
+
+    async def run(self) -> None:
+        """Compile after every change of the inventory, until cancelled."""
+        while True:
+            await self._inventory_changed.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._inventory_changed.clear()
+            async with self._turn:
+                await self._recompile()
+
+    async def change(
+        self, edit: Edit, *, author: str, expected: int | None = None, dry_run: bool = False
+    ) -> Applied:
+        """Change the policy set: read, compile, store, put in force, in this order.
+
+        Args:
+            edit: from the documents in force to those that are wanted.
+
+        Raises:
+            DocumentError: the wanted set is wrong; nothing changed.
+            Conflict: another revision came first.
+            StoreError: it could not be stored; nothing changed.
+            Unavailable: no inventory was read yet, so nothing can be checked.
+        """
+        await self._wait_for_view()
+        async with self._turn:
+            await self._catch_up()
+            if expected is not None and expected != self.revision.number:
+                raise Conflict(expected, self.revision.number)
+            documents = stored(edit(self._policies.documents))
+            number = self.revision.number + 1
+            policies = await asyncio.to_thread(self._language.read, documents)
+            inventory = self.view.inventory
+            compiled = await self._compile(policies, number, strict=True)
+            if compiled.errors:
+                raise DocumentError(compiled.errors)
+            if dry_run:
+                return Applied(self.revision.number, compiled.warnings, self._would_change(compiled))
+            self.revision = await self._store.append(
+                documents, author=author, expected=self.revision.number, now=datetime.now(UTC)
+            )
+            self._policies, self._compiled = policies, (inventory, number)
+            return Applied(number, compiled.warnings, self._put_in_force(compiled))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an inventory was read and compiled."""
+        return self._compiled is not None
+
+    async def _catch_up(self) -> None:
+        """Take the newest revision: another process may share the store."""
+        newest = await self._store.newest()
+        if newest.number != self.revision.number:
+            self._policies = await asyncio.to_thread(self._language.read, newest.documents)
+            self.revision = newest
+
+    async def _wait_for_view(self) -> None:
+        try:
+            async with asyncio.timeout(FIRST_VIEW_S):
+                await self._viewed.wait()
+        except TimeoutError:
+            raise Unavailable("no inventory was read yet; see `discovery` in /v1/status") from None
+
+    async def _recompile(self) -> None:
+        wanted = (self.view.inventory, self.revision.number)
+        if wanted == self._compiled:
+            return
+        try:
+            compiled = await self._compile(self._policies, self.revision.number, strict=False)
+        except MeshpyError as error:
+            self.problems = (str(error),)
+        else:
+            self._compiled = wanted
+            self._put_in_force(compiled)
+
+    async def _compile(self, policies: PolicySet, revision: int, *, strict: bool) -> Compiled:
+        begin = time.perf_counter()
+        compiled = await asyncio.to_thread(
+            self._language.compile, self.view.inventory, policies, revision, strict=strict
+        )
+        self.compile_s = time.perf_counter() - begin
+        return compiled
+
+    def _put_in_force(self, compiled: Compiled) -> int:
+        found = (*compiled.errors, *compiled.warnings)
+        self.problems = tuple(str(problem) for problem in found)
+        changed = self.shelf.replace(compiled.snapshots)
+        if changed:
+            self.notify(changed)
+        return len(changed)
+
+    def _would_change(self, compiled: Compiled) -> int:
+        """How many services would get another snapshot, the revision's number aside."""
+        held = self.shelf.items()
+        return sum(
+            1
+            for name, new in compiled.snapshots.items()
+            if name not in held or _content(new) != _content(held[name])
+        ) + len(set(held) - set(compiled.snapshots))
+
+
+def _content(snapshot: Printed) -> dict[str, Any]:
+    return {key: item for key, item in snapshot.data.items() if key not in ("version", "revision")}

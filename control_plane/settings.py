@@ -1,0 +1,78 @@
+"""What the control plane is told at its start, checked before anything is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from control_plane.errors import StartRefused
+
+__all__ = ["Listen", "Settings", "Source", "read_secret"]
+
+
+class Source(StrEnum):
+    """Where services come from."""
+
+    SWARM = "swarm"
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """Read `HOST:PORT`, `[::1]:PORT`.
+
+        Raises:
+            StartRefused: it is of another form.
+        """
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdecimal() or not 0 <= int(port) < 65536:
+            raise StartRefused(f"{text!r} is no HOST:PORT to listen on")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Args:
+    ca_dir: `root.crt`, `intermediate.crt`, `intermediate.key`; None: `<data>/ca`, made at the first start.
+    stack: (file, stack name) for STATIC; else `inventory`.
+    docker_host: None takes DOCKER_HOST, then the usual socket.
+    operator_hosts: names under which operators reach us.
+    """
+
+    data: Path
+    trust_domain: str
+    sidecar_listen: Listen
+    operator_listen: Listen
+    source: Source
+    operator_token_file: Path
+    join_key_file: Path
+    ca_dir: Path | None = None
+    stack: tuple[Path, str] | None = None
+    inventory: Path | None = None
+    docker_host: str | None = None
+    operator_tls: bool = True
+    operator_hosts: frozenset[str] = frozenset()
+    certificate_ttl_s: int = 3600
+
+
+def read_secret(path: Path, what: str) -> bytes:
+    """A secret file without the newline at its end.
+
+    Raises:
+        StartRefused: it is missing, unreadable or empty; there is no default (THREATS 131).
+    """
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise StartRefused(f"the {what} {path} cannot be read: {error.strerror}") from error
+    if not secret:
+        raise StartRefused(f"the {what} {path} is empty")
+    return secret

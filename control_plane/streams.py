@@ -1,0 +1,104 @@
+"""What the control plane knows of one sidecar's stream: a state machine, pure.
+
+    hello ──► idle ──send──► in flight ──ack──► idle (held = newest: SYNCED)
+                                └──nack──► idle (REJECTED until there is a newer version)
+
+Invariants: at most one version is unanswered, so a slow sidecar gets the newest next and none between; a
+version that was rejected is not sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from control_plane.snapshots import Printed
+from meshpy.model.names import ServiceName
+
+__all__ = ["STALE_AFTER_S", "Stream", "SyncState"]
+
+STALE_AFTER_S = 5.0
+MAX_REASON = 500
+
+
+class SyncState(StrEnum):
+    """Where a sidecar stands towards the newest snapshot of its service."""
+
+    SYNCED = "SYNCED"
+    PENDING = "PENDING"
+    STALE = "STALE"
+    REJECTED = "REJECTED"
+    NO_SNAPSHOT = "NO_SNAPSHOT"
+    DISCONNECTED = "DISCONNECTED"
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One stream.
+
+    Args:
+        held: the version the sidecar said it holds.
+        revision: the policy revision of that version; 0 when it is not known.
+        not_after: when the certificate it connected with ends, and the stream with it.
+    """
+
+    service: ServiceName
+    address: str
+    not_after: datetime
+    task: str = ""
+    node: str = ""
+    meshpy: str = ""
+    held: str = ""
+    revision: int = 0
+    is_greeted: bool = False
+    is_connected: bool = True
+    changed_at_s: float = 0.0
+    in_flight: Printed | None = None
+    rejected: str = ""
+    reason: str = ""
+
+    def hello(self, held: str, known: Printed | None, now_s: float) -> None:
+        """The sidecar says what it holds; whatever was in flight is forgotten.
+
+        Args:
+            known: what we know under that version.
+        """
+        self.held, self.revision = held, known.revision if known else 0
+        self.in_flight, self.rejected, self.reason = None, "", ""
+        self.is_greeted, self.changed_at_s = True, now_s
+
+    def must_send(self, newest: Printed | None) -> bool:
+        """Whether `newest` should go out now."""
+        if newest is None or not self.is_greeted or self.in_flight is not None:
+            return False
+        return newest.version not in (self.held, self.rejected)
+
+    def sent(self, snapshot: Printed, now_s: float) -> None:
+        self.in_flight, self.changed_at_s = snapshot, now_s
+
+    def ack(self, version: str, now_s: float) -> None:
+        """The sidecar decides by `version` from now on; an answer to anything not in flight is ignored."""
+        if self.in_flight is not None and self.in_flight.version == version:
+            self.held, self.revision = version, self.in_flight.revision
+            self.in_flight, self.rejected, self.reason = None, "", ""
+            self.changed_at_s = now_s
+
+    def nack(self, version: str, reason: str, now_s: float) -> None:
+        """The sidecar refused `version` and goes on with what it holds."""
+        if self.in_flight is not None and self.in_flight.version == version:
+            self.in_flight, self.rejected = None, version
+            self.reason = "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON])
+            self.changed_at_s = now_s
+
+    def state(self, newest: Printed | None, now_s: float) -> SyncState:
+        if not self.is_connected:
+            return SyncState.DISCONNECTED
+        if newest is None:
+            return SyncState.NO_SNAPSHOT
+        if self.held == newest.version:
+            return SyncState.SYNCED
+        if self.rejected == newest.version:
+            return SyncState.REJECTED
+        waiting = self.in_flight is not None and now_s - self.changed_at_s > STALE_AFTER_S
+        return SyncState.STALE if waiting else SyncState.PENDING

@@ -1,0 +1,240 @@
+"""Traffic as sidecars report it, summed per edge: totals since the start, and rates over a sliding window.
+
+Both ends of a call report it. The caller's sidecar saw what the caller got (retries and time on the wire
+included), so its figures are shown where there are any; a denial counts once, whichever side made it.
+Everything is bounded: edges, window, label texts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from control_plane.errors import BadRequest
+from meshpy.model.names import ServiceName
+
+__all__ = ["EdgeKey", "Telemetry", "quantile_ms"]
+
+WINDOW_S = 10
+MAX_EDGES = 10_000
+MAX_RECORDS = 2_000
+MAX_KEYS = 64
+"""Distinct response codes or policies of one record; a mesh of sane size has a handful."""
+MAX_SCALES = 4
+"""Distinct histogram bounds of one edge: sidecars of an older version may use others."""
+MAX_TEXT = 256
+COUNTERS = (
+    "requests",
+    "success",
+    "retries",
+    "recovered_by_retry",
+    "connections",
+    "bytes_sent",
+    "bytes_received",
+)
+DIRECTIONS = ("outbound", "inbound")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EdgeKey:
+    source: str
+    destination: str
+    protocol: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """One sum of records."""
+
+    plain: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
+    denied: Counter[str] = field(default_factory=Counter)
+    latency: dict[tuple[float, ...], list[int]] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        self.plain.update(other.plain)
+        self.responses.update(other.responses)
+        self.denied.update(other.denied)
+        for bounds, counts in other.latency.items():
+            if bounds not in self.latency and len(self.latency) >= MAX_SCALES:
+                continue
+            held = self.latency.setdefault(bounds, [0] * len(counts))
+            for index, count in enumerate(counts):
+                held[index] += count
+
+
+@dataclass(slots=True)
+class Side:
+    """What one end of an edge reported: everything, and by second for the window."""
+
+    total: Counts = field(default_factory=Counts)
+    seconds: deque[tuple[int, Counts]] = field(default_factory=deque)
+
+    def add(self, counts: Counts, second: int) -> None:
+        self.total.add(counts)
+        if not self.seconds or self.seconds[-1][0] != second:
+            self.seconds.append((second, Counts()))
+        self.seconds[-1][1].add(counts)
+        self.trim(second)
+
+    def trim(self, second: int) -> None:
+        while self.seconds and self.seconds[0][0] <= second - WINDOW_S:
+            self.seconds.popleft()
+
+    def window(self, second: int) -> Counts:
+        self.trim(second)
+        total = Counts()
+        for _, counts in self.seconds:
+            total.add(counts)
+        return total
+
+
+class Telemetry:
+    """All edges of the mesh."""
+
+    def __init__(self) -> None:
+        self._edges: dict[EdgeKey, dict[str, Side]] = {}
+        self.dropped = 0
+
+    def record(self, reporter: ServiceName, records: object, now_s: float) -> None:
+        """Add what a sidecar counted since its last report; it speaks for its own side of an edge only.
+
+        Raises:
+            BadRequest: the report is not a list of records; nothing of it was counted.
+        """
+        if not isinstance(records, list) or len(records) > MAX_RECORDS:
+            raise BadRequest(f"stats: a list of at most {MAX_RECORDS} records is needed")
+        parsed = [_parsed(item, str(reporter)) for item in records]
+        for key, direction, counts in parsed:
+            side = self._side(key, direction)
+            if side is None:
+                self.dropped += 1
+            else:
+                side.add(counts, int(now_s))
+
+    def edges(self, now_s: float) -> list[dict[str, Any]]:
+        """Every edge as `/v1/status` shows it, ordered by its names."""
+        return [_shown(key, sides, int(now_s)) for key, sides in sorted(self._edges.items())]
+
+    def _side(self, key: EdgeKey, direction: str) -> Side | None:
+        sides = self._edges.get(key)
+        if sides is None:
+            if len(self._edges) >= MAX_EDGES:
+                return None
+            sides = self._edges[key] = {}
+        return sides.setdefault(direction, Side())
+
+
+def _shown(key: EdgeKey, sides: Mapping[str, Side], second: int) -> dict[str, Any]:
+    side = sides.get("outbound") or sides["inbound"]
+    total, window = side.total, side.window(second)
+    requests = total.plain["requests"]
+    carried = requests or total.plain["connections"]
+    denied = Counter[str]()
+    for each in sides.values():
+        denied |= each.total.denied
+    return {
+        "source": key.source,
+        "destination": key.destination,
+        "protocol": key.protocol,
+        "rps": round(window.plain["requests"] / WINDOW_S, 3),
+        "success_ratio": _ratio(total.plain["success"] + total.denied.total(), requests),
+        "window_success_ratio": _ratio(
+            window.plain["success"] + window.denied.total(), window.plain["requests"]
+        ),
+        "p50_ms": quantile_ms(window.latency, 0.5),
+        "p99_ms": quantile_ms(window.latency, 0.99),
+        "mtls_ratio": round(total.plain["mtls"] / carried, 6) if carried else 1.0,
+        "requests": requests,
+        "denied": dict(sorted(denied.items())),
+        "retries": total.plain["retries"],
+        "recovered_by_retry": total.plain["recovered_by_retry"],
+        "responses": dict(sorted(total.responses.items())),
+        "connections": total.plain["connections"],
+        "bytes_sent": total.plain["bytes_sent"],
+        "bytes_received": total.plain["bytes_received"],
+    }
+
+
+def _ratio(good: int, requests: int) -> float:
+    """A denied request is no failure: it is what the policies say."""
+    return round(min(1.0, good / requests), 6) if requests else 1.0
+
+
+def quantile_ms(latency: Mapping[tuple[float, ...], Sequence[int]], share: float) -> float | None:
+    """The `share` quantile of histograms, linear inside a bucket as Prometheus does; None without samples.
+
+    What lies above the last bound counts as the last bound.
+    """
+    buckets: list[tuple[float, float, int]] = []
+    for bounds, counts in latency.items():
+        lows = (0.0, *bounds)
+        buckets.extend(
+            (min(bounds[min(i, len(bounds) - 1)], lows[i]), bounds[min(i, len(bounds) - 1)], count)
+            for i, count in enumerate(counts)
+            if count
+        )
+    buckets.sort()
+    wanted = share * sum(count for *_, count in buckets)
+    for low, high, count in buckets:
+        if count >= wanted:
+            return round(low + (high - low) * wanted / count, 3)
+        wanted -= count
+    return round(buckets[-1][1], 3) if buckets else None
+
+
+def _parsed(item: object, reporter: str) -> tuple[EdgeKey, str, Counts]:
+    if not isinstance(item, dict):
+        raise BadRequest("stats: a record is an object")
+    direction = item.get("direction")
+    key = EdgeKey(*(_text(item.get(name)) for name in ("source", "destination", "protocol")))
+    own = key.source if direction == "outbound" else key.destination
+    if direction not in DIRECTIONS or own != reporter:
+        raise BadRequest(f"stats: {reporter} reports its own outbound and inbound traffic only")
+    counts = Counts(
+        plain=Counter({name: _count(item.get(name, 0)) for name in COUNTERS}),
+        responses=_counter(item.get("responses")),
+        denied=_counter(item.get("denied")),
+        latency=_histogram(item.get("latency_ms")),
+    )
+    if item.get("mtls") is True:
+        counts.plain["mtls"] = counts.plain["requests"] or counts.plain["connections"]
+    return key, str(direction), counts
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise BadRequest(f"stats: names are printable texts of at most {MAX_TEXT} characters")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise BadRequest("stats: counts are whole numbers from 0")
+    return value
+
+
+def _counter(value: object) -> Counter[str]:
+    if value is None:
+        return Counter()
+    if not isinstance(value, dict) or len(value) > MAX_KEYS:
+        raise BadRequest(f"stats: at most {MAX_KEYS} counts by name are needed")
+    return Counter({_text(name): _count(count) for name, count in value.items()})
+
+
+def _histogram(value: object) -> dict[tuple[float, ...], list[int]]:
+    if value is None:
+        return {}
+    bounds = value.get("bounds") if isinstance(value, dict) else None
+    counts = value.get("counts") if isinstance(value, dict) else None
+    if not isinstance(bounds, list) or not isinstance(counts, list) or not 0 < len(bounds) <= MAX_KEYS:
+        raise BadRequest(f"stats: latency_ms is {{bounds, counts}} with 1 to {MAX_KEYS} bounds")
+    numbers = all(isinstance(b, int | float) and not isinstance(b, bool) and 0 < b < 2**53 for b in bounds)
+    if not numbers or bounds != sorted(set(bounds)) or len(counts) not in (len(bounds), len(bounds) + 1):
+        raise BadRequest("stats: bounds rise, and counts has one entry a bound, and one for what is above")
+    return {
+        tuple(float(b) for b in bounds): [_count(count) for count in counts]
+        + [0] * (len(bounds) + 1 - len(counts))
+    }
