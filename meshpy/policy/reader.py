@@ -45,7 +45,7 @@ def suggestion(word: str, known: Collection[str]) -> str:
     """What to write instead of an unknown word: the nearest known one, and all of them."""
     listed = f"known here: {', '.join(known)}" if known else "nothing is known here"
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}? {listed}" if near else listed
+    return f"did you mean '{near[0]}'? {listed}" if near else listed
 
 
 def duration_s(text: str) -> float | None:
@@ -167,7 +167,7 @@ class Cursor:
             return
         for name, value in self.node.entries:
             cursor = Cursor(value, f"{self.key}[{name.text}]", self.report)
-            if not cursor.null_refused():
+            if not cursor.null_refused(name):
                 yield name.text, cursor
 
     def labels(self) -> dict[str, str]:
@@ -187,30 +187,32 @@ class Cursor:
                 at_name.problem(f"`{name.text}` {what}", instead)
             elif name.text not in known:
                 at_name.problem(f"the key {name.text!r} is unknown", suggestion(name.text, known))
-            elif not (cursor := Cursor(value, key, self.report)).null_refused():
+            elif not (cursor := Cursor(value, key, self.report)).null_refused(name):
                 found[name.text] = cursor
-        return Fields(self, found)
+        return Fields(self, found, is_written=bool(self.node.entries))
 
-    def null_refused(self) -> bool:
-        if self.is_null:
-            self.problem("has no value", "write a value, or remove the key")
-            return True
-        return False
+    def null_refused(self, name: Scalar | None = None) -> bool:
+        """Note a null, at its key: an absent value stands wherever the next token does."""
+        if not self.is_null:
+            return False
+        at = Cursor(name, self.key, self.report) if name is not None else self
+        at.problem("has no value", "write a value, or remove the key")
+        return True
 
 
 class Fields:
-    """The known fields of one mapping that are there and not null."""
+    """The known fields of one mapping that are there and not null; false when nothing was written."""
 
-    __slots__ = ("_found", "at")
+    __slots__ = ("_found", "_is_written", "at")
 
-    def __init__(self, at: Cursor, found: dict[str, Cursor]) -> None:
-        self.at, self._found = at, found
+    def __init__(self, at: Cursor, found: dict[str, Cursor], *, is_written: bool = False) -> None:
+        self.at, self._found, self._is_written = at, found, is_written
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return self._is_written
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
