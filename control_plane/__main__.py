@@ -29,6 +29,7 @@ LEVELS = ("debug", "info", "warning", "error")
 HEALTH_S = 2.0
 
 FILE = click.Path(path_type=Path)
+SOURCES = click.Choice([source.value for source in Source])
 
 
 @click.group(context_settings={"auto_envvar_prefix": None, "help_option_names": ["-h", "--help"]})
@@ -47,8 +48,8 @@ def main() -> None:
 @click.option(
     "--discovery",
     envvar="MESHPY_DISCOVERY",
-    type=click.Choice(list(Source)),
-    default=Source.SWARM,
+    type=SOURCES,
+    default=Source.SWARM.value,
     show_default=True,
 )
 @click.option("--stack", type=FILE, help="Static: a stack file, read as if it were deployed.")
@@ -82,7 +83,7 @@ def serve(
     trust_domain: str,
     sidecar_listen: str,
     operator_listen: str,
-    discovery: Source,
+    discovery: str,
     stack: Path | None,
     stack_name: str | None,
     inventory: Path | None,

@@ -8,6 +8,7 @@ __all__ = [
     "APPLIED",
     "BUNDLE",
     "DOCUMENTS",
+    "HEALTH",
     "POLICIES",
     "PROBLEM",
     "REVISION_LIST",
@@ -86,6 +87,7 @@ WAITED = _object(
 BUNDLE = _object({"trust_domain": TEXT, "pem": TEXT, "fingerprints": _list(TEXT)})
 SERVICE = _object({"service": {"type": "string", "description": "NAMESPACE/SERVICE"}})
 TOKEN = _object({"token": TEXT, "service": TEXT, "id": TEXT})
+HEALTH = _object({"status": TEXT})
 REVOKED = _object({"revoked": TEXT})
 _COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
 STATUS = _object(

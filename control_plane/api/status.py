@@ -15,7 +15,7 @@ from aiohttp import web
 from control_plane.api.body import json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import BUNDLE, REVOKED, SERVICE, STATUS, TOKEN
+from control_plane.api.schemas import BUNDLE, HEALTH, REVOKED, SERVICE, STATUS, TOKEN
 from control_plane.errors import BadRequest, Unavailable
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
@@ -35,15 +35,16 @@ class StatusRoutes:
         self._parts = parts
 
     def routes(self) -> list[Route]:
-        plain = (200, "plain text", None)
+        plain = (200, "Prometheus text format", None)
+        alive = (200, "it does", HEALTH)
         now = (200, "the mesh now", STATUS)
         made = (201, "a token", TOKEN)
         revoked = (200, "it is refused from now on", REVOKED)
         tokens = "/v1/join-tokens"
         view = Role.VIEWER
         return [
-            Route("GET", "/healthz", self.healthz, None, "Whether the process lives", plain),
-            Route("GET", "/readyz", self.readyz, None, "Whether sidecars can be served", plain),
+            Route("GET", "/healthz", self.healthz, None, "Whether the process lives", alive),
+            Route("GET", "/readyz", self.readyz, None, "Whether sidecars can be served", alive),
             Route("GET", "/metrics", self.metrics, view, "Prometheus metrics", plain),
             Route("GET", "/v1/status", self.status, view, "The mesh now", now),
             Route("GET", "/v1/bundle", self.bundle, view, "The trust bundle", (200, "roots", BUNDLE)),
@@ -53,13 +54,13 @@ class StatusRoutes:
 
     async def healthz(self, request: web.Request) -> web.Response:
         del request
-        return web.Response(text="ok\n")
+        return web.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
         del request
         if not self._parts.registry.is_ready:
             raise Unavailable("no inventory has been compiled yet")
-        return web.Response(text="ready\n")
+        return web.json_response({"status": "ready"})
 
     async def status(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
