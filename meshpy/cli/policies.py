@@ -1,0 +1,166 @@
+"""`meshpy apply`, `get`, `delete` and `status`: what is in force, and who has it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshpy.cli.output import ask_format, print_json, print_table
+from meshpy.client import Context, Operator
+from meshpy.errors import MeshpyError
+
+__all__ = ["apply", "delete", "get", "policy_texts", "status"]
+
+NAMESPACE = click.option(
+    "-n", "--namespace", default="default", show_default=True, help="Of documents that name none."
+)
+
+
+def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
+    """All policy files of files and folders, as the operator API takes them; `-` is standard input.
+
+    Raises:
+        MeshpyError: a path does not exist, or a folder holds no YAML.
+    """
+    texts = []
+    for path in paths:
+        if str(path) == "-":
+            texts.append({"name": "-", "text": sys.stdin.read()})
+            continue
+        files = sorted(found for found in path.rglob("*") if found.suffix in (".yaml", ".yml"))
+        if path.is_file():
+            files = [path]
+        if not files:
+            raise MeshpyError(f"{path}: no such file, or a folder without .yaml files")
+        texts += [{"name": str(file), "text": file.read_text()} for file in files]
+    return texts
+
+
+@click.command()
+@click.option(
+    "-f",
+    "--filename",
+    "files",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+)
+@NAMESPACE
+@click.option("--dry-run", is_flag=True, help="Check only.")
+@click.option("--prune", is_flag=True, help="Remove every policy that is not in these files.")
+@click.option("--wait/--no-wait", default=True, help="Wait until every sidecar has it.")
+@ask_format
+def apply(files: Sequence[Path], namespace: str, dry_run: bool, prune: bool, wait: bool, output: str) -> None:
+    """Put policies in force, all of them or none.
+
+    \b
+    Examples:
+      meshpy apply -f policies/
+      cat policy.yaml | meshpy apply -f - -n shop
+    """
+    operator = Operator(Context.load())
+    body = {"documents": policy_texts(files), "default_namespace": namespace}
+    query = "?dry_run=true" if dry_run else ""
+    answer = operator.call("PUT" if prune else "PATCH", f"/v1/policies{query}", body)
+    for warning in answer.get("warnings", []):
+        click.echo(f"warning: {warning['file']}:{warning['line']}: {warning['message']}", err=True)
+    if wait and not dry_run:
+        answer["enforced"] = _wait_until_enforced(operator, answer["revision"])
+    if output == "json":
+        print_json(answer)
+    elif dry_run:
+        click.echo("the documents are right; nothing was applied")
+    else:
+        where = (
+            "on every sidecar" if answer.get("enforced") else "not yet on every sidecar, see `meshpy status`"
+        )
+        click.echo(f"revision {answer['revision']} is in force {where if wait else ''}".rstrip())
+
+
+def _wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        sidecars = operator.call("GET", "/v1/status")["sidecars"]
+        if all(sidecar["revision"] >= revision for sidecar in sidecars):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@click.command()
+@click.argument("kind", required=False)
+@click.argument("name", required=False)
+@click.option("-n", "--namespace", help="Only of this namespace.")
+@ask_format
+def get(kind: str | None, name: str | None, namespace: str | None, output: str) -> None:
+    """List the policies in force, or print one as it was applied (-o json: with their text)."""
+    answer = Operator(Context.load()).call("GET", "/v1/policies")
+    found = [
+        document
+        for document in answer["documents"]
+        if (kind is None or document["kind"].lower() == kind.lower())
+        and (name is None or document["metadata_name"] == name)
+        and (namespace is None or document["namespace"] == namespace)
+    ]
+    if kind and name and not found:
+        raise MeshpyError(f"there is no {kind} {name}; see `meshpy get`")
+    if output == "json":
+        print_json({"revision": answer["revision"], "documents": found})
+    elif kind and name:
+        click.echo("---\n".join(document["text"] for document in found))
+    else:
+        rows = [(d["kind"], d["namespace"], d["metadata_name"], d["name"]) for d in found]
+        print_table(("KIND", "NAMESPACE", "NAME", "FILE"), rows)
+
+
+@click.command()
+@click.argument("kind")
+@click.argument("name")
+@NAMESPACE
+def delete(kind: str, name: str, namespace: str) -> None:
+    """Take one policy out of force."""
+    answer = Operator(Context.load()).call("DELETE", f"/v1/policies/{kind}/{namespace}/{name}")
+    click.echo(f"{kind} {namespace}/{name} is deleted; revision {answer['revision']}")
+
+
+@click.command()
+@ask_format
+def status(output: str) -> None:
+    """Show services, sidecars, their state and who calls whom. Exit 1 when a sidecar is not in sync."""
+    answer = Operator(Context.load()).call("GET", "/v1/status")
+    if output == "json":
+        print_json(answer)
+    else:
+        _print_status(answer)
+    if any(sidecar["state"] != "SYNCED" for sidecar in answer["sidecars"]):
+        sys.exit(1)
+
+
+def _print_status(answer: Mapping[str, Any]) -> None:
+    click.echo(f"policy revision {answer['revision']}")
+    services = [(s["name"], str(len(s["endpoints"])), s["exempt"] or "meshed") for s in answer["services"]]
+    print_table(("SERVICE", "ENDPOINTS", "MESH"), services)
+    sidecars = [
+        (s["service"], s["task"], s["node"], s["state"], s["held"] or "-", s["reason"] or "")
+        for s in answer["sidecars"]
+    ]
+    print_table(("SIDECAR", "TASK", "NODE", "STATE", "VERSION", "REASON"), sidecars)
+    edges = [
+        (
+            e["source"],
+            e["destination"],
+            f"{e['rps']:.1f}",
+            f"{e['success_ratio']:.2%}",
+            "-" if e["p50_ms"] is None else f"{e['p50_ms']:.1f}",
+            "-" if e["p99_ms"] is None else f"{e['p99_ms']:.1f}",
+            "√" if e["mtls_ratio"] == 1 else f"{e['mtls_ratio']:.0%}",
+            str(sum(e["denied"].values())),
+        )
+        for e in answer["edges"]
+    ]
+    print_table(("FROM", "TO", "RPS", "SUCCESS", "P50 MS", "P99 MS", "MTLS", "DENIED"), edges)

@@ -1,0 +1,149 @@
+"""The operator API's client: JSON over HTTP(S), the server known by its SPIFFE id before a token is sent."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from certs.errors import CertError
+from certs.spiffe import SpiffeId
+from certs.tls import verify_peer
+from meshpy.errors import DocumentError, MeshpyError, Place, Problem
+from meshpy.model.names import CONTROL_PLANE
+
+__all__ = ["ApiError", "Context", "Operator"]
+
+DEFAULT_URL = "http://127.0.0.1:15014"
+CONTEXT_FILE = Path("~/.config/meshpy/context.json")
+
+
+class ApiError(MeshpyError):
+    """The control plane cannot be reached, or refuses; `status` is 0 when it was not reached."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where the control plane is, and what proves each side to the other.
+
+    Args:
+        ca_pem: the mesh's trust bundle; needed for https.
+    """
+
+    url: str = DEFAULT_URL
+    token: str = ""
+    ca_pem: str = ""
+    trust_domain: str = "cluster.local"
+
+    @classmethod
+    def load(cls, env: Mapping[str, str] = os.environ) -> Context:
+        """Read what `meshpy install` wrote; MESHPY_URL, _TOKEN, _CA_FILE, _TRUST_DOMAIN override it.
+
+        Raises:
+            MeshpyError: a file that is named cannot be read.
+        """
+        file = Path(env.get("MESHPY_CONTEXT", str(CONTEXT_FILE))).expanduser()
+        try:
+            saved = json.loads(file.read_text()) if file.exists() else {}
+            ca_file = env.get("MESHPY_CA_FILE")
+            ca_pem = Path(ca_file).read_text() if ca_file else saved.get("ca_pem", "")
+        except (OSError, ValueError) as error:
+            raise MeshpyError(f"the operator's context cannot be read: {error}") from error
+        return cls(
+            url=env.get("MESHPY_URL", saved.get("url", DEFAULT_URL)),
+            token=env.get("MESHPY_TOKEN", saved.get("token", "")),
+            ca_pem=ca_pem,
+            trust_domain=env.get("MESHPY_TRUST_DOMAIN", saved.get("trust_domain", "cluster.local")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Calls on the operator API; a connection per call."""
+
+    context: Context
+    timeout_s: float = 30.0
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Send one request and return its JSON answer.
+
+        Raises:
+            DocumentError: the documents sent are wrong, each problem with its place.
+            ApiError: any other refusal, or no connection.
+        """
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {self.context.token}"}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        connection = self._connection()
+        try:
+            self._connect(connection)
+            connection.request(method, path, body=data, headers=headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(0, f"no control plane at {self.context.url}: {error}") from error
+        finally:
+            connection.close()
+        return _read(answer.status, text)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        url = urlsplit(self.context.url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ApiError(0, f"{self.context.url!r} is no URL of a control plane; set MESHPY_URL")
+        port = url.port or 15014
+        if url.scheme == "http":
+            return http.client.HTTPConnection(url.hostname, port, timeout=self.timeout_s)
+        if not self.context.ca_pem:
+            raise ApiError(0, "https needs the mesh's trust bundle: set MESHPY_CA_FILE")
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_3
+        tls.check_hostname = False  # the SPIFFE id is checked instead, before anything is sent
+        tls.load_verify_locations(cadata=self.context.ca_pem)
+        return http.client.HTTPSConnection(url.hostname, port, timeout=self.timeout_s, context=tls)
+
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        connection.connect()
+        if isinstance(connection.sock, ssl.SSLSocket):
+            wanted = SpiffeId(self.context.trust_domain, CONTROL_PLANE.spiffe_path)
+            try:
+                verify_peer(
+                    connection.sock,
+                    self.context.trust_domain,
+                    datetime.now(UTC),
+                    expected=frozenset({wanted}),
+                )
+            except CertError as error:
+                raise ApiError(0, f"{self.context.url} is not the control plane: {error}") from error
+
+
+def _read(status: int, text: bytes) -> Any:
+    try:
+        answer = json.loads(text) if text else {}
+    except ValueError:
+        raise ApiError(status, f"the control plane answered {status} and no JSON") from None
+    if status < 400:
+        return answer
+    problems = [
+        Problem(
+            Place(item.get("file", ""), item.get("line", 0), item.get("column", 0), item.get("key", "")),
+            item.get("message", ""),
+            item.get("instead", ""),
+        )
+        for item in answer.get("errors", [])
+    ]
+    if problems:
+        raise DocumentError(problems)
+    raise ApiError(status, f"{answer.get('title', 'refused')} ({status}): {answer.get('detail', '')}")

@@ -1,0 +1,242 @@
+"""Run a stack file as a mesh of processes on loopback: control plane, a sidecar a service, the apps."""
+
+from __future__ import annotations
+
+import errno
+import json
+import secrets
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshpy.client import ApiError, Context, Operator
+from meshpy.demo.plan import AppProcess, DemoPlan, SidecarProcess, StackCommand, plan_demo
+from meshpy.demo.processes import Crew, own_command
+from meshpy.errors import MeshpyError
+from meshpy.inject import inventory_of_stack
+from meshpy.inject.stackfile import StackFile
+from meshpy.model.names import ServiceName
+from meshpy.model.snapshot import MESH_PORT
+from meshpy.wire import encode
+
+__all__ = ["Demo", "Door", "run_demo"]
+
+START_S = 60.0
+FIRST_OCTET, LAST_OCTET = 77, 126
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where callers from outside the mesh come in."""
+
+    service: ServiceName
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser."""
+        return f"http://{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A running demo."""
+
+    plan: DemoPlan
+    operator: Operator
+    crew: Crew
+    directory: Path
+
+    @property
+    def door(self) -> Door | None:
+        """The first HTTP port that is open to the outside."""
+        edges = {sidecar.service: sidecar.edge_address for sidecar in self.plan.sidecars}
+        for service in self.plan.inventory.services.values():
+            for port in service.ports:
+                if port.published and port.protocol.is_http and service.name in edges:
+                    return Door(service.name, edges[service.name], port.number)
+        return None
+
+
+@contextmanager
+def run_demo(
+    stack_file: Path, namespace: str, policies: Mapping[str, str], say: Callable[[str], None]
+) -> Iterator[Demo]:
+    """Start everything, yield when every sidecar is in sync, stop everything.
+
+    Args:
+        policies: documents by file name.
+
+    Raises:
+        DocumentError: the stack file or a policy is wrong.
+        MeshpyError: something could not be started.
+    """
+    text = stack_file.read_text()
+    commands, left_out = _commands(StackFile.parse(text, str(stack_file)).value)
+    inventory = inventory_of_stack(text, namespace, str(stack_file))
+    left_out |= {s.name.name: s.exempt for s in inventory.services.values() if s.exempt}
+    plan = plan_demo(inventory, commands, octet=_free_octet(), left_out=left_out)
+    for name, reason in plan.left_out.items():
+        say(f"left out: {name} ({reason})")
+    directory = Path(tempfile.mkdtemp(prefix="meshpy-demo-"))
+    crew = Crew(directory)
+    try:
+        operator = _start_control_plane(plan, crew, directory)
+        say(f"control plane: {operator.context.url}  token: {operator.context.token}")
+        operator.call("PUT", "/v1/policies", _put(policies, namespace))
+        for sidecar in plan.sidecars:
+            _start_sidecar(sidecar, operator, crew, directory)
+        for app in plan.apps:
+            _start_app(app, crew)
+        _wait(lambda: _synced(operator, len(plan.sidecars)), crew, "every sidecar is in sync")
+        yield Demo(plan, operator, crew, directory)
+    finally:
+        crew.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _put(policies: Mapping[str, str], namespace: str) -> dict[str, Any]:
+    documents = [{"name": name, "text": text} for name, text in policies.items()]
+    return {"documents": documents, "default_namespace": namespace}
+
+
+def _commands(stack: Mapping[str, Any]) -> tuple[dict[str, StackCommand], dict[str, str]]:
+    """How each service starts here, and why some cannot."""
+    overrides = stack.get("x-demo") or {}
+    commands, left_out = {}, {}
+    for name, service in stack["services"].items():
+        argv = overrides.get(name) or [*_words(service.get("entrypoint")), *_words(service.get("command"))]
+        if not argv:
+            left_out[name] = "its image's own command is unknown here; name one under x-demo"
+            continue
+        program = sys.executable if argv[0] in ("python", "python3") else shutil.which(argv[0])
+        if program is None:
+            left_out[name] = f"{argv[0]} is not installed"
+            continue
+        commands[name] = StackCommand((program, *argv[1:]), _environment(service.get("environment")))
+    return commands, left_out
+
+
+def _words(value: Any) -> list[str]:
+    return shlex.split(value) if isinstance(value, str) else [str(word) for word in value or ()]
+
+
+def _environment(value: Any) -> dict[str, str]:
+    if isinstance(value, Mapping):
+        return {key: "" if item is None else str(item) for key, item in value.items()}
+    pairs = (str(item).partition("=") for item in value or ())
+    return {key: item for key, _, item in pairs}
+
+
+def _free_octet() -> int:
+    """The first 127.N.0.0/16 on which no other demo listens.
+
+    Raises:
+        MeshpyError: this system binds 127.0.0.1 only, or all are taken.
+    """
+    for octet in range(FIRST_OCTET, LAST_OCTET):
+        with socket.socket() as probe:
+            try:
+                probe.bind((f"127.{octet}.1.2", MESH_PORT))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise MeshpyError(
+                        "the demo needs all of 127.0.0.0/8 on the loopback interface, as on Linux"
+                    ) from error
+                continue
+            return octet
+    raise MeshpyError(f"127.{FIRST_OCTET}.1.2 … 127.{LAST_OCTET}.1.2 are all taken on port {MESH_PORT}")
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise MeshpyError("no free port on 127.0.0.1")
+
+
+def _start_control_plane(plan: DemoPlan, crew: Crew, directory: Path) -> Operator:
+    (directory / "inventory.json").write_text(json.dumps(encode(plan.inventory)))
+    token, url = secrets.token_urlsafe(24), f"http://127.0.0.1:{_free_port(15014)}"
+    for name, content in (("operator-token", token), ("join-key", secrets.token_urlsafe(32))):
+        (directory / name).write_text(content)
+        (directory / name).chmod(0o600)
+    sidecar_port = _free_port(15012)
+    (directory / "sidecar-port").write_text(str(sidecar_port))
+    argv = [own_command("meshpy-control-plane"), "serve", "--data", str(directory / "data")]
+    argv += ["--discovery", "static", "--inventory", str(directory / "inventory.json")]
+    argv += [
+        "--sidecar-listen",
+        f"127.0.0.1:{sidecar_port}",
+        "--operator-listen",
+        url.removeprefix("http://"),
+    ]
+    argv += ["--operator-token-file", str(directory / "operator-token")]
+    argv += ["--join-key-file", str(directory / "join-key"), "--operator-tls", "off"]
+    crew.start("control-plane", argv, {})
+    operator = Operator(Context(url=url, token=token))
+    _wait(lambda: _answers(operator), crew, "the control plane answers")
+    (directory / "ca.crt").write_text(operator.call("GET", "/v1/bundle")["pem"])
+    return operator
+
+
+def _start_sidecar(sidecar: SidecarProcess, operator: Operator, crew: Crew, directory: Path) -> None:
+    name: ServiceName = sidecar.service
+    token = operator.call("POST", "/v1/join-tokens", {"service": str(name)})["token"]
+    token_file = directory / f"{name.name}.join"
+    token_file.touch(mode=0o600)
+    token_file.write_text(token)
+    env = {
+        "MESHPY_NAMESPACE": name.namespace,
+        "MESHPY_SERVICE": name.name,
+        "MESHPY_TASK_ID": f"local-{name.name}",
+        "MESHPY_NODE": "local",
+        "MESHPY_CONTROL_PLANE": f"127.0.0.1:{(directory / 'sidecar-port').read_text()}",
+        "MESHPY_JOIN_TOKEN_FILE": str(token_file),
+        "MESHPY_TRUST_BUNDLE_FILE": str(directory / "ca.crt"),
+        "MESHPY_ADMIN": f"{sidecar.mesh_address}:15000",
+        "MESHPY_MESH_BIND": f"{sidecar.mesh_address}:{MESH_PORT}",
+        "MESHPY_BIND": f"edge={sidecar.edge_address}",
+    }
+    crew.start(f"{name.name}-sidecar", [own_command("meshpy-proxy")], env)
+
+
+def _start_app(app: AppProcess, crew: Crew) -> None:
+    crew.start(app.service.name, app.argv, app.env)
+
+
+def _answers(operator: Operator) -> bool:
+    try:
+        operator.call("GET", "/healthz")
+    except ApiError:
+        return False
+    return True
+
+
+def _synced(operator: Operator, expected: int) -> bool:
+    sidecars = operator.call("GET", "/v1/status")["sidecars"]
+    in_sync = [sidecar for sidecar in sidecars if sidecar["state"] == "SYNCED"]
+    return len(in_sync) >= expected
+
+
+def _wait(ready: Callable[[], bool], crew: Crew, what: str) -> None:
+    deadline = time.monotonic() + START_S
+    while not ready():
+        crew.check()
+        if time.monotonic() > deadline:
+            raise MeshpyError(f"waited {START_S:.0f} s in vain until {what}; logs are in {crew.logs}")
+        time.sleep(0.1)
