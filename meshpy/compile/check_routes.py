@@ -109,7 +109,7 @@ def _check_destination(
         what = f"{document.meta.title}: {host.label} has several ports (IST0112)"
         notes.error(place, what, f"write port: {{number: N}}; {listed(ports)}")
     if target.subset:
-        rules = rules_for(mesh.policies.destination_rules, directory, host, namespace)
+        rules = rules_for(mesh.rules, host, namespace)
         if subset_named(rules, target.subset) is None:
             names = [subset.name for rule in rules for subset in rule.subsets]
             what = f"{document.meta.title}: no DestinationRule gives {host.label} a subset {target.subset!r}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
@@ -13,21 +15,37 @@ from meshpy.model.resilience import ConnectionPool, LoadBalancing
 from meshpy.model.snapshot import mesh_sni
 from meshpy.policy.kinds import DestinationRuleDoc, SubsetDoc, TrafficPolicy
 
-__all__ = ["ClusterTable", "inbound_cluster", "inbound_name", "rules_for", "selected", "subset_named"]
+__all__ = [
+    "ClusterTable",
+    "RuleIndex",
+    "inbound_cluster",
+    "inbound_name",
+    "rule_index",
+    "rules_for",
+    "selected",
+    "subset_named",
+]
 
 _SILENT = TrafficPolicy()
 
 
-def rules_for(
-    rules: Iterable[DestinationRuleDoc], directory: Directory, host: LogicalHost, caller_namespace: str
-) -> tuple[DestinationRuleDoc, ...]:
+RuleIndex: TypeAlias = Mapping[str, tuple[DestinationRuleDoc, ...]]
+"""DestinationRules by the label of the host that they mean."""
+
+
+def rule_index(rules: Iterable[DestinationRuleDoc], directory: Directory) -> RuleIndex:
+    """Resolve each rule's host once."""
+    found: dict[str, list[DestinationRuleDoc]] = defaultdict(list)
+    for rule in rules:
+        found[directory.label_of(rule.host.host, rule.meta.namespace)].append(rule)
+    return {label: tuple(members) for label, members in found.items()}
+
+
+def rules_for(rules: RuleIndex, host: LogicalHost, caller_namespace: str) -> tuple[DestinationRuleDoc, ...]:
     """Istio's look-up: the caller's namespace, else the host's, else the root's; in name order."""
     found: dict[str, list[DestinationRuleDoc]] = {}
-    for rule in rules:
-        target = directory.resolve(rule.host.host, rule.meta.namespace)
-        is_same = target.label == host.label if target is not None else rule.host.host == host.label
-        if is_same:
-            found.setdefault(rule.meta.namespace, []).append(rule)
+    for rule in rules.get(host.label, ()):
+        found.setdefault(rule.meta.namespace, []).append(rule)
     for namespace in dict.fromkeys((caller_namespace, host.namespace, ROOT_NAMESPACE)):
         usable = [
             rule for rule in found.get(namespace, ()) if namespace == caller_namespace or not rule.is_private
@@ -69,7 +87,7 @@ class ClusterTable:
     """Collects the clusters that the caller's routes name."""
 
     directory: Directory
-    rules: tuple[DestinationRuleDoc, ...]
+    rules: RuleIndex
     caller: Service
     clusters: dict[str, Cluster] = field(default_factory=dict)
     _rules_of: dict[str, tuple[DestinationRuleDoc, ...]] = field(default_factory=dict)
@@ -90,7 +108,7 @@ class ClusterTable:
     def _applicable(self, host: LogicalHost) -> tuple[DestinationRuleDoc, ...]:
         if host.label not in self._rules_of:
             namespace = self.caller.name.namespace
-            self._rules_of[host.label] = rules_for(self.rules, self.directory, host, namespace)
+            self._rules_of[host.label] = rules_for(self.rules, host, namespace)
         return self._rules_of[host.label]
 
     def _policy(

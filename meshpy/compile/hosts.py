@@ -63,6 +63,7 @@ class Directory:
     of_service: Mapping[ServiceName, tuple[LogicalHost, ...]]
     on_network: Mapping[str, tuple[ServiceName, ...]]
     namespaces: frozenset[str]
+    labels: frozenset[str]
 
     def resolve(self, host: str, namespace: str) -> LogicalHost | None:
         """A host as a document of `namespace` writes it."""
@@ -77,6 +78,11 @@ class Directory:
             return found
         # the engine's own name `<stack>_<service>` is unique in the whole Swarm
         return self.by_name.get(("", host))
+
+    def label_of(self, host: str, namespace: str) -> str:
+        """The label that a document's host has, known or not: by it documents and hosts find each other."""
+        found = self.resolve(host, namespace)
+        return found.label if found is not None else host
 
     def reachable(self, service: Service) -> tuple[ServiceName, ...]:
         """Who shared an original network with it, itself included."""
@@ -132,6 +138,7 @@ def directory_of(inventory: Inventory) -> Directory:
         {name: tuple(found) for name, found in of_service.items()},
         {name: tuple(found) for name, found in networks.items()},
         frozenset(name.namespace for name in inventory.services),
+        frozenset(host.label for host in by_name.values()),
     )
 
 

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meshpy.compile.hosts import LogicalHost
+from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.compile.routes import RouteTable
 from meshpy.errors import Place, Problem
 from meshpy.model.endpoint import Protocol
 from meshpy.model.inventory import Service
 from meshpy.model.route import VirtualHost
 from meshpy.model.snapshot import OutboundListener
+from meshpy.policy.kinds import VirtualServiceDoc
 
 __all__ = ["Listeners", "default_bind", "listeners_of", "routed_hosts"]
 
@@ -40,27 +41,31 @@ def _binds(caller: Service, host: LogicalHost) -> tuple[str, ...]:
 def routed_hosts(routes: RouteTable, known: Iterable[LogicalHost]) -> tuple[LogicalHost, ...]:
     """Hosts that exist only as a VirtualService's `hosts`: on the HTTP ports of its destinations."""
     taken = {name for host in known for name in host.domains}
-    found: dict[str, LogicalHost] = {}
-    for document in routes.documents:
-        namespace = document.meta.namespace
-        if namespace != routes.caller.name.namespace or not document.http:
+    found: list[LogicalHost] = []
+    for label, documents in sorted(routes.documents.items()):
+        if label in taken or label in routes.directory.labels:
             continue
-        targets = [
-            (target, routes.directory.resolve(target.host.host, namespace))
-            for route in document.http
-            for target in route.destinations
-        ]
-        ports = {
-            port: protocol
-            for target, host in targets
-            if host is not None
-            for port, protocol in host.ports.items()
-            if protocol.is_http and target.port in (None, port)
-        }
-        for ref in document.hosts:
-            if ref.host not in taken and routes.directory.resolve(ref.host, namespace) is None and ports:
-                found[ref.host] = LogicalHost(ref.host, "", (ref.host,), (), ports)
-    return tuple(host for _, host in sorted(found.items()))
+        ports: dict[int, Protocol] = {}
+        for document in documents:
+            if document.meta.namespace == routes.caller.name.namespace:
+                ports |= _destination_ports(document, routes.directory)
+        if ports:
+            found.append(LogicalHost(label, "", (label,), (), ports))
+    return tuple(found)
+
+
+def _destination_ports(document: VirtualServiceDoc, directory: Directory) -> dict[int, Protocol]:
+    targets = [target for route in document.http for target in route.destinations]
+    hosts = [
+        (target.port, directory.resolve(target.host.host, document.meta.namespace)) for target in targets
+    ]
+    return {
+        port: protocol
+        for wanted, host in hosts
+        if host is not None
+        for port, protocol in host.ports.items()
+        if protocol.is_http and wanted in (None, port)
+    }
 
 
 def listeners_of(routes: RouteTable, hosts: Iterable[LogicalHost]) -> Listeners:

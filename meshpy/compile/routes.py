@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from meshpy.compile.clusters import ClusterTable
 from meshpy.compile.hosts import Directory, LogicalHost
@@ -13,7 +15,7 @@ from meshpy.model.resilience import DEFAULT_RETRY
 from meshpy.model.route import Destination, Forward, RouteRule, TcpRoute
 from meshpy.policy.kinds import DestinationDoc, HttpRouteDoc, TcpMatchDoc, VirtualServiceDoc
 
-__all__ = ["RouteTable", "destination_port", "governing", "is_visible"]
+__all__ = ["DocumentIndex", "RouteTable", "destination_port", "document_index", "governing", "is_visible"]
 
 
 def is_visible(document: VirtualServiceDoc, host: LogicalHost, caller_namespace: str) -> bool:
@@ -27,8 +29,21 @@ def is_visible(document: VirtualServiceDoc, host: LogicalHost, caller_namespace:
     return not document.is_private and namespace in (host.namespace, ROOT_NAMESPACE)
 
 
+DocumentIndex: TypeAlias = Mapping[str, tuple[VirtualServiceDoc, ...]]
+"""VirtualServices by the label of each host that they name."""
+
+
+def document_index(documents: Iterable[VirtualServiceDoc], directory: Directory) -> DocumentIndex:
+    """Resolve each document's hosts once."""
+    found: dict[str, dict[int, VirtualServiceDoc]] = defaultdict(dict)
+    for number, document in enumerate(documents):
+        for ref in document.hosts:
+            found[directory.label_of(ref.host, document.meta.namespace)][number] = document
+    return {label: tuple(members.values()) for label, members in found.items()}
+
+
 def governing(
-    documents: Iterable[VirtualServiceDoc], directory: Directory, host: LogicalHost, caller_namespace: str
+    documents: DocumentIndex, host: LogicalHost, caller_namespace: str
 ) -> tuple[VirtualServiceDoc, ...]:
     """The VirtualServices for a host that a caller sees, the one that counts first.
 
@@ -36,20 +51,8 @@ def governing(
     namespace is an error of `check` and has no effect.
     """
     rank = {ROOT_NAMESPACE: 2, host.namespace: 1, caller_namespace: 0}
-    found = [
-        document
-        for document in documents
-        if is_visible(document, host, caller_namespace) and _names(document, directory, host)
-    ]
-    return tuple(sorted(found, key=lambda d: (rank.get(d.meta.namespace, 3), d.meta.name)))
-
-
-def _names(document: VirtualServiceDoc, directory: Directory, host: LogicalHost) -> bool:
-    for ref in document.hosts:
-        target = directory.resolve(ref.host, document.meta.namespace)
-        if (target.label == host.label) if target is not None else (ref.host == host.name.lower()):
-            return True
-    return False
+    found = [doc for doc in documents.get(host.label, ()) if is_visible(doc, host, caller_namespace)]
+    return tuple(sorted(found, key=lambda doc: (rank.get(doc.meta.namespace, 3), doc.meta.name)))
 
 
 def destination_port(target: LogicalHost, wanted: int | None, listener_port: int) -> int:
@@ -64,13 +67,13 @@ class RouteTable:
     """Makes routes for one caller and puts the clusters they need into `clusters`."""
 
     directory: Directory
-    documents: tuple[VirtualServiceDoc, ...]
+    documents: DocumentIndex
     caller: Service
     clusters: ClusterTable
     external: Mapping[str, LogicalHost]
 
     def document_for(self, host: LogicalHost) -> VirtualServiceDoc | None:
-        found = governing(self.documents, self.directory, host, self.caller.name.namespace)
+        found = governing(self.documents, host, self.caller.name.namespace)
         return found[0] if found else None
 
     def http_rules(self, host: LogicalHost, port: int) -> tuple[RouteRule, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from meshpy.compile.authorization import authorization_for, open_ports
-from meshpy.compile.clusters import ClusterTable, inbound_cluster, inbound_name
+from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
 from meshpy.compile.hosts import Directory, directory_of, egress_hosts
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
-from meshpy.compile.routes import RouteTable
+from meshpy.compile.routes import DocumentIndex, RouteTable, document_index
 from meshpy.compile.selection import Selection
 from meshpy.model.endpoint import Cluster
 from meshpy.model.inventory import Inventory, Service
@@ -28,11 +28,19 @@ class Mesh:
     directory: Directory
     policies: PolicySet
     selection: Selection
+    documents: DocumentIndex
+    rules: RuleIndex
 
     @classmethod
     def of(cls, inventory: Inventory, policies: PolicySet) -> Mesh:
         directory = directory_of(inventory)
-        return cls(directory, policies, Selection(directory))
+        return cls(
+            directory,
+            policies,
+            Selection(directory),
+            document_index(policies.virtual_services, directory),
+            rule_index(policies.destination_rules, directory),
+        )
 
 
 def compile_mesh(
@@ -90,11 +98,11 @@ def compile_workload(
 
 def outbound_of(mesh: Mesh, service: Service) -> tuple[Listeners, dict[str, Cluster]]:
     """The listeners of a caller, and the clusters that they name."""
-    table = ClusterTable(mesh.directory, mesh.policies.destination_rules, service)
+    table = ClusterTable(mesh.directory, mesh.rules, service)
     outside = egress_hosts(service)
     routes = RouteTable(
         mesh.directory,
-        mesh.policies.virtual_services,
+        mesh.documents,
         service,
         table,
         {host.name: host for host in outside},

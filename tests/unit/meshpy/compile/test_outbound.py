@@ -215,3 +215,22 @@ def test_the_version_is_a_hash_of_the_content() -> None:
     again = compiled("web", CANARY, SUBSETS).version
     assert compiled("web", CANARY, SUBSETS).version == again
     assert compiled("web", CANARY).version != again
+
+
+def test_a_host_that_is_no_service_listens_on_the_ports_of_its_destinations() -> None:
+    text = document("VirtualService", "hosts: [www]\nhttp: [{route: [{destination: {host: api}}]}]")
+    host = host_of(compiled("web", text), 8080, "www")
+    assert (host.domains, clusters_of(host)) == (("www",), [[("outbound|8080||api.shop", 100)]])
+    assert compiled("blog/web", text) == compiled("blog/web")
+
+
+def test_a_consumer_s_private_virtual_service_precedes_the_owner_s() -> None:
+    owner = document("VirtualService", "hosts: [api]\nhttp: [{directResponse: {status: 500}}]", "owner")
+    spec = 'hosts: [api.shop]\nexportTo: ["."]\nhttp: [{directResponse: {status: 418}}]'
+    consumer = document("VirtualService", spec, "consumer", namespace="blog")
+    blog = service("blog/web", networks=frozenset({"shop_default"}))
+    found = [
+        host_of(compiled(caller, owner, consumer, inventory=shop(blog)), 8080, "api.shop").rules[0].policy
+        for caller in ("blog/web", "web")
+    ]
+    assert found == ["VirtualService blog/consumer", "VirtualService shop/owner"]
