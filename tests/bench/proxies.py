@@ -179,9 +179,9 @@ class Bench:
         ]
 
 
-def ratios(candidates):
+def ratios(figures):
     """meshpy ÷ Envoy, by scenario and by figure; below 1 is cheaper than Envoy."""
-    by_name = {(c.name, c.scenario): c.figures() for c in candidates}
+    by_name = {(row["candidate"], row["scenario"]): row["figures"] for row in figures}
     return {
         scenario: {
             key: round(by_name["meshpy", scenario][key] / value, 2)
@@ -211,16 +211,20 @@ def main():
                     candidate.round(options.requests if number else options.requests // 4)
                     if not number:
                         candidate.cpu_us.clear(), candidate.p50_ms.clear(), candidate.p99_ms.clear()
-            figures = [{"candidate": c.name, "scenario": c.scenario, **c.figures()} for c in candidates]
+            figures = [
+                {"candidate": c.name, "scenario": c.scenario, "figures": c.figures()} for c in candidates
+            ]
         finally:
             bench.stop()
     print(f"{'':8}{'scenario':10}{'CPU µs/req':>12}{'p50 ms':>9}{'p99 ms':>9}{'RSS MiB':>9}")
     for row in figures:
+        cells = row["figures"].values()
+        widths = (12, 9, 9, 9)
         print(
-            f"{row['candidate']:8}{row['scenario']:10}{row['cpu_us_per_request']:>12}{row['p50_ms']:>9}"
-            f"{row['p99_ms']:>9}{row['rss_mib']:>9}"
+            f"{row['candidate']:8}{row['scenario']:10}"
+            + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
         )
-    found = ratios(candidates)
+    found = ratios(figures)
     for scenario, row in found.items():
         print(f"ratio to Envoy, {scenario}: " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
     (ROOT / "build").mkdir(exist_ok=True)
