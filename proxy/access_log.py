@@ -1,0 +1,197 @@
+"""The access log: one JSON object per line, Istio's keys and Envoy's flags, written in batches.
+
+Hot file: a line by %-formatting costs 0.6 µs, `json.dumps` 2.2 and `logging` 4.2 (PERFORMANCE.md). Text of
+strangers is escaped when it holds anything but plain characters, and cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["NO_LOG", "AccessLog", "Line", "quoted"]
+
+_FLUSH_BYTES = 64 * 1024
+_KEEP_BYTES = 4 * 1024 * 1024
+_MAX_VALUE_CHARS = 2048
+_PLAIN = re.compile(r"[ !#-\[\]-~]*+")
+
+_HTTP = (
+    '{"start_time":"%s.%03dZ","direction":"%s","method":"%s","path":%s,"protocol":"HTTP/1.%d","response_code":%d,'
+    '"response_flags":"%s","response_code_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,'
+    '"upstream_service_time":%s,"x_forwarded_for":%s,"user_agent":%s,"request_id":%s,"trace_id":"%s","authority":%s,'
+    '"upstream_host":"%s","upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
+    '"requested_server_name":"%s","route_name":"%s","upstream_transport_failure_reason":%s,"attempts":%d,'
+    '"principal":"%s","policy":%s,"rule":%s,"stage":"%s"}\n'
+)
+_TCP = (
+    '{"start_time":"%s.%03dZ","direction":"%s","protocol":"TCP","response_code":0,"response_flags":"%s",'
+    '"connection_termination_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,"upstream_host":"%s",'
+    '"upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
+    '"requested_server_name":"%s","upstream_transport_failure_reason":%s,"principal":"%s","policy":%s,"rule":%s,'
+    '"stage":"%s"}\n'
+)
+
+
+def quoted(text: str) -> str:
+    """A JSON string of a text that a stranger chose."""
+    if len(text) > _MAX_VALUE_CHARS:
+        text = text[:_MAX_VALUE_CHARS] + "…"
+    if _PLAIN.fullmatch(text) is not None:
+        return f'"{text}"'
+    return json.dumps(text)
+
+
+def quoted_bytes(value: bytes | None) -> str:
+    """A JSON string of a field's value, null when there is none."""
+    return "null" if value is None else quoted(value.decode("latin-1"))
+
+
+class Line(NamedTuple):
+    """What every line says of its connection and verdict."""
+
+    direction: str
+    flags: str
+    details: str
+    bytes_received: int
+    bytes_sent: int
+    duration_ms: int
+    upstream_host: str
+    upstream_cluster: str
+    local_address: str
+    remote_address: str
+    server_name: str
+    failure: str
+    principal: str
+    policy: str
+    rule: str
+    stage: str
+
+
+class AccessLog:
+    """Buffers lines and writes them to a descriptor; a full or closed one loses lines, never requests.
+
+    Args:
+        descriptor: where to write; -1 keeps no log.
+    """
+
+    __slots__ = ("_buffer", "_bytes", "_descriptor", "_second", "_second_text", "lost_lines")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer: list[str] = []
+        self._bytes = 0
+        self._second = 0
+        self._second_text = ""
+        self.lost_lines = 0
+
+    @classmethod
+    def open(cls, target: str) -> AccessLog:
+        """`-` is standard output, `off` is no log, anything else a file to append to.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        if target == "off":
+            return NO_LOG
+        if target == "-":
+            return cls(1)
+        return cls(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640))
+
+    @property
+    def is_on(self) -> bool:
+        return self._descriptor >= 0
+
+    def _time(self, started: float) -> tuple[str, int]:
+        second = int(started)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return self._second_text, int((started - second) * 1000)
+
+    def http(
+        self,
+        line: Line,
+        *,
+        started: float,
+        method: str,
+        target: bytes,
+        minor: int,
+        status: int,
+        upstream_ms: int,
+        field: Callable[[bytes], bytes | None],
+        request_id: bytes,
+        trace: bytes,
+        authority: str,
+        route_name: str,
+        attempts: int,
+    ) -> None:
+        """Log one exchange."""
+        second, milliseconds = self._time(started)
+        self._add(
+            _HTTP
+            % (
+                second, milliseconds, line.direction, method, quoted_bytes(target), minor, status, line.flags,
+                quoted(line.details), line.bytes_received, line.bytes_sent, line.duration_ms,
+                upstream_ms if upstream_ms >= 0 else "null", quoted_bytes(field(b"x-forwarded-for")),
+                quoted_bytes(field(b"user-agent")), quoted_bytes(request_id), trace[3:35].decode("latin-1"),
+                quoted(authority), line.upstream_host, line.upstream_cluster, line.local_address,
+                line.remote_address, line.server_name, route_name, quoted(line.failure), attempts,
+                line.principal, quoted(line.policy), quoted(line.rule), line.stage,
+            )
+        )  # fmt: skip
+
+    def tcp(self, line: Line, *, started: float) -> None:
+        """Log one opaque connection."""
+        second, milliseconds = self._time(started)
+        self._add(
+            _TCP
+            % (
+                second, milliseconds, line.direction, line.flags, quoted(line.details), line.bytes_received,
+                line.bytes_sent, line.duration_ms, line.upstream_host, line.upstream_cluster,
+                line.local_address, line.remote_address, line.server_name, quoted(line.failure),
+                line.principal, quoted(line.policy), quoted(line.rule), line.stage,
+            )
+        )  # fmt: skip
+
+    def _add(self, text: str) -> None:
+        self._buffer.append(text)
+        self._bytes += len(text)
+        if self._bytes >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered; called by a timer and at exit."""
+        if not self._buffer:
+            return
+        data = "".join(self._buffer).encode("utf-8", "replace")
+        try:
+            written = os.write(self._descriptor, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            written = len(data)
+            self.lost_lines += len(self._buffer)
+        self._buffer.clear()
+        self._bytes = 0
+        rest = data[written:]
+        if len(rest) > _KEEP_BYTES:
+            self.lost_lines += rest.count(b"\n")
+        elif rest:
+            text = rest.decode("utf-8", "replace")
+            self._buffer.append(text)
+            self._bytes = len(text)
+
+    def close(self) -> None:
+        """Write the rest."""
+        self.flush()
+        if self._descriptor > 2:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+NO_LOG = AccessLog(-1)

@@ -1,0 +1,134 @@
+"""The admin server on loopback: readiness, metrics, what is in force. Read only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import cast
+
+from meshpy.wire import encode
+from proxy.http.events import Refused
+from proxy.http.h1 import RequestParser
+from proxy.http.head import RequestHead
+from proxy.sidecar import Sidecar
+
+__all__ = ["Admin"]
+
+_JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_LOCAL_HOSTS = frozenset(("127.0.0.1", "localhost", "[::1]"))
+_IDLE_S = 30.0
+
+Answer = tuple[int, str, str]
+
+
+class Admin(asyncio.Protocol):
+    """One connection.
+
+    Requests with a foreign Host are refused: a page in a browser must not read this (DNS rebinding).
+    """
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+        self._parser = RequestParser()
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._routes: dict[str, Callable[[], Answer]] = {
+            "/readyz": self._readyz,
+            "/livez": lambda: (200, _TEXT, "ok\n"),
+            "/metrics": lambda: (200, _METRICS, sidecar.telemetry.prometheus()),
+            "/config_dump": self._config_dump,
+            "/stats": self._stats,
+            "/server_info": self._server_info,
+        }
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._sidecar.wheel.after(_IDLE_S, self._transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        events = self._parser.feed(data)
+        while events:
+            for event in events:
+                if isinstance(event, RequestHead):
+                    self._answer(event)
+                elif isinstance(event, Refused):
+                    self._write(event.status, _TEXT, event.detail + "\n", is_last=True, is_head=False)
+            events = self._parser.next_message()
+
+    def _answer(self, head: RequestHead) -> None:
+        route = self._routes.get(head.path)
+        if head.host not in _LOCAL_HOSTS:
+            answer: Answer = (421, _TEXT, "this server answers to 127.0.0.1 and localhost\n")
+        elif head.method not in ("GET", "HEAD"):
+            answer = (405, _TEXT, "read only: GET\n")
+        elif route is None:
+            answer = (404, _TEXT, "\n".join(sorted(self._routes)) + "\n")
+        else:
+            answer = route()
+        self._write(*answer, is_last=not head.keep_alive, is_head=head.method == "HEAD")
+
+    def _write(self, status: int, content_type: str, body: str, *, is_last: bool, is_head: bool) -> None:
+        content = body.encode()
+        close = "connection: close\r\n" if is_last else ""
+        head = (
+            f"HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {len(content)}\r\n"
+            f"cache-control: no-store\r\n{close}\r\n"
+        )
+        self._transport.write(head.encode() + (b"" if is_head else content))
+        if is_last:
+            self._transport.close()
+
+    def _readyz(self) -> Answer:
+        sidecar = self._sidecar
+        if sidecar.is_ready:
+            return 200, _TEXT, "ready\n"
+        if sidecar.shared.is_draining:
+            return 503, _TEXT, "draining\n"
+        lacks = "certificate" if sidecar.credentials.value is None else "snapshot"
+        return 503, _TEXT, f"no {lacks} yet: no byte passes\n"
+
+    def _config_dump(self) -> Answer:
+        snapshot = self._sidecar.snapshot.value
+        return 200, _JSON, json.dumps(encode(snapshot) if snapshot is not None else None, indent=1) + "\n"
+
+    def _stats(self) -> Answer:
+        clusters = {
+            name: {
+                "active_requests": upstream.active_requests,
+                "active_retries": upstream.active_retries,
+                "connections": upstream.connections,
+                "pending": upstream.pending,
+                "hosts": [
+                    {
+                        "address": host.name,
+                        "active": host.active,
+                        "idle": len(host.idle),
+                        "ejected": host.health.ejected_until > self._sidecar.loop.time(),
+                    }
+                    for host in upstream.hosts
+                ],
+            }
+            for name, upstream in self._sidecar.clusters.live.items()
+        }
+        return (
+            200,
+            _JSON,
+            json.dumps({"connections": self._sidecar.capacity.open, "clusters": clusters}) + "\n",
+        )
+
+    def _server_info(self) -> Answer:
+        sidecar = self._sidecar
+        credentials, snapshot = sidecar.credentials.value, sidecar.snapshot.value
+        info = {
+            "workload": str(snapshot.workload.name) if snapshot is not None else None,
+            "version": snapshot.version if snapshot is not None else None,
+            "revision": snapshot.revision if snapshot is not None else None,
+            "identity": str(credentials.identity.spiffe_id) if credentials is not None else None,
+            "not_after": credentials.identity.not_after.isoformat() if credentials is not None else None,
+            "listeners": sidecar.listeners.describe() if sidecar.listeners is not None else [],
+            "uptime_s": round(time.time() - sidecar.started_at, 1),
+        }
+        return 200, _JSON, json.dumps(info) + "\n"

@@ -1,0 +1,87 @@
+"""Assembly of one process: sidecar, admin server, where configuration comes from, signals, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from meshpy.errors import MeshpyError
+from proxy import static
+from proxy.access_log import AccessLog
+from proxy.admin import Admin
+from proxy.control_client import ControlClient
+from proxy.listeners import MESH_DEFAULT
+from proxy.net.addresses import Addresses
+from proxy.options import Options, StaticOptions
+from proxy.sidecar import Sidecar
+
+__all__ = ["serve"]
+
+_log = logging.getLogger("meshpy.proxy")
+
+
+async def serve(options: Options, worker: int = 0) -> int:
+    """Run until SIGTERM or SIGINT; the exit code.
+
+    Args:
+        worker: 0 is the only or first process, which has the admin server.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        log = AccessLog.open(options.access_log)
+    except OSError as error:
+        _log.error("--access-log %s: %s", options.access_log, error.strerror)
+        return 2
+    sidecar = Sidecar(
+        access_log=log,
+        addresses=Addresses(options.binds),
+        mesh_bind=options.mesh_bind or MESH_DEFAULT,
+        is_shared=options.workers > 1,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        admin = await loop.create_server(lambda: Admin(sidecar), *options.admin) if worker == 0 else None
+    except OSError as error:
+        _log.error("--admin %s:%d: %s", *options.admin, error.strerror)
+        return 2
+    try:
+        return await _run(sidecar, options, stop)
+    finally:
+        if admin is not None:
+            admin.close()
+        await sidecar.close()
+
+
+async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
+    async with asyncio.TaskGroup() as group:
+        background = [group.create_task(sidecar.run())]
+        source = options.source
+        if isinstance(source, StaticOptions):
+            try:
+                await static.load(sidecar, source)
+            except MeshpyError as error:
+                _log.error("%s", error)
+                background[0].cancel()
+                return 2
+            hangups = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangups.set)
+            background.append(group.create_task(_reload_at(hangups, sidecar, source)))
+        else:
+            client = ControlClient(sidecar, source, options.mesh_bind)
+            background.append(group.create_task(client.run()))
+        await stop.wait()
+        _log.info("stopping: %g s for what is in progress", options.grace_s)
+        await sidecar.drain(options.grace_s)
+        for task in background:
+            task.cancel()
+    return 0
+
+
+async def _reload_at(hangups: asyncio.Event, sidecar: Sidecar, source: StaticOptions) -> None:
+    while True:
+        await hangups.wait()
+        hangups.clear()
+        await static.reload(sidecar, source)

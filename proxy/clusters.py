@@ -1,0 +1,103 @@
+"""All live clusters of the process.
+
+Made, changed and dropped with the snapshots; DNS ones resolved every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from meshpy.model.endpoint import Cluster, Endpoint
+from proxy.net.connection import UpstreamConnection
+from proxy.net.pool import Surroundings, Upstream
+
+__all__ = ["Clusters"]
+
+_log = logging.getLogger("meshpy.proxy")
+
+_RESOLVE_EVERY_S = 1.0
+_RESOLVE_TIMEOUT_S = 5.0
+_SWEEP_EVERY_S = 5.0
+_FIRST_ANSWER_S = 1.0
+
+
+class Clusters:
+    """Name → Upstream. A cluster that a snapshot drops ends when the requests on it do."""
+
+    def __init__(self, own: Surroundings) -> None:
+        self.own = own
+        self.live: dict[str, Upstream] = {}
+
+    def prepare(self, wanted: Mapping[str, Cluster]) -> dict[str, Upstream]:
+        """The upstreams for a snapshot, new ones made; nothing that is live is changed yet."""
+        return {name: self.live.get(name) or Upstream(cluster, self.own) for name, cluster in wanted.items()}
+
+    def commit(self, wanted: Mapping[str, Cluster], prepared: dict[str, Upstream]) -> None:
+        """Make the prepared set the live one."""
+        for name, upstream in self.live.items():
+            if name not in prepared:
+                upstream.retire_connections()
+        for name, cluster in wanted.items():
+            if prepared[name].cluster is not cluster and prepared[name].cluster != cluster:
+                prepared[name].update(cluster)
+        self.live = prepared
+
+    def retire_connections(self) -> None:
+        """Our certificate was renewed: idle connections end, busy ones after their exchange."""
+        for upstream in self.live.values():
+            upstream.retire_connections()
+
+    def cut(self, is_cut: Callable[[UpstreamConnection], bool]) -> None:
+        """End connections whose peer may be spoken to no longer."""
+        for upstream in self.live.values():
+            upstream.cut(is_cut)
+
+    async def resolve_new(self, prepared: Mapping[str, Upstream]) -> None:
+        """Ask once for the names of clusters that have no answer yet, a second at most."""
+        new = [upstream for upstream in prepared.values() if not upstream.is_resolved]
+        if new:
+            asked = asyncio.gather(*(self._resolve(upstream) for upstream in new))
+            try:
+                async with asyncio.timeout(_FIRST_ANSWER_S):
+                    await asked
+            except TimeoutError:
+                _log.warning("no address yet for %s", ", ".join(each.cluster.dns for each in new))
+
+    async def run(self) -> None:
+        """Resolve every second and sweep idle connections, until cancelled."""
+        turn = 0
+        while True:
+            await asyncio.sleep(_RESOLVE_EVERY_S)
+            turn += 1
+            named = [upstream for upstream in self.live.values() if upstream.cluster.dns]
+            await asyncio.gather(*(self._resolve(upstream) for upstream in named))
+            if turn % int(_SWEEP_EVERY_S / _RESOLVE_EVERY_S) == 0:
+                for upstream in self.live.values():
+                    upstream.sweep()
+            self.cut(_is_expired)
+
+    async def _resolve(self, upstream: Upstream) -> None:
+        """Take a name's addresses; no answer, or an empty one, changes nothing (THREATS §4 H 164)."""
+        cluster = upstream.cluster
+        try:
+            async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
+                found = await asyncio.get_running_loop().getaddrinfo(
+                    cluster.dns, cluster.dns_port, type=socket.SOCK_STREAM
+                )
+        except (OSError, TimeoutError):
+            return
+        addresses = sorted({str(info[4][0]) for info in found}, key=ipaddress.ip_address)
+        endpoints = tuple(Endpoint(address, cluster.dns_port) for address in addresses)
+        if endpoints and endpoints != tuple(host.endpoint for host in upstream.hosts):
+            upstream.set_endpoints(endpoints)
+        upstream.is_resolved = upstream.is_resolved or bool(endpoints)
+
+
+def _is_expired(connection: UpstreamConnection) -> bool:
+    certificate = connection.certificate
+    return certificate is not None and certificate.not_after <= time.time()

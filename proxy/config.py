@@ -1,0 +1,159 @@
+"""A snapshot made ready to decide by.
+
+Routers, authorizers and live clusters. Replaced whole, held in Live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from meshpy.engine.authorize import InboundAuthorizer
+from meshpy.engine.egress import EgressAuthorizer
+from meshpy.engine.rewrite import RewrittenTarget
+from meshpy.engine.route import Routed, Router, WeightedChoice
+from meshpy.errors import MeshpyError
+from meshpy.model.endpoint import Protocol, Transport
+from meshpy.model.resilience import RetryOn, RetryPolicy
+from meshpy.model.route import HeaderOps
+from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
+from proxy.decide.headers import fold
+from proxy.net.pool import Upstream
+from proxy.plan import NO_OPS, Plan
+
+__all__ = ["Compiled", "ConfigError", "InboundTarget", "OutboundTarget", "compile_snapshot"]
+
+_INBOUND_RETRY = RetryPolicy(
+    attempts=2, on=frozenset({RetryOn.CONNECT_FAILURE, RetryOn.RESET_BEFORE_REQUEST}), backoff_s=0.025
+)
+"""Towards the app only what was never sent is tried again.
+
+A replica that is gone costs no request (SWARM C 21).
+"""
+
+
+class ConfigError(MeshpyError):
+    """A snapshot that this sidecar cannot apply; the text is the NACK's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboundTarget:
+    """One port of the app and the plan that leads to it."""
+
+    port: InboundPort
+    plan: Plan
+
+
+@dataclass(slots=True)
+class OutboundTarget:
+    """One outbound listener: the router of an HTTP port, or the choice of an opaque one."""
+
+    listener: OutboundListener
+    router: Router | None
+    tcp: WeightedChoice | None
+    clusters: Mapping[str, Upstream]
+    _plans: dict[int, tuple[Routed, Plan]] = field(default_factory=dict)
+
+    def plan_of(self, routed: Routed) -> Plan:
+        """The plan for a routing; routes without a rewritten path share theirs."""
+        known = self._plans.get(id(routed))
+        if known is not None:
+            return known[1]
+        if routed.target is None:
+            plan = self._make(routed)
+            self._plans[id(routed)] = (routed, plan)
+            return plan
+        return self._rewritten(routed, routed.target)
+
+    def _rewritten(self, routed: Routed, target: RewrittenTarget) -> Plan:
+        key = -id(routed.rule) ^ id(routed.destination)
+        known = self._plans.get(key)
+        if known is None:
+            known = self._plans[key] = (routed, self._make(routed))
+        return replace(known[1], target=target.forward)
+
+    def _make(self, routed: Routed) -> Plan:
+        rule, destination = routed.rule, routed.destination
+        upstream = self.clusters[destination.cluster]
+        # Envoy: the more specific destination's operations first, then the route's.
+        request_rules = (destination.request_headers, rule.request_headers)
+        response_rules = (destination.response_headers, rule.response_headers)
+        empty = HeaderOps()
+        return Plan(
+            upstream,
+            routed.virtual_host,
+            rule.name or rule.policy,
+            rule.retry,
+            rule.timeout_s,
+            None,
+            routed.authority.encode("latin-1") if routed.authority is not None else None,
+            fold(request_rules) if any(each != empty for each in request_rules) else NO_OPS,
+            fold(response_rules) if any(each != empty for each in response_rules) else NO_OPS,
+            rule.fault,
+            upstream.cluster.transport is Transport.MTLS,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything a request is decided by."""
+
+    snapshot: Snapshot
+    authorizer: InboundAuthorizer
+    egress: EgressAuthorizer
+    inbound: Mapping[int, InboundTarget]
+    outbound: Mapping[tuple[str, int], OutboundTarget]
+    clusters: Mapping[str, Upstream]
+    workload: str
+    service: str
+
+
+def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Compiled:
+    """Make a snapshot ready.
+
+    Raises:
+        ConfigError: something in it cannot be judged or served by this version.
+    """
+    for port in snapshot.inbound:
+        _check_protocol(f"inbound port {port.port}", port.protocol)
+    for listener in snapshot.outbound:
+        _check_protocol(f"outbound {listener.bind}:{listener.port}", listener.protocol)
+    name = snapshot.workload.name
+    service = f"{name.name}.{name.namespace}"
+    try:
+        return Compiled(
+            snapshot,
+            InboundAuthorizer(snapshot.authorization, snapshot.workload.trust_domain),
+            EgressAuthorizer(snapshot.authorization),
+            {
+                port.port: InboundTarget(port, _inbound_plan(port, clusters, service))
+                for port in snapshot.inbound
+            },
+            {(each.bind, each.port): _outbound(each, clusters) for each in snapshot.outbound},
+            clusters,
+            str(name),
+            service,
+        )
+    except KeyError as error:
+        raise ConfigError(f"the cluster {error} is named and not defined") from error
+    except (MeshpyError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_protocol(where: str, protocol: Protocol) -> None:
+    if protocol in (Protocol.HTTP2, Protocol.GRPC):
+        raise ConfigError(
+            f"{where}: {protocol.value} is not spoken by this version; declare it as tcp to pass it on"
+        )
+
+
+def _inbound_plan(port: InboundPort, clusters: Mapping[str, Upstream], service: str) -> Plan:
+    return Plan(clusters[port.cluster], service, "default", _INBOUND_RETRY)
+
+
+def _outbound(listener: OutboundListener, clusters: Mapping[str, Upstream]) -> OutboundTarget:
+    if listener.protocol.is_http:
+        return OutboundTarget(listener, Router.of_listener(listener), None, clusters)
+    if listener.tcp is None:
+        raise ConfigError(f"outbound {listener.bind}:{listener.port}: an opaque listener without a tcp route")
+    return OutboundTarget(listener, None, WeightedChoice(listener.tcp.destinations), clusters)

@@ -1,0 +1,167 @@
+"""Fields that the mesh itself writes: request id, trace context, forwarded-for, client certificate, header
+rules.
+
+Hot file: it runs for every request. Names are looked up in the dictionary that the parser made; header lists
+are never copied here, only what to leave out and what to add is told to the encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from meshpy.model.route import HeaderOps
+from proxy.http.events import Header, Headers
+from proxy.http.head import RequestHead
+from proxy.http.hygiene import is_spoofable
+
+__all__ = ["FoldedOps", "Ids", "client_certificate", "fold", "forwarded_for", "spoofed_names", "tracing"]
+
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""W3C Trace Context §3.2; a later version may carry more after the flags."""
+
+_ID_BYTES = 4096
+
+
+class Ids:
+    """Random identifiers, cut from a stock of random bytes.
+
+    Args:
+        random_bytes: an unpredictable source: ids of two sidecars must never meet.
+    """
+
+    __slots__ = ("_position", "_random_bytes", "_stock")
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self._stock = ""
+        self._position = 0
+
+    def hex(self, digits: int) -> str:
+        """Hex digits, never used before."""
+        start = self._position
+        end = start + digits
+        if end > len(self._stock):
+            self._stock = self._random_bytes(_ID_BYTES).hex()
+            start, end = 0, digits
+        self._position = end
+        return self._stock[start:end]
+
+    def request_id(self) -> bytes:
+        """A random UUID (RFC 9562 §5.4)."""
+        text = self.hex(32)
+        return b"%b-%b-4%b-%x%b-%b" % (
+            text[:8].encode(),
+            text[8:12].encode(),
+            text[13:16].encode(),
+            8 | (int(text[16], 16) & 3),
+            text[17:20].encode(),
+            text[20:].encode(),
+        )
+
+    def traceparent(self) -> bytes:
+        """A new trace, marked sampled.
+
+        Who records decides for itself, and most follow their parent's flag.
+        """
+        text = self.hex(48)
+        return b"00-%b-%b-01" % (text[:32].encode(), text[32:].encode())
+
+
+def tracing(head: RequestHead, ids: Ids, extra: Headers) -> tuple[bytes, bytes, bool]:
+    """Continue or begin the request id and the trace; what is missing goes to `extra`.
+
+    Returns:
+        The request id, the traceparent, and whether an unreadable traceparent must be dropped.
+    """
+    fields = head.fields
+    request_id = fields.get(b"x-request-id")
+    if not request_id:
+        request_id = ids.request_id()
+        extra.append((b"x-request-id", request_id))
+    trace = fields.get(b"traceparent")
+    if trace is not None and _TRACEPARENT.fullmatch(trace) is not None:
+        return request_id, trace, False
+    is_dropped = trace is not None
+    trace = ids.traceparent()
+    extra.append((b"traceparent", trace))
+    return request_id, trace, is_dropped
+
+
+def spoofed_names(head: RequestHead) -> list[bytes]:
+    """Received names that only the mesh may set, their twins with `_` included."""
+    return [name for name in head.fields if name[:1] == b"x" and is_spoofable(name)]
+
+
+_FROM_OUTSIDE = frozenset((b"x-forwarded-for", b"x-real-ip"))
+
+
+def forwarded_for(head: RequestHead, address: str, extra: Headers) -> list[bytes]:
+    """Note where a request from outside the mesh came from; returns the names to drop.
+
+    `x-forwarded-for` is appended to (its last entry is ours to vouch for); `x-real-ip` has one value, so a
+    received one is replaced; twins spelt with `_` are dropped, since some servers read them as the same name.
+    """
+    own = address.encode("ascii")
+    fields = head.fields
+    dropped = [name for name in fields if name.replace(b"_", b"-") in _FROM_OUTSIDE]
+    before = head.get_all(b"x-forwarded-for")
+    extra.append((b"x-forwarded-for", b", ".join([*before, own])))
+    if b"x-real-ip" in fields:
+        extra.append((b"x-real-ip", own))
+    if b"x-forwarded-proto" not in fields:
+        extra.append((b"x-forwarded-proto", b"http"))
+    return dropped
+
+
+def client_certificate(own_id: str, peer_id: str, digest: str) -> Header:
+    """`x-forwarded-client-cert` in Envoy's form, for a verified peer (SANITIZE_SET)."""
+    return b"x-forwarded-client-cert", f'By={own_id};Hash={digest};Subject="";URI={peer_id}'.encode("ascii")
+
+
+class FoldedOps:
+    """Header rules of a route and its destination as one: names to leave out, fields to add.
+
+    Args:
+        host: a new Host, when a rule sets `host` or `:authority`.
+    """
+
+    __slots__ = ("drop", "extra", "host")
+
+    def __init__(self, drop: frozenset[bytes], extra: tuple[Header, ...], host: bytes | None) -> None:
+        self.drop = drop
+        self.extra = extra
+        self.host = host
+
+    def __bool__(self) -> bool:
+        return bool(self.drop or self.extra or self.host)
+
+
+def fold(rules: Iterable[HeaderOps]) -> FoldedOps:
+    """Join rules in the order in which they apply; each removes, then sets, then adds."""
+    drop: set[bytes] = set()
+    extra: list[Header] = []
+    host: bytes | None = None
+    for rule in rules:
+        for name in rule.remove:
+            extra = _without(extra, _lower(name))
+            drop.add(_lower(name))
+        for name, value in rule.set:
+            if _lower(name) in (b"host", b":authority"):
+                host = value.encode("latin-1")
+                continue
+            extra = _without(extra, _lower(name))
+            drop.add(_lower(name))
+            extra.append((name.encode("latin-1"), value.encode("latin-1")))
+        extra += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in rule.add]
+    return FoldedOps(frozenset(drop), tuple(extra), host)
+
+
+def _lower(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+def _without(extra: Sequence[Header], name: bytes) -> list[Header]:
+    return [header for header in extra if header[0].lower() != name]

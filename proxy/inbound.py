@@ -1,0 +1,186 @@
+"""Inbound: others call the app. Who is it, may it, and then to the app in plaintext on its own network.
+
+Over the mesh port a caller has proved its SPIFFE identity in the handshake and the server name tells the
+port; at an edge address (published ports, unmeshed callers) it has none.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from certs.errors import PeerRefused
+from meshpy.engine.authorize import ConnectionJudge
+from meshpy.engine.request import Peer
+from meshpy.engine.verdict import Verdict
+from meshpy.live import Live
+from meshpy.model.names import ServiceName
+from meshpy.model.snapshot import port_of_sni
+from proxy.config import Compiled, InboundTarget
+from proxy.decide.headers import client_certificate, forwarded_for, spoofed_names, tracing
+from proxy.denial import denial
+from proxy.downstream import Downstream
+from proxy.exchange import Exchange
+from proxy.http.events import Header, Headers
+from proxy.http.head import RequestHead
+from proxy.net.tls import PeerCertificate, accepted_peer, server_name
+from proxy.plan import Plan, Reply
+from proxy.report import Reporter
+from proxy.requests import as_request
+from proxy.telemetry import Edge, EdgeKey
+
+__all__ = ["Caller", "Inbound", "identify"]
+
+_log = logging.getLogger("meshpy.proxy")
+
+_MEMO_ENTRIES = 256
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who is at the other end, and what the configuration says of it; renewed with the configuration.
+
+    Args:
+        certificate: None for a caller without identity.
+        fields: what the app is told of the certificate.
+    """
+
+    peer: Peer
+    port: int
+    sni: str
+    certificate: PeerCertificate | None
+    fields: tuple[Header, ...]
+    compiled: Compiled | None = None
+    judge: ConnectionJudge | None = None
+    target: InboundTarget | None = None
+    edge: Edge | None = None
+
+    def renew(self, compiled: Compiled, local_address: str) -> None:
+        """Judge the connection by a new configuration."""
+        self.compiled = compiled
+        self.target = compiled.inbound.get(self.port)
+        self.judge = None
+        if self.target is not None:
+            self.judge = compiled.authorizer.for_connection(
+                self.peer, self.port, self.target.port.protocol, local_address, self.sni
+            )
+
+    def is_cut(self, compiled: Compiled) -> bool:
+        """Whether its identity was revoked."""
+        return self.certificate is not None and str(self.certificate.spiffe_id) in compiled.snapshot.denied
+
+
+def identify(tls: ssl.SSLObject, compiled: Compiled, address: str) -> Caller:
+    """The caller of a connection to the mesh port.
+
+    Raises:
+        PeerRefused: no SVID that may speak here, or no port that the server name means.
+    """
+    snapshot = compiled.snapshot
+    certificate = accepted_peer(tls, snapshot.workload.trust_domain, snapshot.denied)
+    sni = server_name(tls)
+    port = port_of_sni(sni)
+    if port is None or port not in compiled.inbound:
+        raise PeerRefused(
+            "unknown-port", f"the server name {sni[:100]!r} means no port of {compiled.service}"
+        )
+    spiffe_id = certificate.spiffe_id
+    namespace, service = spiffe_id.namespace, spiffe_id.service
+    name = ServiceName(namespace, service) if namespace and service else None
+    own = f"spiffe://{snapshot.workload.trust_domain}{snapshot.workload.name.spiffe_path}"
+    field = client_certificate(own, str(spiffe_id), certificate.digest)
+    return Caller(Peer(name, spiffe_id.principal, address), port, sni, certificate, (field,))
+
+
+class Inbound:
+    """The role of connections to one port of the app.
+
+    Args:
+        caller_of: makes the Caller of a connection, once.
+    """
+
+    tells_not_sent = True
+
+    def __init__(
+        self, live: Live[Compiled], reporter: Reporter, caller_of: Callable[[Downstream], Caller]
+    ) -> None:
+        self._live = live
+        self._reporter = reporter
+        self._caller_of = caller_of
+
+    def name_peer(self, down: Downstream) -> None:
+        down.context = self._caller_of(down)
+
+    def _caller(self, down: Downstream) -> Caller:
+        caller = down.context
+        assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
+        compiled = self._live.value
+        if caller.compiled is not compiled:
+            caller.renew(compiled, down.local_address.rpartition(":")[0])
+            down.memo.clear()
+        return caller
+
+    def decide(self, down: Downstream, head: RequestHead) -> Plan | Reply:
+        caller = self._caller(down)
+        judge, target = caller.judge, caller.target
+        if judge is None or target is None:
+            return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
+        verdict = judge.constant or self._judge(down, judge, head)
+        if verdict.audited:
+            for label in verdict.audited:
+                self._reporter.telemetry.verdict("audit", label, "", allowed=verdict.allowed)
+        if not verdict.allowed:
+            return denial(verdict, target.plan.service, is_named=caller.certificate is not None)
+        if verdict.policy:
+            self._reporter.telemetry.verdict(verdict.stage, verdict.policy, verdict.rule, allowed=True)
+        return target.plan
+
+    def _judge(self, down: Downstream, judge: ConnectionJudge, head: RequestHead) -> Verdict:
+        if judge.depends_on_headers:
+            return judge.judge(as_request(head))
+        key = (head.method, head.path, head.authority.text)
+        known = down.memo.get(key)
+        if isinstance(known, Verdict):
+            return known
+        if len(down.memo) >= _MEMO_ENTRIES:
+            down.memo.clear()
+        verdict = judge.judge(as_request(head))
+        down.memo[key] = verdict
+        return verdict
+
+    def write_fields(self, down: Downstream, exchange: Exchange, extra: Headers) -> list[bytes]:
+        head = exchange.head
+        caller = down.context
+        dropped = spoofed_names(head)
+        exchange.request_id, exchange.trace, is_trace_bad = tracing(head, down.own.ids, extra)
+        if is_trace_bad:
+            dropped.append(b"traceparent")
+        if isinstance(caller, Caller) and caller.certificate is not None:
+            extra += caller.fields
+        else:
+            dropped += forwarded_for(head, down.peer_address, extra)
+        return dropped
+
+    def is_still_admitted(self, down: Downstream) -> bool:
+        caller = self._caller(down)
+        if caller.is_cut(self._live.value):
+            down.transport.abort()
+            return False
+        return caller.target is not None
+
+    def account(self, down: Downstream, exchange: Exchange) -> None:
+        caller = down.context
+        assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
+        edge = caller.edge
+        if edge is None:
+            edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
+        self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
+
+
+def edge_key(caller: Caller, compiled: Compiled, protocol: str) -> EdgeKey:
+    """Under which numbers a caller is counted."""
+    source = str(caller.peer.service) if caller.peer.service is not None else ""
+    is_mtls = caller.certificate is not None
+    return EdgeKey("inbound", source, compiled.workload, compiled.service, protocol, is_mtls)

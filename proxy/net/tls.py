@@ -1,0 +1,119 @@
+"""Credentials as the listeners and dialers use them: contexts made once per certificate, the server name
+kept.
+
+`certs.tls` makes the contexts and judges the peers; here they are held, replaced whole when the certificate
+or the bundle changes, and numbered, so that connections of an older generation can be told apart and retired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from certs.bundle import TrustBundle
+from certs.identity import Identity
+from certs.spiffe import SpiffeId
+from certs.tls import client_context, peer_id, server_context, verify_peer
+
+__all__ = [
+    "ALPN_HTTP",
+    "ALPN_TCP",
+    "Credentials",
+    "PeerCertificate",
+    "accepted_peer",
+    "dialled_peer",
+    "server_name",
+]
+
+ALPN_HTTP = "http/1.1"
+ALPN_TCP = "tcp"
+
+_SNI = "meshpy_server_name"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One certificate with its bundle, as TLS contexts.
+
+    Args:
+        generation: grows with every replacement.
+        http_client, tcp_client: dial with ALPN `http/1.1` or `tcp`.
+    """
+
+    generation: int
+    identity: Identity
+    bundle: TrustBundle
+    server: ssl.SSLContext
+    http_client: ssl.SSLContext
+    tcp_client: ssl.SSLContext
+
+    @classmethod
+    def of(cls, identity: Identity, bundle: TrustBundle, generation: int) -> Credentials:
+        """Make the contexts.
+
+        Raises:
+            CertError: OpenSSL refuses the certificate, its key or the bundle.
+        """
+        server = server_context(identity, bundle, alpn=(ALPN_HTTP, ALPN_TCP))
+        server.sni_callback = _keep_server_name
+        return cls(
+            generation,
+            identity,
+            bundle,
+            server,
+            client_context(identity, bundle, alpn=(ALPN_HTTP,)),
+            client_context(identity, bundle, alpn=(ALPN_TCP,)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """Who is at the other end, proved by a finished handshake.
+
+    Args:
+        not_after: seconds of the wall clock.
+        digest: SHA-256 of the certificate in hex, for `x-forwarded-client-cert`.
+    """
+
+    spiffe_id: SpiffeId
+    not_after: float
+    digest: str
+
+
+def _keep_server_name(tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
+    setattr(tls, _SNI, name or "")
+
+
+def server_name(tls: ssl.SSLObject) -> str:
+    """The server name that the client sent; empty when it sent none."""
+    return cast("str", getattr(tls, _SNI, ""))
+
+
+def accepted_peer(tls: ssl.SSLObject, trust_domain: str, denied: frozenset[str]) -> PeerCertificate:
+    """The caller of an accepted connection.
+
+    Raises:
+        PeerRefused: it may not speak.
+    """
+    return _certificate(tls, peer_id(tls, trust_domain, datetime.now(UTC), denied))
+
+
+def dialled_peer(
+    tls: ssl.SSLObject, trust_domain: str, denied: frozenset[str], expected: frozenset[SpiffeId]
+) -> PeerCertificate:
+    """The callee of a dialled connection.
+
+    Raises:
+        PeerRefused: it is not who was meant, or may not speak.
+    """
+    return _certificate(tls, verify_peer(tls, trust_domain, datetime.now(UTC), denied, expected=expected))
+
+
+def _certificate(tls: ssl.SSLObject, spiffe_id: SpiffeId) -> PeerCertificate:
+    details = tls.getpeercert() or {}
+    not_after = float(ssl.cert_time_to_seconds(str(details["notAfter"])))
+    der = tls.getpeercert(binary_form=True) or b""
+    return PeerCertificate(spiffe_id, not_after, hashlib.sha256(der).hexdigest())

@@ -1,0 +1,279 @@
+"""Opaque TCP: judged when a connection is accepted, then bytes both ways.
+
+An L4 connection is dialled before a byte of the client is read, so a failed dial may be repeated at another
+endpoint without harm. A change of policy judges live tunnels again: what would be refused now is cut now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from meshpy.engine.verdict import Verdict
+from meshpy.live import Live
+from meshpy.model.endpoint import Transport
+from proxy.access_log import Line
+from proxy.config import Compiled
+from proxy.denial import decider
+from proxy.downstream import Shared
+from proxy.inbound import Caller, edge_key
+from proxy.net.dial import Dialed, DialError, keep_alive
+from proxy.net.pool import Host, Surroundings, Upstream
+from proxy.report import Reporter
+from proxy.telemetry import Edge, EdgeKey
+from proxy.tunnel import Side, Splice
+
+__all__ = ["InboundTcp", "OpaqueSide", "OutboundTcp", "Way"]
+
+_TRIES = 3
+
+
+@dataclass(slots=True)
+class Way:
+    """Where one opaque connection goes, or who refuses it."""
+
+    verdict: Verdict
+    upstream: Upstream | None
+    service: str
+    principal: str = ""
+    server_name: str = ""
+
+
+class OutboundTcp:
+    """The app's connections to one opaque listener."""
+
+    def __init__(self, key: tuple[str, int], live: Live[Compiled], shared: Shared) -> None:
+        self._key = key
+        self._live = live
+        self._shared = shared
+
+    def way(self, _side: OpaqueSide) -> Way:
+        """Choose by weight, ask the egress rules."""
+        compiled = self._live.value
+        target = compiled.outbound.get(self._key)
+        if target is None or target.tcp is None or target.listener.tcp is None:
+            return Way(Verdict(False, "egress", reason="this listener is being closed"), None, "")
+        destination = target.tcp.pick(self._shared.draw())
+        verdict = compiled.egress.judge(destination.services, "", target.listener.port, None)
+        return Way(verdict, target.clusters[destination.cluster], target.listener.tcp.host, compiled.workload)
+
+    def still(self, side: OpaqueSide) -> Verdict | None:
+        """The verdict on a live tunnel; None when its listener is gone."""
+        compiled = self._live.value
+        target = compiled.outbound.get(self._key)
+        upstream = side.upstream
+        if target is None or target.listener.tcp is None or upstream is None:
+            return None
+        for destination in target.listener.tcp.destinations:
+            if target.clusters[destination.cluster] is upstream:
+                return compiled.egress.judge(destination.services, "", target.listener.port, None)
+        return Verdict(True, "egress", reason="its route was replaced; a live connection stays where it is")
+
+    def edge_key(self, side: OpaqueSide) -> EdgeKey:
+        host = side.host
+        workload = host.endpoint.workload if host is not None else None
+        is_mtls = host is not None and host.upstream.cluster.transport is Transport.MTLS
+        destination = str(workload) if workload is not None else ""
+        return EdgeKey("outbound", self._live.value.workload, destination, side.service, "tcp", is_mtls)
+
+
+class InboundTcp:
+    """Connections to one opaque port of the app, from a known caller."""
+
+    def __init__(self, caller: Caller, live: Live[Compiled]) -> None:
+        self._caller = caller
+        self._live = live
+
+    def way(self, side: OpaqueSide) -> Way:
+        """Judge the caller; the app is the only destination."""
+        verdict = self.still(side)
+        caller = self._caller
+        if verdict is None or caller.target is None:
+            verdict = verdict or Verdict(False, "baseline", reason="the port is not served any more")
+            return Way(verdict, None, self._live.value.service, caller.peer.principal, caller.sni)
+        upstream = caller.target.plan.upstream
+        return Way(verdict, upstream, self._live.value.service, caller.peer.principal, caller.sni)
+
+    def still(self, side: OpaqueSide) -> Verdict | None:
+        """The verdict on the connection by the configuration of now."""
+        compiled, caller = self._live.value, self._caller
+        if caller.compiled is not compiled:
+            caller.renew(compiled, side.local_address.rpartition(":")[0])
+        if caller.is_cut(compiled):
+            return Verdict(False, "identity", reason="the caller's identity was revoked")
+        if caller.judge is None:
+            return None
+        return caller.judge.judge(None)
+
+    def edge_key(self, _side: OpaqueSide) -> EdgeKey:
+        return edge_key(self._caller, self._live.value, "tcp")
+
+
+class _Fresh(Dialed):
+    """A dialled connection that waits to be joined."""
+
+    def __init__(self, keepalive_time_s: float) -> None:
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._keepalive_time_s = keepalive_time_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.is_admitted(transport):
+            self.transport = cast("asyncio.Transport", transport)
+            self.transport.pause_reading()
+            keep_alive(transport, self._keepalive_time_s)
+
+
+class OpaqueSide(Side):
+    """The accepted end of a tunnel: judged, dialled for, joined, accounted for."""
+
+    def __init__(
+        self,
+        role: OutboundTcp | InboundTcp,
+        shared: Shared,
+        own: Surroundings,
+        reporter: Reporter,
+    ) -> None:
+        splice = Splice(shared.splices, lambda _splice: self._on_over())
+        super().__init__(splice, is_client=True)
+        splice.client = self
+        splice.is_still_admitted = self._is_still_admitted
+        self.role = role
+        self.shared = shared
+        self.own = own
+        self.reporter = reporter
+        self.host: Host | None = None
+        self.upstream: Upstream | None = None
+        self.service = ""
+        self.flags = "-"
+        self.details = ""
+        self.failure = ""
+        self.way: Way | None = None
+        self.denied: Verdict | None = None
+        self.peer_address = self.local_address = ""
+        self.started = time.time()
+        self.started_at = shared.loop.time()
+        self.edge: Edge | None = None
+        self.is_accounted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.pause_reading()
+        keep_alive(transport, 300.0)
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self.peer_address = str(peer[0]) if peer else ""
+        self.local_address = f"{local[0]}:{local[1]}" if local else ""
+        way = self.way = self.role.way(self)
+        self.service = way.service
+        self.upstream = way.upstream
+        if not way.verdict.allowed or way.upstream is None:
+            self.denied = way.verdict
+            self.details = f"rbac_access_denied_matched_policy[{decider(way.verdict)}]"
+            self.transport.close()
+            return
+        self.own.own(self.own.loop.create_task(self._connect(way.upstream)))
+
+    async def _connect(self, upstream: Upstream) -> None:
+        """Dial up to three endpoints; each is counted as busy while the tunnel lives."""
+        tried: list[Host] = []
+
+        def fresh_side() -> _Fresh:
+            return _Fresh(upstream.cluster.pool.keepalive_time_s)
+
+        for _ in range(_TRIES):
+            host = upstream.pick(tried)
+            if host is None:
+                self.flags, self.details = "UH", "no_healthy_upstream"
+                break
+            tried.append(host)
+            pool = upstream.cluster.pool
+            if upstream.connections >= pool.max_connections:
+                self.flags, self.details = "UO", "connection_limit"
+                break
+            try:
+                fresh = await self.own.dialer.dial(
+                    upstream.cluster,
+                    host.endpoint,
+                    lambda: _Fresh(upstream.cluster.pool.keepalive_time_s),
+                    is_http=False,
+                )
+            except DialError as error:
+                self.flags, self.details = "UF", "upstream_connect_failure"
+                self.failure = str(error)
+                continue
+            if self.is_lost:
+                fresh.transport.abort()
+                return
+            self._join(host, fresh)
+            return
+        self.transport.close()
+
+    def _join(self, host: Host, fresh: _Fresh) -> None:
+        self.flags, self.details, self.failure = "-", "", ""
+        self.host = host
+        host.active += 1
+        host.upstream.connections += 1
+        self.edge = self.reporter.telemetry.edge(self.role.edge_key(self))
+        self.edge.opened += 1
+        upstream = self.splice.upstream
+        upstream.connection_made(fresh.transport)
+        fresh.transport.set_protocol(upstream)
+        self.splice.connect()
+        fresh.transport.resume_reading()
+        self.transport.resume_reading()
+
+    def _is_still_admitted(self) -> bool:
+        verdict = self.role.still(self)
+        if verdict is None or verdict.allowed:
+            return True
+        self.denied = verdict
+        self.details = f"rbac_access_denied_matched_policy[{decider(verdict)}]"
+        return False
+
+    def expire(self) -> None:
+        """The peer's certificate has ended."""
+        if not self.is_lost:
+            self.details = "peer_certificate_expired"
+            self.splice.cut()
+
+    def _on_over(self) -> None:
+        if self.is_accounted:
+            return
+        self.is_accounted = True
+        host = self.host
+        if host is not None:
+            host.active -= 1
+            host.upstream.connections -= 1
+        edge = self.edge or self.reporter.telemetry.edge(self.role.edge_key(self))
+        if self.edge is None:
+            edge.opened += 1
+        denied, way = self.denied, self.way
+        policy = rule = stage = ""
+        if denied is not None:
+            policy, rule, stage = denied.policy or denied.stage, denied.rule, denied.stage
+            edge.deny(policy)
+            self.reporter.telemetry.verdict(stage, policy, rule, allowed=False)
+        line = Line(
+            self.reporter.direction,
+            self.flags,
+            self.details,
+            self.splice.bytes_to_upstream,
+            self.splice.bytes_to_client,
+            int((self.shared.loop.time() - self.started_at) * 1000),
+            host.name if host is not None else "",
+            self.upstream.cluster.name if self.upstream is not None else "",
+            self.local_address,
+            self.peer_address,
+            way.server_name if way is not None else "",
+            self.failure,
+            way.principal if way is not None else "",
+            policy,
+            rule,
+            stage,
+        )
+        self.reporter.tcp(edge, line, self.started)
+
+
+OpaqueFactory = Callable[[], OpaqueSide]

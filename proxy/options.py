@@ -1,0 +1,149 @@
+"""How the sidecar was started: by arguments (static) or by its environment (with a control plane)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from meshpy.errors import MeshpyError
+from meshpy.model.snapshot import MESH_PORT
+
+__all__ = ["ControlOptions", "Options", "OptionsError", "StaticOptions", "read_options"]
+
+
+class OptionsError(MeshpyError):
+    """The sidecar cannot be started like this."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticOptions:
+    """A snapshot file and an identity directory (`tls.crt`, `tls.key`, `ca.crt`)."""
+
+    snapshot: Path
+    identity: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOptions:
+    """Where the control plane is and what proves who we are (CONTRACT: sidecar environment)."""
+
+    address: str
+    port: int
+    trust_domain: str
+    service: str
+    task: str
+    node: str
+    token_file: Path
+    bundle_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Args:
+    source: where snapshots and identity come from.
+    binds: name of a network → own addresses on it.
+    mesh_bind: where other sidecars are accepted.
+    """
+
+    source: StaticOptions | ControlOptions
+    binds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mesh_bind: tuple[str, int] | None = None
+    admin: tuple[str, int] = ("127.0.0.1", 15000)
+    access_log: str = "-"
+    workers: int = 1
+    grace_s: float = 10.0
+    log_level: str = "INFO"
+
+
+def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """Read the command line, then the environment.
+
+    Raises:
+        OptionsError: something is missing or unreadable.
+        SystemExit: `--help`, or an argument that argparse refuses.
+    """
+    args = _parser().parse_args(arguments)
+    if (args.snapshot is None) != (args.identity is None):
+        raise OptionsError("--snapshot FILE.json and --identity DIR belong together")
+    source: StaticOptions | ControlOptions
+    if args.snapshot is not None:
+        source = StaticOptions(args.snapshot, args.identity)
+    else:
+        source = _control(environment)
+    binds: dict[str, tuple[str, ...]] = {}
+    for text in args.bind:
+        network, mark, address = text.partition("=")
+        if not (network and mark and address):
+            raise OptionsError(f"--bind {text!r}: write NETWORK=IP")
+        binds[network] = (*binds.get(network, ()), address)
+    admin = args.admin or environment.get("MESHPY_ADMIN", "127.0.0.1:15000")
+    return Options(
+        source,
+        binds,
+        _address(args.mesh_bind, "--mesh-bind", MESH_PORT) if args.mesh_bind else None,
+        _address(admin, "--admin", 15000),
+        args.access_log or environment.get("MESHPY_ACCESS_LOG", "-"),
+        args.workers or _number(environment, "MESHPY_WORKERS", 1),
+        float(_number(environment, "MESHPY_GRACE_S", 10)),
+        environment.get("MESHPY_LOG", "info").upper(),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meshpy-proxy",
+        description="The sidecar. Without --snapshot the environment says where the control plane is.",
+    )
+    parser.add_argument(
+        "--snapshot", type=Path, metavar="FILE.json", help="static: the snapshot; SIGHUP reloads"
+    )
+    parser.add_argument("--identity", type=Path, metavar="DIR", help="static: tls.crt, tls.key, ca.crt")
+    parser.add_argument(
+        "--mesh-bind", metavar="IP[:PORT]", help="where other sidecars are accepted (0.0.0.0:15443)"
+    )
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar="NETWORK=IP", help="own address on a network"
+    )
+    parser.add_argument("--admin", metavar="IP:PORT", help="admin server (127.0.0.1:15000)")
+    parser.add_argument("--access-log", metavar="FILE|-|off", help="JSON lines (-)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="static: processes (1)")
+    return parser
+
+
+def _address(text: str, what: str, default_port: int) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return text, default_port
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise OptionsError(f"{what} {text!r}: write IP:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    if not text.isdecimal():
+        raise OptionsError(f"{name}={text!r}: write a whole number")
+    return int(text)
+
+
+def _control(environment: Mapping[str, str]) -> ControlOptions:
+    needed = ("MESHPY_CONTROL_PLANE", "MESHPY_NAMESPACE", "MESHPY_SERVICE", "MESHPY_JOIN_TOKEN_FILE")
+    absent = [name for name in (*needed, "MESHPY_TRUST_BUNDLE_FILE") if not environment.get(name)]
+    if absent:
+        raise OptionsError(
+            f"{', '.join(absent)} not set: start with --snapshot FILE.json --identity DIR, "
+            "or with the environment that `meshpy inject` writes"
+        )
+    address, port = _address(environment["MESHPY_CONTROL_PLANE"], "MESHPY_CONTROL_PLANE", 15012)
+    return ControlOptions(
+        address,
+        port,
+        environment.get("MESHPY_TRUST_DOMAIN", "cluster.local"),
+        f"{environment['MESHPY_NAMESPACE']}/{environment['MESHPY_SERVICE']}",
+        environment.get("MESHPY_TASK_ID", ""),
+        environment.get("MESHPY_NODE", ""),
+        Path(environment["MESHPY_JOIN_TOKEN_FILE"]),
+        Path(environment["MESHPY_TRUST_BUNDLE_FILE"]),
+    )

@@ -1,0 +1,63 @@
+"""What is to become of one request: forwarded as a Plan says, or answered with a Reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from meshpy.model.resilience import RetryPolicy
+from meshpy.model.route import Fault
+from proxy.decide.headers import FoldedOps, fold
+from proxy.http.events import Header
+from proxy.net.pool import Upstream
+
+__all__ = ["NO_OPS", "NO_RETRY", "Plan", "Reply"]
+
+NO_OPS = fold(())
+NO_RETRY = RetryPolicy(attempts=0)
+
+
+@dataclass(slots=True)
+class Plan:
+    """How to forward; made once per route and connection, shared by requests, never changed.
+
+    Args:
+        service: the destination as logs and metrics show it, `catalog.shop`.
+        target: replaces the request target (a rewrite), None leaves it.
+        host: replaces Host.
+        refusal_is_trusted: the upstream is a sidecar, whose word on what was not sent counts.
+    """
+
+    upstream: Upstream
+    service: str
+    route_name: str = ""
+    retry: RetryPolicy = NO_RETRY
+    timeout_s: float | None = None
+    target: bytes | None = None
+    host: bytes | None = None
+    request_ops: FoldedOps = NO_OPS
+    response_ops: FoldedOps = NO_OPS
+    fault: Fault | None = None
+    refusal_is_trusted: bool = False
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer of the mesh itself.
+
+    Args:
+        flags: Envoy's response flags, `-` for none.
+        details: Envoy's response code details; names the cause.
+        policy, rule, stage: who denied, for the log and the metrics.
+    """
+
+    status: int
+    flags: str = "-"
+    details: str = ""
+    body: bytes = b""
+    headers: tuple[Header, ...] = ()
+    service: str = ""
+    route_name: str = ""
+    policy: str = ""
+    rule: str = ""
+    stage: str = ""
+    content_type: bytes = field(default=b"text/plain; charset=utf-8")

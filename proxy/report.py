@@ -1,0 +1,96 @@
+"""What is said of an exchange or a tunnel when it is over: one log line, one set of counters.
+
+Hot file: both roles call it once per request.
+"""
+
+from __future__ import annotations
+
+import time
+
+from proxy.access_log import AccessLog, Line
+from proxy.downstream import Downstream
+from proxy.exchange import Exchange
+from proxy.telemetry import Edge, Telemetry
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """Writes and counts for one direction."""
+
+    __slots__ = ("direction", "log", "telemetry")
+
+    def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry) -> None:
+        self.direction = direction
+        self.log = log
+        self.telemetry = telemetry
+
+    def http(
+        self,
+        down: Downstream,
+        exchange: Exchange,
+        edge: Edge,
+        principal: str,
+        server_name: str = "",
+    ) -> None:
+        """Account for an exchange that is over."""
+        duration_ms = (down.own.loop.time() - exchange.started_at) * 1000.0
+        reply = exchange.reply
+        edge.http(exchange.status, exchange.flags, duration_ms, exchange.bytes_received, exchange.bytes_sent)
+        if exchange.attempts > 1:
+            edge.retries += exchange.attempts - 1
+            edge.recovered += exchange.is_recovered
+        if reply is not None and reply.policy:
+            edge.deny(reply.policy)
+            self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
+        if not self.log.is_on:
+            return
+        head = exchange.head
+        plan = exchange.plan
+        host = exchange.host
+        self.log.http(
+            Line(
+                self.direction,
+                exchange.flags,
+                exchange.details,
+                exchange.bytes_received,
+                exchange.bytes_sent,
+                int(duration_ms),
+                host.name if host is not None else "",
+                plan.upstream.cluster.name if plan is not None else "",
+                down.local_address,
+                down.peer_address,
+                server_name,
+                exchange.last_failure,
+                principal,
+                reply.policy if reply is not None else "",
+                reply.rule if reply is not None else "",
+                reply.stage if reply is not None else "",
+            ),
+            started=time.time() - duration_ms / 1000.0,
+            method=head.method,
+            target=head.target,
+            minor=head.minor,
+            status=exchange.status,
+            upstream_ms=int(exchange.upstream_time_s * 1000) if exchange.response_head is not None else -1,
+            field=head.fields.get,
+            request_id=exchange.request_id,
+            trace=exchange.trace,
+            authority=head.authority.text,
+            route_name=plan.route_name
+            if plan is not None
+            else (reply.route_name if reply is not None else ""),
+            attempts=exchange.attempts,
+        )
+
+    def tcp(
+        self,
+        edge: Edge,
+        line: Line,
+        started: float,
+    ) -> None:
+        """Account for a tunnel that is over."""
+        edge.bytes_received += line.bytes_received
+        edge.bytes_sent += line.bytes_sent
+        edge.closed += 1
+        self.log.tcp(line, started=started)

@@ -1,0 +1,196 @@
+"""The sidecar: one snapshot and one identity in force, replaced whole, with everything that lives by them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+
+from certs.bundle import TrustBundle
+from certs.identity import Identity
+from meshpy.live import Live
+from meshpy.model.snapshot import Snapshot
+from proxy.access_log import AccessLog
+from proxy.clusters import Clusters
+from proxy.config import Compiled, ConfigError, compile_snapshot
+from proxy.decide.headers import Ids
+from proxy.doors import Doors
+from proxy.downstream import Shared
+from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
+from proxy.net.addresses import Addresses
+from proxy.net.dial import Dialer
+from proxy.net.listener import Capacity
+from proxy.net.pool import Surroundings
+from proxy.net.timers import Wheel
+from proxy.net.tls import Credentials
+from proxy.report import Reporter
+from proxy.telemetry import Telemetry
+
+__all__ = ["Sidecar"]
+
+_log = logging.getLogger("meshpy.proxy")
+
+_LOG_FLUSH_S = 0.5
+_IDLE_GRACE_S = 3.0
+_POLL_S = 0.05
+
+
+class Sidecar:
+    """Without identity and snapshot nothing listens, so no byte passes (THREATS P11)."""
+
+    def __init__(
+        self,
+        *,
+        access_log: AccessLog,
+        addresses: Addresses,
+        mesh_bind: tuple[str, int] = MESH_DEFAULT,
+        is_shared: bool = False,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.loop = loop
+        self.wheel = Wheel(loop)
+        self.log = access_log
+        self.addresses = addresses
+        self.mesh_bind = mesh_bind
+        self.telemetry = Telemetry()
+        self.credentials: Live[Credentials | None] = Live(None)
+        self.snapshot: Live[Snapshot | None] = Live(None)
+        self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
+        self.clusters = Clusters(self.own)
+        self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom))
+        self.capacity = Capacity()
+        self.live: Live[Compiled] | None = None
+        self.listeners: Listeners | None = None
+        self.started_at = time.time()
+        self._is_shared = is_shared
+        self._pending: Snapshot | None = None
+        self._apply_lock = asyncio.Lock()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it serves: identity and snapshot in force, not about to stop."""
+        return self.live is not None and not self.shared.is_draining
+
+    async def set_identity(self, identity: Identity, bundle: TrustBundle) -> None:
+        """Speak as this identity from now on; connections of the last one end after their exchange.
+
+        Raises:
+            CertError: OpenSSL refuses it; the last one stays.
+            ConfigError: a snapshot that waited for an identity cannot be applied.
+        """
+        before = self.credentials.value
+        generation = before.generation + 1 if before is not None else 1
+        self.credentials.value = Credentials.of(identity, bundle, generation)
+        self.telemetry.trust_domain = identity.spiffe_id.trust_domain
+        self.telemetry.gauges["meshpy_certificate_expiration_timestamp_seconds"] = (
+            identity.not_after.timestamp()
+        )
+        self.clusters.retire_connections()
+        if self._pending is not None:
+            await self.apply(self._pending)
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in force, or leave everything as it is.
+
+        Raises:
+            ConfigError: it cannot be applied; the text says why.
+        """
+        async with self._apply_lock:
+            if self.credentials.value is None:
+                self._pending = snapshot
+                return
+            self._pending = None
+            await self._apply(snapshot)
+
+    async def _apply(self, snapshot: Snapshot) -> None:
+        prepared = self.clusters.prepare(snapshot.clusters)
+        compiled = compile_snapshot(snapshot, prepared)
+        wanted = wanted_sockets(snapshot, self.addresses, self.mesh_bind)
+        await self.clusters.resolve_new(prepared)
+        if self.live is None or self.listeners is None:
+            live = Live(compiled)
+            listeners = self._make_listeners(live)
+            opened = listeners.open(wanted)
+            self.live, self.listeners = live, listeners
+        else:
+            listeners = self.listeners
+            opened = listeners.open(wanted)
+        self.snapshot.value = snapshot
+        self.clusters.commit(snapshot.clusters, prepared)
+        self.live.value = compiled
+        listeners.commit(wanted, opened)
+        self._recheck(snapshot)
+        self.telemetry.labels = {compiled.workload: snapshot.workload.labels}
+        self.telemetry.gauges["meshpy_config_revision"] = float(snapshot.revision)
+        self.telemetry.gauges["meshpy_config_applied_timestamp_seconds"] = time.time()
+        _log.info("snapshot %s in force, revision %d", snapshot.version, snapshot.revision)
+
+    def _make_listeners(self, live: Live[Compiled]) -> Listeners:
+        inbound = Reporter("inbound", self.log, self.telemetry)
+        outbound = Reporter("outbound", self.log, self.telemetry)
+        doors = Doors(live, self.shared, self.own, inbound, outbound)
+        return Listeners(doors, self.capacity, self.wheel, self._current_credentials, self._is_shared)
+
+    def _current_credentials(self) -> Credentials:
+        credentials = self.credentials.value
+        if credentials is None:
+            raise ConfigError("this sidecar has no certificate")
+        return credentials
+
+    def _recheck(self, snapshot: Snapshot) -> None:
+        """What is open now must be what the new snapshot would let in."""
+        denied = snapshot.denied
+        if denied:
+            self.clusters.cut(
+                lambda each: each.certificate is not None and str(each.certificate.spiffe_id) in denied
+            )
+        for down in list(self.shared.open):
+            down.recheck()
+        for splice in list(self.shared.splices):
+            if not splice.is_still_admitted():
+                splice.cut()
+
+    async def run(self) -> None:
+        """Background work, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.clusters.run())
+            group.create_task(self._flush_log())
+
+    async def _flush_log(self) -> None:
+        while True:
+            await asyncio.sleep(_LOG_FLUSH_S)
+            self.log.flush()
+
+    async def drain(self, grace_s: float) -> None:
+        """Finish what is in progress: go on accepting, answer with `Connection: close`, wait, cut what is
+        left.
+
+        An idle connection gets a few seconds for the request that may be on its way to it: whoever looks
+        names up learns of the stop later than we do (SWARM C 23).
+        """
+        end = self.loop.time() + grace_s
+        idle_end = self.loop.time() + min(_IDLE_GRACE_S, grace_s / 2)
+        self.shared.is_draining = True
+        while self.loop.time() < end and (self.shared.open or self.shared.splices):
+            if self.loop.time() >= idle_end:
+                for down in list(self.shared.open):
+                    down.drain()
+            await asyncio.sleep(_POLL_S)
+
+    async def close(self) -> None:
+        """End everything at once."""
+        if self.listeners is not None:
+            self.listeners.close()
+        for down in list(self.shared.open):
+            down.expire()
+        for splice in list(self.shared.splices):
+            splice.cut()
+        await self.own.close()
+        self.clusters.cut(lambda _connection: True)
+        self.wheel.close()
+        await asyncio.sleep(0)
+        self.log.close()

@@ -1,0 +1,154 @@
+"""Tunnels: two connections joined byte by byte, for opaque TCP and for upgraded HTTP.
+
+Hot file: a relayed read costs 16 µs of which 15 are the kernel's and the loop's (PERFORMANCE.md: opaque TCP),
+so a side does nothing but write what it read to the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from proxy.net.listener import Accepted, Ticket
+
+__all__ = ["Side", "Splice"]
+
+LINGER_S = 1.0
+_HIGH_WATER_BYTES = 256 * 1024
+
+
+class Side(Accepted):
+    """One end of a tunnel. `other` is None until it is joined; a side that is not joined does not read."""
+
+    def __init__(self, splice: Splice, *, is_client: bool) -> None:
+        self.splice = splice
+        self.is_client = is_client
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.is_made = False
+        self.other: Side | None = None
+        self.bytes_in = 0
+        self.is_at_eof = False
+        self.is_lost = False
+        self.is_write_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.is_made = True
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        other = self.other
+        if other is not None:
+            other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        self.is_at_eof = True
+        other = self.other
+        if other is None or other.is_lost:
+            return False
+        if other.transport.can_write_eof():
+            other.transport.write_eof()
+            return not other.is_at_eof
+        if self.transport.can_write_eof():
+            # The loop's TLS cannot close one direction only. The answer may still be on its way.
+            self.splice.linger()
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if self.ticket is not None:
+            self.ticket.release()
+        other = self.other
+        if other is not None and not other.is_lost:
+            if exc is not None:
+                other.transport.abort()
+            else:
+                other.transport.close()
+        self.splice.on_side_lost(self)
+
+    def pause_writing(self) -> None:
+        self.is_write_paused = True
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.is_write_paused = False
+        if self.other is not None:
+            self.other.transport.resume_reading()
+
+
+class Splice:
+    """Two sides and what passed between them.
+
+    Args:
+        live: where it is listed as long as it lives.
+        on_over: called once, when both sides are gone.
+    """
+
+    def __init__(self, live: set[Splice], on_over: Callable[[Splice], None]) -> None:
+        self._live = live
+        self._on_over = on_over
+        self.client = Side(self, is_client=True)
+        self.upstream = Side(self, is_client=False)
+        self.is_over = False
+        self.is_cut = False
+        self.is_still_admitted: Callable[[], bool] = _always
+        live.add(self)
+
+    @property
+    def bytes_to_upstream(self) -> int:
+        return self.client.bytes_in
+
+    @property
+    def bytes_to_client(self) -> int:
+        return self.upstream.bytes_in
+
+    def join(
+        self, client: asyncio.Transport, upstream: asyncio.Transport, *, ticket: Ticket | None = None
+    ) -> None:
+        """Take two open transports over from their protocols."""
+        self.client.ticket = ticket
+        for side, transport in ((self.client, client), (self.upstream, upstream)):
+            side.connection_made(transport)
+            transport.set_protocol(side)
+        self.connect()
+
+    def connect(self) -> None:
+        """Let bytes pass: both sides have a transport."""
+        self.client.other = self.upstream
+        self.upstream.other = self.client
+
+    def linger(self) -> None:
+        """One side sends no more and the other cannot be told: end when nothing has come back for a while."""
+        asyncio.get_running_loop().call_later(LINGER_S, self._end_if_silent, self.bytes_to_client)
+
+    def _end_if_silent(self, before: int) -> None:
+        if self.is_over:
+            return
+        if self.bytes_to_client == before:
+            for side in (self.client, self.upstream):
+                side.transport.close()
+        else:
+            self.linger()
+
+    def cut(self) -> None:
+        """End it at once."""
+        self.is_cut = True
+        for side in (self.client, self.upstream):
+            if side.is_made and not side.is_lost:
+                side.transport.abort()
+
+    def on_side_lost(self, side: Side) -> None:
+        other = self.upstream if side is self.client else self.client
+        if self.is_over or (other.is_made and not other.is_lost):
+            return
+        self.is_over = True
+        self._live.discard(self)
+        self._on_over(self)
+
+
+def _always() -> bool:
+    return True

@@ -1,0 +1,40 @@
+"""Several processes that share their listening addresses (SO_REUSEPORT), and a parent that keeps them
+together.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+__all__ = ["run_workers"]
+
+
+def run_workers(count: int, work: Callable[[int], int]) -> int:
+    """Fork `count` workers, pass signals on, end when they do; the worst exit code.
+
+    One worker's death ends all: the engine then starts the sidecar anew, with every worker in place.
+    """
+    children: set[int] = set()
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            os._exit(work(number))
+        children.add(child)
+
+    def pass_on(number: int, _frame: object) -> None:
+        for child in children:
+            os.kill(child, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    worst = 0
+    while children:
+        child, status = os.wait()
+        children.discard(child)
+        code = os.waitstatus_to_exitcode(status)
+        worst = max(worst, abs(code))
+        if code != 0:
+            pass_on(signal.SIGTERM, None)
+    return worst
