@@ -101,15 +101,24 @@ def operator_routes(parts: Parts) -> list[Route]:
 
 def operator_app(parts: Parts, operators: Operators) -> web.Application:
     app = web.Application(middlewares=[guard, operators.middleware(OPEN_PATHS)])
+    app.on_response_prepare.append(_unsigned)
     app.add_routes(resources(operator_routes(parts)))
     return app
 
 
 def sidecar_app(parts: Parts, streams: StreamRoute) -> web.Application:
     app = web.Application(middlewares=[guard])
+    app.on_response_prepare.append(_unsigned)
     app.router.add_post("/v1/certificates", CertificateRoute(parts).handle)
     app.router.add_get("/v1/stream", streams.handle)
     return app
+
+
+async def _unsigned(_request: web.Request, response: web.StreamResponse) -> None:
+    """Say who answers, not which version of what; answers are for their asker alone."""
+    response.headers["Server"] = "meshpy"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) -> Parts:
@@ -185,13 +194,18 @@ async def _serve(
 @asynccontextmanager
 async def _background(*works: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Runs `works` while the block runs; the failure of one ends the block."""
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in works]
         try:
             yield
+        except Exception as error:  # noqa: BLE001 - raised again below, as itself and not in a group
+            failure = error
         finally:
             for task in tasks:
                 task.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _renew(signing: Signing) -> None:

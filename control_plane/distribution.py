@@ -146,6 +146,8 @@ class Distribution:
                 stream.sent(newest, time.monotonic())
                 await socket.send(frame or "")
             else:
+                if newest is not None and stream.recognise(newest):
+                    self._told()
                 await wake.wait()
 
     def _greet(self, stream: Stream, message: dict[str, Any], now_s: float) -> None:

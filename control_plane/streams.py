@@ -68,6 +68,17 @@ class Stream:
         self.in_flight, self.rejected, self.reason = None, "", ""
         self.is_greeted, self.changed_at_s = True, now_s
 
+    def recognise(self, newest: Printed) -> bool:
+        """Learn the revision of a version that was held before we knew it (after our restart).
+
+        Returns:
+            Whether that was news.
+        """
+        if self.held != newest.version or self.revision == newest.revision:
+            return False
+        self.revision = newest.revision
+        return True
+
     def must_send(self, newest: Printed | None) -> bool:
         """Whether `newest` should go out now."""
         if newest is None or not self.is_greeted or self.in_flight is not None:

@@ -48,13 +48,15 @@ class SwarmDiscovery:
         self._publish: Publish = lambda _view: None
         self._reading = asyncio.Lock()
         self._stale = asyncio.Event()
-        self._problem, self._failures = "the engine has not been read yet", 0
+        self._problems = {"everything": "the engine has not been read yet", "tasks": ""}
+        self._failures = 0
         self._good_at: float | None = None
 
     @property
     def health(self) -> DiscoveryHealth:
         age_s = None if self._good_at is None else time.monotonic() - self._good_at
-        return DiscoveryHealth("swarm", self._problem, self._failures, age_s)
+        problem = next(filter(None, self._problems.values()), "")
+        return DiscoveryHealth("swarm", problem, self._failures, age_s)
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish
@@ -64,12 +66,12 @@ class SwarmDiscovery:
             group.create_task(self._watch_forever())
 
     async def refresh(self) -> None:
-        await self._read(self._engine.tasks if self._answers else self._engine.everything)
+        await (self._read_tasks() if self._answers else self._read_everything())
 
     async def _relist_forever(self) -> None:
         while True:
             self._stale.clear()
-            await self._read(self._engine.everything)
+            await self._read_everything()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._relist_s if self._answers else self._poll_s):
                     await self._stale.wait()
@@ -79,7 +81,7 @@ class SwarmDiscovery:
         while True:
             await asyncio.sleep(self._poll_s)
             if self._answers is not None:
-                await self._read(self._engine.tasks)
+                await self._read_tasks()
 
     async def _watch_forever(self) -> None:
         while True:
@@ -88,13 +90,22 @@ class SwarmDiscovery:
             self._stale.set()
             await asyncio.sleep(RECONNECT_S)
 
-    async def _read(self, ask: Callable[[], Awaitable[Any]]) -> None:
+    async def _read_everything(self) -> None:
+        await self._read("everything", self._engine.everything)
+
+    async def _read_tasks(self) -> None:
+        await self._read("tasks", self._engine.tasks)
+
+    async def _read(self, what: str, ask: Callable[[], Awaitable[Any]]) -> None:
         """One read, published if it is good; any failure is counted and changes nothing."""
         async with self._reading:
             try:
                 self._accept(await ask())
             except DiscoveryError as error:
-                self._problem, self._failures = str(error), self._failures + 1
+                self._problems[what], self._failures = str(error), self._failures + 1
+            else:
+                # a good list says more than a poll of tasks; a good poll says nothing of a list that failed
+                self._problems["tasks"] = self._problems[what] = ""
 
     def _accept(self, answer: Answers | Sequence[Mapping[str, Any]]) -> None:
         before = self._answers
@@ -105,7 +116,7 @@ class SwarmDiscovery:
         if before is not None:
             _refuse_sudden_emptiness(before, answer)
         view = view_of(answer)
-        self._answers, self._problem, self._good_at = answer, "", time.monotonic()
+        self._answers, self._good_at = answer, time.monotonic()
         if view != self._view:
             self._view = view
             self._publish(view)

@@ -1,0 +1,200 @@
+"""Streams over real mTLS: snapshots and deltas out, answers and figures back."""
+
+import asyncio
+import json
+import time
+
+import aiohttp
+import pytest
+
+from meshpy.wire import decode_snapshot
+from tests.helpers.control_plane import API, DENY_ALL, WEB, plane, shop, write_inventory
+
+RULE = DENY_ALL.replace("deny-all", "deny-web")
+
+
+@pytest.fixture
+async def mesh(tmp_path):
+    async with plane(tmp_path) as running:
+        yield running
+
+
+async def _sidecar(mesh, task="t1"):
+    """The first sidecar's row of the status."""
+    rows = (await mesh.call("GET", "/v1/status"))[1]["sidecars"]
+    return next(row for row in rows if row["task"] == task)
+
+
+async def _until(mesh, state):
+    async with asyncio.timeout(5):
+        while (row := await _sidecar(mesh))["state"] != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return row
+
+
+async def test_a_sidecar_gets_the_whole_snapshot_then_deltas(mesh):
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        first = await sidecar.take()
+        assert first["base"] == ""
+        assert decode_snapshot(sidecar.snapshot).workload.name == API
+        await mesh.put(DENY_ALL)
+        second = await sidecar.take()
+        assert (second["base"], set(second["set"])) == (first["version"], {"revision", "authorization"})
+        held = decode_snapshot(sidecar.snapshot)
+        assert (held.revision, held.version) == (1, second["version"])
+
+
+async def test_status_and_wait_follow_the_acknowledgement(mesh):
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        await sidecar.take()
+        await mesh.put(DENY_ALL)
+        assert (await mesh.call("GET", "/v1/revisions/1/wait?timeout_s=0.05"))[1]["enforced"] is False
+        assert (await _sidecar(mesh))["state"] == "PENDING"
+        waiting = asyncio.gather(mesh.call("GET", "/v1/revisions/1/wait?timeout_s=5"), sidecar.take())
+        assert (await waiting)[0][1]["enforced"] is True
+        assert (await _sidecar(mesh))["revision"] == 1
+        assert (await mesh.call("GET", "/v1/revisions/2/wait"))[0] == 404
+
+
+async def test_a_nack_is_shown_with_its_reason_and_the_version_is_not_sent_again(mesh):
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        held = (await sidecar.take())["version"]
+        await mesh.put(DENY_ALL)
+        refused = await sidecar.delta()
+        await sidecar.socket.send_json({"type": "nack", "version": refused["version"], "reason": "no\nport"})
+        row = await _until(mesh, "REJECTED")
+        assert (row["held"], row["reason"]) == (held, "no port")
+        await mesh.put(DENY_ALL, RULE)
+        following = await sidecar.take()
+        assert following["base"] == held
+        assert (await _until(mesh, "SYNCED"))["held"] == following["version"]
+
+
+async def test_a_slow_sidecar_gets_the_newest_version_and_none_between(mesh):
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        first = await sidecar.delta()
+        for number in range(5):
+            await mesh.put(*[DENY_ALL.replace("deny-all", f"deny-{i}") for i in range(number + 1)])
+        with pytest.raises(TimeoutError):
+            await sidecar.socket.receive(timeout=0.2)
+        await sidecar.socket.send_json({"type": "ack", "version": first["version"]})
+        assert (await sidecar.delta())["set"]["revision"] == 5
+
+
+async def test_who_comes_back_with_the_newest_version_is_sent_nothing(mesh):
+    identity = await mesh.enrol()
+    async with mesh.stream(identity) as sidecar:
+        version = (await sidecar.take())["version"]
+        await _until(mesh, "SYNCED")
+    assert (await _until(mesh, "DISCONNECTED"))["held"] == version
+    async with mesh.stream(identity, held=version) as sidecar:
+        await _until(mesh, "SYNCED")
+        assert (await sidecar.socket.receive_json(timeout=5))["type"] == "bundle"
+        with pytest.raises(TimeoutError):
+            await sidecar.socket.receive(timeout=0.2)
+
+
+async def test_who_comes_back_with_an_older_version_gets_a_delta_and_with_an_unknown_one_all(mesh):
+    identity = await mesh.enrol()
+    async with mesh.stream(identity) as sidecar:
+        version = (await sidecar.take())["version"]
+    await mesh.put(DENY_ALL)
+    for held, base in ((version, version), ("ffff", "")):
+        async with mesh.stream(identity, held=held) as sidecar:
+            assert (await sidecar.delta())["base"] == base
+
+
+async def test_versions_are_the_same_after_a_restart(tmp_path):
+    async with plane(tmp_path) as mesh:
+        await mesh.put(DENY_ALL)
+        async with mesh.stream(await mesh.enrol()) as sidecar:
+            version = (await sidecar.take())["version"]
+    async with plane(tmp_path) as mesh, mesh.stream(await mesh.enrol(), held=version):
+        assert (await _until(mesh, "SYNCED"))["revision"] == 1
+
+
+async def test_a_changed_inventory_reaches_the_sidecars_that_depend_on_it(mesh):
+    async with mesh.stream(await mesh.enrol(WEB)) as sidecar:
+        await sidecar.take()
+        write_inventory(mesh.folder / "inventory.json", shop(("127.0.0.5", "127.0.0.7")))
+        delta = await sidecar.take()
+        assert all(key.startswith("clusters/") for key in delta["set"])
+        assert "127.0.0.7" in json.dumps(delta["set"])
+
+
+async def test_a_broken_inventory_file_changes_nothing_and_is_reported(mesh):
+    (mesh.folder / "inventory.json").write_text('{"services": {"shop/api": {"nmae": 1}}}')
+    async with asyncio.timeout(5):
+        while not (status := (await mesh.call("GET", "/v1/status"))[1])["discovery"]["problem"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert "nmae" in status["discovery"]["problem"]
+    assert len(status["services"]) == 2
+
+
+async def test_a_stream_gives_each_identity_its_own_snapshot_whatever_it_says(mesh):
+    async with mesh.stream(await mesh.enrol(WEB), task="shop/api") as sidecar:
+        await sidecar.take()
+        assert decode_snapshot(sidecar.snapshot).workload.name == WEB
+
+
+async def test_without_a_certificate_there_is_no_stream(mesh):
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await mesh.http.ws_connect(f"{mesh.sidecar}/v1/stream", ssl=mesh.anonymous())
+    assert caught.value.status == 401
+
+
+async def test_the_control_planes_own_identity_has_no_stream(mesh):
+    signing = mesh.running.parts.signing
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await mesh.http.ws_connect(f"{mesh.sidecar}/v1/stream", ssl=mesh.speaking_as(signing._own))
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 100_000, '{"type":"gossip"}', '{"type":"hello","held":7}']
+)
+async def test_a_frame_that_is_not_understood_ends_the_stream_with_the_reason(mesh, text):
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        await sidecar.take()
+        await sidecar.socket.send_str(text)
+        while (message := await sidecar.socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert message.extra
+
+
+async def test_figures_become_edges_of_the_reporter_alone(mesh):
+    record = {
+        "direction": "inbound",
+        "source": "shop/web",
+        "destination": "shop/api",
+        "protocol": "http",
+        "mtls": True,
+        "requests": 10,
+        "success": 7,
+        "responses": {"200": 7, "403": 2, "503": 1},
+        "denied": {"AuthorizationPolicy shop/x": 2},
+        "latency_ms": {"bounds": [1, 10], "counts": [8, 2, 0]},
+    }
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        await sidecar.take()
+        await sidecar.socket.send_json({"type": "stats", "records": [record]})
+        async with asyncio.timeout(5):
+            while not (edges := (await mesh.call("GET", "/v1/status"))[1]["edges"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (edges[0]["requests"], edges[0]["success_ratio"], edges[0]["mtls_ratio"]) == (10, 0.9, 1.0)
+        assert edges[0]["denied"] == {"AuthorizationPolicy shop/x": 2}
+        forged = {**record, "destination": "shop/web"}
+        await sidecar.socket.send_json({"type": "stats", "records": [forged]})
+        assert (await sidecar.socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_a_stream_ends_with_the_certificate_it_began_with(tmp_path):
+    async with plane(tmp_path, certificate_ttl_s=3) as mesh:
+        begin = time.monotonic()
+        async with mesh.stream(await mesh.enrol()) as sidecar:
+            await sidecar.take()
+            message = await sidecar.socket.receive(timeout=5)
+            assert message.type is aiohttp.WSMsgType.CLOSE
+            assert "certificate" in message.extra
+            assert time.monotonic() - begin < 5

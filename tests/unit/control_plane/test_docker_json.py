@@ -1,0 +1,98 @@
+"""The engine's JSON as a view: sidecars joined with their apps, tasks as endpoints, nothing guessed."""
+
+import copy
+
+import pytest
+
+from control_plane.discovery.docker_json import NOT_INJECTED, view_of
+from control_plane.errors import DiscoveryError
+from meshpy.model.endpoint import Endpoint, Protocol
+from meshpy.model.inventory import AppAddress, EgressHost, Port
+from meshpy.model.names import ServiceName
+from tests.helpers.docker_answers import answers, swarm_service, task
+
+API = ServiceName("shop", "api")
+
+
+def test_an_injected_service_is_read_from_its_sidecar_and_its_app():
+    found = view_of(answers()).inventory.services[API]
+    assert found.ports == (Port(5432, Protocol.TCP), Port(8080, Protocol.HTTP, published=True))
+    assert found.hosts == ("shop-api", "backend")
+    assert found.networks == {"shop_default", "traefik_public"}
+    assert found.bind == {"": "shop_api-pod", "db2": "shop_api-pod2"}
+    assert found.app == AppAddress(dns="tasks.api.shop_api-pod")
+    assert found.egress == (EgressHost("api.stripe.com", 443, Protocol.TLS),)
+    assert found.endpoints == (Endpoint("10.0.1.7", 15443, API, "worker-1"),)
+
+
+def test_selector_labels_are_the_apps_own_without_those_of_other_tools():
+    labels = view_of(answers()).inventory.services[API].labels
+    assert labels == {"app": "api", "service": "api", "stack": "shop", "tier": "back", "version": "v2"}
+
+
+def test_services_outside_the_mesh_say_why():
+    services = view_of(answers()).inventory.services
+    assert services[ServiceName("shop", "db")].exempt == "mounts docker.sock"
+    assert services[ServiceName("shop", "db")].ports == (Port(5432, Protocol.TCP, published=True),)
+    assert services[ServiceName("shop", "old")].exempt == NOT_INJECTED
+    assert services[ServiceName("shop", "old")].networks == {"shop_default"}
+    assert set(services) == {API, ServiceName("shop", "db"), ServiceName("shop", "old")}
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "is_known", "is_endpoint"),
+    [
+        ("running", "running", True, True),
+        ("starting", "running", True, False),
+        ("preparing", "running", False, False),
+        ("running", "shutdown", False, False),
+        ("failed", "running", False, False),
+        ("complete", "shutdown", False, False),
+    ],
+)
+def test_a_task_is_an_endpoint_only_while_it_runs_and_is_meant_to(state, desired, is_known, is_endpoint):
+    view = view_of(answers(tasks=[task(1, state=state, desired=desired)]))
+    assert ("task-1" in view.tasks) is is_known
+    assert bool(view.inventory.services[API].endpoints) is is_endpoint
+
+
+def test_a_task_carries_its_addresses_by_network_for_attestation():
+    found = view_of(answers()).tasks["task-1"]
+    assert found.service == API
+    assert found.addresses == {"mesh": ("10.0.1.7",), "shop_api-pod": ("10.0.5.1",)}
+
+
+def test_tasks_of_apps_are_no_endpoints():
+    view = view_of(answers(tasks=[task(1), task(2, service="shop_api", mesh="10.0.1.66")]))
+    assert [e.address for e in view.inventory.services[API].endpoints] == ["10.0.1.7"]
+
+
+@pytest.mark.parametrize("where", ["services", "tasks", "nodes", "networks"])
+@pytest.mark.parametrize("bad", [{}, {"Id": 1}, None, "text", []])
+def test_a_partial_answer_is_an_error_and_never_a_smaller_swarm(where, bad):
+    with pytest.raises(DiscoveryError):
+        view_of(answers(**{where: [bad]}))
+
+
+def test_dropping_any_required_part_of_a_task_is_noticed():
+    for key in ("ID", "ServiceID", "DesiredState", "Status"):
+        broken = copy.deepcopy(task(1))
+        del broken[key]
+        with pytest.raises(DiscoveryError):
+            view_of(answers(tasks=[broken]))
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("meshpy.ports", "http"),
+        ("meshpy.ports", "0/http"),
+        ("meshpy.ports", "80/htpp"),
+        ("meshpy.egress", "api.stripe.com/tls"),
+        ("meshpy.binds", "db2"),
+    ],
+)
+def test_a_label_that_cannot_be_read_names_its_service(label, value):
+    services = [swarm_service("api-sidecar", labels={"meshpy.workload": "api", label: value})]
+    with pytest.raises(DiscoveryError, match="shop_api-sidecar"):
+        view_of(answers(services=services))

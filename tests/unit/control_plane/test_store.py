@@ -1,0 +1,114 @@
+"""What every store promises, proved on each of them."""
+
+import asyncio
+import os
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from control_plane.errors import Conflict, StartRefused, StorageFull
+from control_plane.store.revisions import EMPTY, Document
+from control_plane.store.sqlite import SqliteStore
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+A, B = Document("a.yaml", "a: 1\n"), Document("b.yaml", "b: ünïcode\n", "shop", 7)
+STORES = {"sqlite": lambda folder: SqliteStore(folder / "revisions.sqlite")}
+
+
+@pytest.fixture(params=STORES)
+def open_store(request, tmp_path):
+    return lambda: STORES[request.param](tmp_path)
+
+
+async def test_a_new_store_holds_the_empty_set(open_store):
+    store = open_store()
+    assert await store.newest() == EMPTY
+    assert await store.get(0) == EMPTY
+    assert await store.history(5) == []
+    await store.close()
+
+
+async def test_a_revision_survives_closing_and_opening(open_store):
+    store = open_store()
+    first = await store.append([A], author="x", expected=0, now=NOW)
+    second = await store.append([A, B], author="y", expected=1, now=NOW)
+    await store.close()
+    store = open_store()
+    assert (await store.newest(), await store.get(1), await store.get(3)) == (second, first, None)
+    assert [r.number for r in await store.history(9)] == [2, 1]
+    assert second.documents == (A, B)
+    await store.close()
+
+
+async def test_of_eight_parallel_writers_exactly_one_wins(open_store):
+    stores = [open_store() for _ in range(4)]
+    writes = [
+        store.append([Document(f"{i}", "")], author="x", expected=0, now=NOW)
+        for i, store in enumerate(stores * 2)
+    ]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 7
+    assert (await stores[0].newest()).number == 1
+    for store in stores:
+        await store.close()
+
+
+async def test_a_conflict_names_the_newest_revision(open_store):
+    store = open_store()
+    await store.append([A], author="x", expected=None, now=NOW)
+    with pytest.raises(Conflict) as caught:
+        await store.append([B], author="x", expected=0, now=NOW)
+    assert caught.value.newest == 1
+    assert (await store.newest()).documents == (A,)
+    await store.close()
+
+
+async def _filled(path: Path) -> None:
+    store = SqliteStore(path)
+    for number in range(3):
+        await store.append([Document("p.yaml", "text " * 400)], author="x", expected=number, now=NOW)
+    await store.close()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 4096, 8192])
+async def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
+    path = tmp_path / "revisions.sqlite"
+    await _filled(path)
+    os.truncate(path, keep)
+    with pytest.raises(StartRefused, match=r"revisions\.sqlite"):
+        SqliteStore(path)
+
+
+async def test_a_flipped_bit_in_a_text_is_refused(tmp_path):
+    path = tmp_path / "revisions.sqlite"
+    await _filled(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"text text")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StartRefused, match=r"revisions\.sqlite: is damaged"):
+        SqliteStore(path)
+
+
+async def test_a_missing_revision_is_refused(tmp_path):
+    path = tmp_path / "revisions.sqlite"
+    await _filled(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM revision WHERE number = 2")
+    connection.close()
+    with pytest.raises(StartRefused, match="revision 2 is missing"):
+        SqliteStore(path)
+
+
+async def test_a_full_disk_leaves_the_old_state(tmp_path):
+    """SQLite's own page limit gives the very error (SQLITE_FULL) that a full disk gives."""
+    store = SqliteStore(tmp_path / "revisions.sqlite")
+    await store.append([A], author="x", expected=0, now=NOW)
+    await store._run(lambda c: c.execute("PRAGMA max_page_count = 4").fetchall())
+    with pytest.raises(StorageFull, match="no space"):
+        await store.append([Document("big", "x" * 100_000)], author="x", expected=1, now=NOW)
+    assert (await store.newest()).documents == (A,)
+    await store._run(lambda c: c.execute("PRAGMA max_page_count = 4000").fetchall())
+    assert (await store.append([B], author="x", expected=1, now=NOW)).number == 2
+    await store.close()
