@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from certs.errors import CsrRefused
 from certs.spiffe import SpiffeId
 
-__all__ = ["MAX_CSR_BYTES", "check_csr", "checked_public_key", "make_csr"]
+__all__ = ["MAX_CSR_BYTES", "check_csr", "checked_public_key", "csr_to_pem", "make_csr"]
 
 MAX_CSR_BYTES = 16 * 1024
 
@@ -51,6 +51,11 @@ def make_csr(key: ec.EllipticCurvePrivateKey, spiffe_id: SpiffeId) -> bytes:
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     request = builder.add_extension(san, critical=True).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.DER)
+
+
+def csr_to_pem(der: bytes) -> str:
+    """The same request as text."""
+    return x509.load_der_x509_csr(der).public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
 def _checked(csr: bytes) -> tuple[x509.CertificateSigningRequest, ec.EllipticCurvePublicKey]:

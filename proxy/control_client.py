@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from certs.bundle import TrustBundle
-from certs.csr import make_csr
+from certs.csr import csr_to_pem, make_csr
 from certs.errors import CertError, PeerRefused
 from certs.identity import Identity, renew_at
 from certs.keys import generate_key
@@ -139,7 +139,7 @@ class ControlClient:
         spiffe_id = SpiffeId.for_service(options.trust_domain, namespace, service)
         key = generate_key()
         request = {
-            "csr": make_csr(key, spiffe_id).decode("ascii"),
+            "csr": csr_to_pem(make_csr(key, spiffe_id)),
             "service": options.service,
             "task": options.task,
         }

@@ -107,15 +107,13 @@ def _app(
     by_name = {s.name.name: s.name for s in services}
     for host, bound in binds.items():
         names.update(dict.fromkeys(standard_hosts(by_name[host]) if host in by_name else (host,), bound))
-    env = {key: _with_addresses(value, names) for key, value in command.env.items()}
+    env = {key: names.get(value) or _with_addresses(value, names) for key, value in command.env.items()}
     argv = tuple(_with_addresses(word.replace("{address}", address), names) for word in command.argv)
     return AppProcess(service.name, argv, {**env, "BIND": address}, address)
 
 
 def _with_addresses(text: str, names: Mapping[str, str]) -> str:
-    """Replace each host name that stands where a host stands: whole, after `//` or `@`, or before `:port`."""
-    if text in names:
-        return names[text]
+    """Replace each host name that stands where only a host can: after `//` or `@`, or before `:port`."""
     if not names:
         return text
     alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))

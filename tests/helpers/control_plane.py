@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.bundle import TrustBundle
-from certs.csr import make_csr
+from certs.csr import csr_to_pem, make_csr
 from certs.identity import Identity
 from certs.keys import generate_key
 from certs.spiffe import SpiffeId
@@ -186,7 +184,7 @@ class Sidecar:
 
 def csr_pem(key: Any, name: ServiceName) -> str:
     spiffe_id = SpiffeId.for_service(TRUST_DOMAIN, name.namespace, name.name)
-    return x509.load_der_x509_csr(make_csr(key, spiffe_id)).public_bytes(Encoding.PEM).decode()
+    return csr_to_pem(make_csr(key, spiffe_id))
 
 
 @asynccontextmanager

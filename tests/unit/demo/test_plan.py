@@ -55,6 +55,15 @@ def test_host_names_in_the_environment_become_addresses():
     }
 
 
+def test_a_word_of_the_command_is_not_a_host():
+    """A role named like a service stays; an address in an argument is replaced."""
+    assert plan({}, ("app", "cat", "--upstream=http://cat:80")).apps[0].argv == (
+        "app",
+        "cat",
+        "--upstream=http://127.77.1.11:80",
+    )
+
+
 def test_the_address_stands_in_the_command():
     """`{address}` is the app's own."""
     assert plan({}, ("redis-server", "--bind", "{address}")).apps[0].argv[-1] == "127.77.1.1"
