@@ -1,0 +1,165 @@
+"""The three doors: inject, uninject, and the inventory that a deployed stack would have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from meshpy.errors import DocumentError
+from meshpy.inject import emit
+from meshpy.inject.apply import apply_plan
+from meshpy.inject.inventory import inventory_of_plan
+from meshpy.inject.options import InjectOptions
+from meshpy.inject.original import ROOT_KEY, Original, pack, unpack
+from meshpy.inject.plan import Plan, make_plan
+from meshpy.inject.report import Report, report_of
+from meshpy.inject.schema import check
+from meshpy.inject.stackfile import BOM, StackFile
+from meshpy.model.inventory import Inventory
+
+__all__ = ["Injected", "inject", "inventory_of_stack", "only_sidecars", "uninject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """The rewritten stack and what was done."""
+
+    text: str
+    report: Report
+
+
+def inject(text: str, *, stack: str, file: str = "-", options: InjectOptions | None = None) -> Injected:
+    """Rewrite a stack file so that each of its services sits behind a sidecar.
+
+    An injected file is restored and injected anew, so `inject(inject(x)) == inject(x)`.
+
+    Args:
+        stack: the name it will be deployed under; names of networks and secrets contain it.
+
+    Raises:
+        DocumentError: every problem with its place and its remedy; nothing is half done.
+    """
+    chosen = options or InjectOptions()
+    parsed, before = _restored(text, file)
+    if before is not None:
+        chosen = _again(chosen, before.options)
+        text = before.text
+    plan = _planned(parsed, stack, chosen)
+    prefix = BOM if text.startswith(BOM) else ""
+    return Injected(apply_plan(plan, pack(text, stack, chosen), prefix), report_of(plan))
+
+
+def uninject(text: str, file: str = "-") -> str:
+    """Give back the original, byte for byte.
+
+    Raises:
+        DocumentError: the file was not injected, or was edited since: the first difference is named.
+    """
+    _, before = _restored(text, file)
+    if before is None:
+        problem = StackFile.parse(text, file).problem((), "this file was not written by `meshpy inject`")
+        raise DocumentError([replace(problem, instead=f"there is no `{ROOT_KEY}` in it")])
+    return before.text
+
+
+def inventory_of_stack(
+    text: str, stack_name: str, file: str = "-", options: InjectOptions | None = None
+) -> Inventory:
+    """The inventory that discovery gives after this stack is injected and deployed, without endpoints.
+
+    Works on a plain stack file and on an injected one.
+
+    Raises:
+        DocumentError: as `inject`.
+    """
+    parsed, before = _restored(text, file)
+    chosen = options or InjectOptions()
+    if before is not None:
+        chosen = _again(chosen, before.options)
+    return inventory_of_plan(_planned(parsed, stack_name, chosen))
+
+
+def only_sidecars(text: str, file: str = "-") -> str:
+    """The injected stack without its apps: deployed first, so that every app finds its sidecar listening."""
+    parsed = StackFile.parse(text, file)
+    value: dict[str, Any] = {k: v for k, v in parsed.value.items() if not k.startswith("x-")}
+    services = {
+        key: service
+        for key, service in parsed.value.get("services", {}).items()
+        if key.endswith("-sidecar") and _is_sidecar(service)
+    }
+    value["services"] = services
+    for section, kind in (("secrets", "secrets"), ("configs", "configs")):
+        used = {item["source"] for service in services.values() for item in service.get(kind, ())}
+        value[section] = {k: v for k, v in (value.get(section) or {}).items() if k in used}
+    value.pop("volumes", None)
+    lines = [line for key, part in value.items() for line in emit.block(key, part, 0)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_sidecar(service: Any) -> bool:
+    labels = (service.get("deploy") or {}).get("labels") or ()
+    return any(str(label).startswith("meshpy.workload") for label in labels)
+
+
+def _again(chosen: InjectOptions, before: InjectOptions) -> InjectOptions:
+    """Options of now before those of the earlier injection."""
+    said = {name: getattr(chosen, name) for name in InjectOptions.__slots__ if getattr(chosen, name)}
+    if chosen.encrypted is not None:
+        said["encrypted"] = chosen.encrypted
+    said["assume"] = {**before.assume, **chosen.assume}
+    return replace(before, **said)
+
+
+def _restored(text: str, file: str) -> tuple[StackFile, Original | None]:
+    """The file as its author wrote it; what was packed when it comes from an injection.
+
+    Raises:
+        DocumentError: it was edited after the injection, which a new injection would undo unseen.
+    """
+    parsed = StackFile.parse(text, file)
+    before = unpack(parsed)
+    if before is None:
+        return parsed, None
+    original = StackFile.parse(before.text, file)
+    plan = _planned(original, before.stack, before.options)
+    packed = pack(before.text, before.stack, before.options)
+    prefix = BOM if before.text.startswith(BOM) else ""
+    expected = StackFile.parse(apply_plan(plan, packed, prefix), file)
+    edited = list(_differences(expected, parsed))
+    if edited:
+        what = "edited since it was injected"
+        instead = (
+            "edit the original (`meshpy uninject` of the unedited file gives it back) and inject it again"
+        )
+        raise DocumentError([parsed.problem(path, what, instead) for path in edited])
+    return original, before
+
+
+def _differences(expected: StackFile, found: StackFile) -> list[tuple[str | int, ...]]:
+    """Keys of services and of root sections that differ."""
+    paths: list[tuple[str | int, ...]] = []
+    for section in dict.fromkeys((*expected.value, *found.value)):
+        one, two = expected.value.get(section), found.value.get(section)
+        if one == two:
+            continue
+        if not isinstance(one, dict) or not isinstance(two, dict):
+            paths.append((section,))
+            continue
+        for name in dict.fromkeys((*one, *two)):
+            if one.get(name) != two.get(name):
+                paths += _below((section, name), one.get(name), two.get(name))
+    return paths
+
+
+def _below(path: tuple[str | int, ...], one: Any, two: Any) -> list[tuple[str | int, ...]]:
+    if not isinstance(one, dict) or not isinstance(two, dict):
+        return [path]
+    return [(*path, key) for key in dict.fromkeys((*one, *two)) if one.get(key) != two.get(key)]
+
+
+def _planned(parsed: StackFile, stack: str, options: InjectOptions) -> Plan:
+    problems = check(parsed)
+    if problems:
+        raise DocumentError(sorted(problems))
+    return make_plan(parsed, stack, options)

@@ -1,0 +1,105 @@
+"""What an injection did, for people (a table) and for programs (JSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshpy.inject.plan import Plan
+from meshpy.inject.sidecar import join_secret
+
+__all__ = ["Report", "Row", "report_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One port of one meshed service; port 0: it listens on nothing, `evidence` says why."""
+
+    service: str
+    port: int
+    protocol: str
+    evidence: str
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Args:
+    sidecars: keys of the services that were added.
+    exempt: services left as they are, with the reason.
+    join_secrets: meshed service -> name of the Swarm secret that its sidecar mounts.
+    configs: names of Swarm configs that must exist; `networks` likewise.
+    """
+
+    stack: str
+    rows: tuple[Row, ...] = ()
+    sidecars: tuple[str, ...] = ()
+    exempt: Mapping[str, str] = field(default_factory=dict)
+    join_secrets: Mapping[str, str] = field(default_factory=dict)
+    configs: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `--report FILE.json`."""
+        return {
+            "stack": self.stack,
+            "services": [
+                {
+                    "service": row.service,
+                    "port": row.port or None,
+                    "protocol": row.protocol or None,
+                    "published": row.published,
+                    "evidence": row.evidence,
+                }
+                for row in self.rows
+            ],
+            "sidecars": list(self.sidecars),
+            "exempt": dict(self.exempt),
+            "join_secrets": dict(self.join_secrets),
+            "configs": list(self.configs),
+            "networks": list(self.networks),
+            "notes": list(self.notes),
+        }
+
+    def to_table(self) -> str:
+        """The same for a terminal."""
+        cells = [("SERVICE", "PORT", "PROTOCOL", "EVIDENCE")]
+        shown = ""
+        for row in self.rows:
+            name = row.service if row.service != shown else ""
+            shown = row.service
+            evidence = f"{row.evidence} (published)" if row.published else row.evidence
+            cells.append((name, str(row.port or "-"), row.protocol or "-", evidence))
+        widths = [max(len(line[column]) for line in cells) for column in range(3)]
+        lines = [
+            "  ".join((*(cell.ljust(width) for cell, width in zip(line[:3], widths, strict=True)), line[3]))
+            for line in cells
+        ]
+        if self.exempt:
+            lines += ["", "NOT MESHED"]
+            lines += [f"  {name}: {reason}" for name, reason in self.exempt.items()]
+        if self.notes:
+            lines += ["", "NOTES"]
+            lines += [f"  {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
+    """The report of a plan."""
+    rows: list[Row] = []
+    for member in plan.meshed:
+        rows += [Row(member.key, p.number, p.protocol, p.evidence, p.published) for p in member.ports]
+        if not member.ports:
+            rows.append(Row(member.key, 0, "", member.no_ports))
+    return Report(
+        plan.stack_name,
+        tuple(rows),
+        tuple(f"{member.key}-sidecar" for member in plan.meshed),
+        {member.key: member.exempt for member in plan.members if member.exempt},
+        {member.key: join_secret(plan.stack_name, member.key) for member in plan.meshed},
+        ("meshpy-ca",) if plan.meshed else (),
+        (plan.settings.mesh_network,) if plan.meshed else (),
+        tuple(dict.fromkeys((*plan.notes, *notes))),
+    )

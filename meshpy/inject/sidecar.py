@@ -1,0 +1,191 @@
+"""The sidecar service of one app, and the networks, secrets and configs that go with it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from meshpy.inject.plan import Member, Plan
+from meshpy.inject.words import pairs, text_of
+from meshpy.model.names import standard_hosts
+
+__all__ = ["is_proxy_label", "join_secret", "network_definition", "secret_key", "sidecar_service"]
+
+CA_CONFIG = "meshpy-ca"
+USER = "65532:65532"
+PROXY_LABELS = re.compile(r"(?:traefik\.|com\.df\.|caddy(?:_\d+)?(?:[._]|$)).*", re.IGNORECASE)
+DRAIN_S = 30
+DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?")
+
+
+def is_proxy_label(name: str) -> bool:
+    """True for labels by which a reverse proxy finds a service: they go where the traffic must go."""
+    return PROXY_LABELS.fullmatch(name) is not None
+
+
+def join_secret(stack: str, service: str) -> str:
+    """The external name of the join secret; names of secrets have at most 64 characters."""
+    name = f"meshpy-join_{stack}_{service}"
+    if len(name) <= 64:
+        return name
+    return f"{name[:55]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def secret_key(service: str) -> str:
+    """The key of the join secret in the file."""
+    return f"meshpy-join-{service}"
+
+
+def network_definition(plan: Plan) -> dict[str, Any]:
+    """A pod network: no way out, and encrypted between nodes unless the kernel cannot."""
+    definition: dict[str, Any] = {"driver": "overlay", "internal": True}
+    if plan.settings.encrypted:
+        definition["driver_opts"] = {"encrypted": "true"}
+    return definition
+
+
+def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
+    """The service `<app>-sidecar`."""
+    value: dict[str, Any] = {
+        "image": plan.settings.image,
+        "user": USER,
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "sysctls": {"net.ipv4.ip_forward": "0", "net.ipv4.ip_unprivileged_port_start": "0"},
+        "environment": _environment(plan, member),
+        "secrets": [
+            {
+                "source": secret_key(member.key),
+                "target": "meshpy-join",
+                "uid": "65532",
+                "gid": "65532",
+                "mode": 0o400,
+            }
+        ],
+        "configs": [{"source": CA_CONFIG, "target": "/etc/meshpy/ca.crt"}],
+        "networks": _networks(plan, member),
+        "healthcheck": {
+            "test": ["CMD", "meshpy-proxy", "healthcheck"],
+            "interval": "5s",
+            "timeout": "3s",
+            "retries": 3,
+            "start_period": "20s",
+        },
+        "stop_grace_period": _grace(text_of(member.service.get("stop_grace_period"))),
+    }
+    if member.published:
+        value["ports"] = _ports(plan, member)
+    value["deploy"] = _deploy(plan, member)
+    return value
+
+
+def _environment(plan: Plan, member: Member) -> dict[str, str]:
+    settings = plan.settings
+    return {
+        "MESHPY_NAMESPACE": '{{index .Service.Labels "com.docker.stack.namespace"}}',
+        "MESHPY_SERVICE": member.key,
+        "MESHPY_TASK_ID": "{{.Task.ID}}",
+        "MESHPY_NODE": "{{.Node.Hostname}}",
+        "MESHPY_CONTROL_PLANE": settings.control_plane,
+        "MESHPY_TRUST_DOMAIN": settings.trust_domain,
+        "MESHPY_JOIN_TOKEN_FILE": "/run/secrets/meshpy-join",
+        "MESHPY_TRUST_BUNDLE_FILE": "/etc/meshpy/ca.crt",
+    }
+
+
+def _networks(plan: Plan, member: Member) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pod in member.pods:
+        found[pod.key] = {"aliases": list(pod.aliases)} if pod.aliases else None
+    found[plan.mesh_key] = None
+    for door in member.doors:
+        own = [*standard_hosts(member.name), *member.hosts, *door.aliases]
+        unique = {name.lower(): name for name in reversed(own)}
+        found[door.network.key] = {"aliases": sorted(unique.values())}
+    if member.published or member.orders.egress:
+        found[plan.egress_key] = None
+    return found
+
+
+def _ports(plan: Plan, member: Member) -> list[Any]:
+    """As the file has them; where the sidecar is not behind a virtual address, ports are the node's own."""
+    if _endpoint_mode(plan, member) == "dnsrr":
+        return [dict(port.in_host_mode()) for port in member.published]
+    return list(member.service["ports"])
+
+
+def _endpoint_mode(plan: Plan, member: Member) -> str:
+    deploy = member.service.get("deploy") or {}
+    return plan.settings.endpoint_mode or text_of(deploy.get("endpoint_mode"))
+
+
+def _deploy(plan: Plan, member: Member) -> dict[str, Any]:
+    app = member.service.get("deploy") or {}
+    value: dict[str, Any] = {}
+    mode = text_of(app.get("mode"))
+    if mode in ("global", "global-job"):
+        value["mode"] = "global"
+    elif "replicas" in app and mode != "replicated-job":
+        value["replicas"] = app["replicas"]
+    if endpoint_mode := _endpoint_mode(plan, member):
+        value["endpoint_mode"] = endpoint_mode
+    placement = dict(app.get("placement") or {})
+    if placement:
+        value["placement"] = placement
+    holds_port = any(p.mode == "host" for p in member.published) or (
+        endpoint_mode == "dnsrr" and member.published
+    )
+    order = (
+        "stop-first"
+        if holds_port or "max_replicas_per_node" in placement or "mode" in value
+        else "start-first"
+    )
+    value["update_config"] = {"parallelism": 1, "order": order}
+    value["restart_policy"] = {"condition": "any", "delay": "1s"}
+    value["labels"] = _labels(member)
+    return value
+
+
+def _labels(member: Member) -> dict[str, Any] | list[str]:
+    ports = [f"{port.text}/{port.protocol}" for port in member.ports]
+    ingress = [port.text for port in member.ports if port.published or member.doors]
+    binds = [f"{name}={pod.full}" for pod in member.pods[1:] for name in pod.aliases]
+    egress = [f"{host}:{port}/{protocol}" for host, port, protocol in member.orders.egress]
+    labels: dict[str, Any] = {
+        "meshpy.workload": member.key,
+        "meshpy.pod": member.pods[0].full,
+        "meshpy.networks": ",".join(sorted(member.networks)),
+        "meshpy.ports": ",".join(ports),
+    }
+    for name, words in (
+        ("meshpy.ingress", ingress),
+        ("meshpy.hosts", member.hosts),
+        ("meshpy.binds", binds),
+        ("meshpy.egress", egress),
+    ):
+        if words:
+            labels[name] = ",".join(words)
+    theirs = (member.service.get("deploy") or {}).get("labels")
+    moved = [(name, text) for name, text, _ in pairs(theirs) if is_proxy_label(name)]
+    if (
+        isinstance(theirs, list) and moved
+    ):  # docker interpolates `${X}` in items of a list, not in keys of a mapping
+        items = [text_of(item) for item in theirs]
+        return [f"{name}={text}" for name, text in labels.items()] + [
+            i for i in items if is_proxy_label(i.partition("=")[0])
+        ]
+    return {**labels, **dict(moved)}
+
+
+def _grace(text: str) -> str:
+    """At least the time a drain takes, and never shorter than the app's own."""
+    match = DURATION.fullmatch(text)
+    if text and (match is None or not any(match.groups())):
+        return text if text != "0" else f"{DRAIN_S}s"
+    seconds = (
+        sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
+        if match
+        else 0
+    )
+    return f"{max(seconds, DRAIN_S)}s"

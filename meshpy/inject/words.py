@@ -1,0 +1,185 @@
+"""Lists and mappings in the two forms docker takes, and the orders a user gives to the mesh."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from meshpy.errors import DocumentError, Problem
+from meshpy.inject.options import InjectOptions, Settings
+from meshpy.inject.stackfile import StackFile
+from meshpy.model.endpoint import Protocol
+
+__all__ = ["Orders", "PortWord", "orders_of", "pairs", "parse_ports", "settings_of", "text_of"]
+
+SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies")
+ROOT_KEYS = ("trust_domain", "encrypted", "image", "endpoint_mode", "mesh_network", "control_plane")
+HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")
+EGRESS = re.compile(rf"({HOST.pattern}):(\d{{1,5}})(?:/([a-z0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortWord:
+    """A port as `meshpy.ports` writes it; `text` is what labels carry, perhaps `${PORT:-80}`."""
+
+    number: int
+    protocol: Protocol | None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """`meshpy.*` labels and `x-mesh` of one service; None where nothing is said."""
+
+    enable: bool | None = None
+    ports: tuple[PortWord, ...] | None = None
+    hosts: tuple[str, ...] = ()
+    egress: tuple[tuple[str, int, str], ...] = ()
+    dependencies: tuple[str, ...] | None = None
+    places: Mapping[str, tuple[str | int, ...]] | None = None
+
+
+def text_of(value: Any) -> str:
+    """A scalar as docker prints it into a string field."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def pairs(value: Any) -> Iterator[tuple[str, str, str | int]]:
+    """Name, value and step (key or index) of a list of NAME=VALUE or of a mapping."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield name, text_of(item), name
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            name, _, text = text_of(item).partition("=")
+            yield name, text, index
+
+
+def parse_ports(text: str) -> tuple[PortWord, ...]:
+    """`8080/http,5432/tcp`; no protocol means: by convention.
+
+    Raises:
+        ValueError: what is wrong, in words.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = PORT.fullmatch(part)
+        if not match or not 0 < int(match[1]) < 65536:
+            raise ValueError(f"{part!r} is no port: write it as 8080/http or 5432/tcp")
+        if match[2] and match[2] not in tuple(Protocol):
+            raise ValueError(f"{match[2]!r} is no protocol: one of {', '.join(Protocol)}")
+        found.append(PortWord(int(match[1]), Protocol(match[2]) if match[2] else None, match[1]))
+    return tuple(found)
+
+
+def orders_of(stack: StackFile, name: str) -> Orders:
+    """What the user ordered for a service. `x-mesh` goes before deploy.labels, they before labels.
+
+    Raises:
+        DocumentError: every unknown word and every value that cannot be read.
+    """
+    words: dict[str, str] = {}
+    places: dict[str, tuple[str | int, ...]] = {}
+    problems: list[Problem] = []
+    for key, text, path in _said(stack, name):
+        if key not in SERVICE_KEYS:
+            if key != "exempt":
+                what = f"the mesh knows no `{path[-1] if isinstance(path[-1], str) else f'meshpy.{key}'}`"
+                problems.append(stack.problem(path, what, _close(key, SERVICE_KEYS)))
+        elif key not in words:
+            words[key], places[key] = text, path
+    orders = Orders(places=places)
+    for key, text in words.items():
+        try:
+            orders = _with(orders, key, text)
+        except ValueError as error:
+            problems.append(stack.problem(places[key], str(error)))
+    if problems:
+        raise DocumentError(problems)
+    return orders
+
+
+def _said(stack: StackFile, name: str) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
+    path: tuple[str | int, ...] = ("services", name)
+    extension = stack.get((*path, "x-mesh"))
+    if extension is not None and not isinstance(extension, dict):
+        raise DocumentError(
+            [stack.problem((*path, "x-mesh"), "must be a mapping", "write `ports:` and so on below it")]
+        )
+    for key, value in (extension or {}).items():
+        text = ",".join(text_of(item) for item in value) if isinstance(value, list) else text_of(value)
+        yield key, text, (*path, "x-mesh", key)
+    for below in (("deploy", "labels"), ("labels",)):
+        for label, text, step in pairs(stack.get((*path, *below))):
+            if label.startswith("meshpy."):
+                yield label.removeprefix("meshpy."), text, (*path, *below, step)
+
+
+def _with(orders: Orders, key: str, text: str) -> Orders:
+    items = tuple(filter(None, (part.strip() for part in text.split(","))))
+    if key == "enable":
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f'{text!r} is neither "true" nor "false"')
+        return replace(orders, enable=text.lower() == "true")
+    if key == "ports":
+        return replace(orders, ports=parse_ports(text))
+    if key == "egress":
+        return replace(orders, egress=tuple(_egress(item) for item in items))
+    for item in items:
+        if not HOST.fullmatch(item):
+            raise ValueError(f"{item!r} is no host name")
+    return replace(orders, hosts=items) if key == "host" else replace(orders, dependencies=items)
+
+
+def _egress(text: str) -> tuple[str, int, str]:
+    match = EGRESS.fullmatch(text)
+    if not match or not 0 < int(match[2]) < 65536:
+        raise ValueError(f"{text!r} is no external host: write it as api.example.com:443/tls")
+    protocol = match[3] or ("http" if match[2] == "80" else "tls" if match[2] == "443" else "tcp")
+    if protocol not in tuple(Protocol):
+        raise ValueError(f"{protocol!r} is no protocol: one of {', '.join(Protocol)}")
+    return match[1].lower(), int(match[2]), protocol
+
+
+def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
+    """Options of the command before `x-mesh` of the file before the defaults.
+
+    Raises:
+        DocumentError: an unknown key or a value of the wrong kind in the root `x-mesh`.
+    """
+    said = stack.value.get("x-mesh")
+    if said is None:
+        said = {}
+    problems = [] if isinstance(said, dict) else [stack.problem(("x-mesh",), "must be a mapping")]
+    settings = Settings()
+    for key, value in said.items() if isinstance(said, dict) else ():
+        kind = bool if key == "encrypted" else str
+        if key not in ROOT_KEYS:
+            problems.append(
+                stack.problem(("x-mesh", key), f"the mesh knows no `{key}`", _close(key, ROOT_KEYS))
+            )
+        elif not isinstance(value, kind) or (key == "endpoint_mode" and value not in ("vip", "dnsrr")):
+            instead = {"encrypted": "write true or false", "endpoint_mode": "write vip or dnsrr"}.get(
+                key, "write a text"
+            )
+            problems.append(stack.problem(("x-mesh", key), f"{value!r} is no {key}", instead))
+        else:
+            changes: dict[str, Any] = {key: value}
+            settings = replace(settings, **changes)
+    if problems:
+        raise DocumentError(problems)
+    chosen: dict[str, Any] = {key: getattr(options, key) for key in ROOT_KEYS}
+    return replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+
+
+def _close(key: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"it knows {', '.join(known)}"
