@@ -12,4 +12,3 @@ USER 65532:65532
 LABEL org.opencontainers.image.title="meshpy-shop" \
       org.opencontainers.image.description="The demo shop of meshpy" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENTRYPOINT ["python", "-m", "meshpy.demo.shop"]
