@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import click
 
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.client import Context, Operator
-from meshpy.errors import MeshpyError
+from meshpy.errors import MeshpyError, Place
+from meshpy.policy import Document, load_documents
 
 __all__ = ["apply", "delete", "get", "policy_texts", "status"]
 
@@ -83,13 +83,8 @@ def apply(files: Sequence[Path], namespace: str, dry_run: bool, prune: bool, wai
 
 
 def _wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        sidecars = operator.call("GET", "/v1/status")["sidecars"]
-        if all(sidecar["revision"] >= revision for sidecar in sidecars):
-            return True
-        time.sleep(0.05)
-    return False
+    answer = operator.call("GET", f"/v1/revisions/{revision}/wait?timeout_s={within_s:g}")
+    return bool(answer["enforced"])
 
 
 @click.command()
@@ -102,20 +97,39 @@ def get(kind: str | None, name: str | None, namespace: str | None, output: str) 
     answer = Operator(Context.load()).call("GET", "/v1/policies")
     found = [
         document
-        for document in answer["documents"]
-        if (kind is None or document["kind"].lower() == kind.lower())
-        and (name is None or document["metadata_name"] == name)
-        and (namespace is None or document["namespace"] == namespace)
+        for document in _named(answer["documents"])
+        if (kind is None or document.kind.lower() == kind.lower())
+        and (name is None or document.name == name)
+        and (namespace is None or document.namespace == namespace)
     ]
     if kind and name and not found:
         raise MeshpyError(f"there is no {kind} {name}; see `meshpy get`")
     if output == "json":
-        print_json({"revision": answer["revision"], "documents": found})
+        print_json({"revision": answer["revision"], "documents": [_printed(each) for each in found]})
     elif kind and name:
-        click.echo("---\n".join(document["text"] for document in found))
+        click.echo("---\n".join(document.text for document in found))
     else:
-        rows = [(d["kind"], d["namespace"], d["metadata_name"], d["name"]) for d in found]
+        rows = [(each.kind, each.namespace, each.name, f"{each.file}:{each.line}") for each in found]
         print_table(("KIND", "NAMESPACE", "NAME", "FILE"), rows)
+
+
+def _named(documents: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
+    """The documents of `GET /v1/policies` with their identities, which are read from the texts."""
+    return load_documents(
+        Document("", each["namespace"], "", each["text"], each["name"], Place(each["name"]), each["line"])
+        for each in documents
+    ).documents
+
+
+def _printed(document: Document) -> Mapping[str, Any]:
+    return {
+        "kind": document.kind,
+        "namespace": document.namespace,
+        "name": document.name,
+        "file": document.file,
+        "line": document.line,
+        "text": document.text,
+    }
 
 
 @click.command()
@@ -143,7 +157,7 @@ def status(output: str) -> None:
 
 def _print_status(answer: Mapping[str, Any]) -> None:
     click.echo(f"policy revision {answer['revision']}")
-    services = [(s["name"], str(len(s["endpoints"])), s["exempt"] or "meshed") for s in answer["services"]]
+    services = [(s["name"], str(s["endpoints"]), s["exempt"] or "meshed") for s in answer["services"]]
     print_table(("SERVICE", "ENDPOINTS", "MESH"), services)
     sidecars = [
         (s["service"], s["task"], s["node"], s["state"], s["held"] or "-", s["reason"] or "")
