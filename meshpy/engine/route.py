@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias, assert_never
 
-from meshpy.engine.match import RequestTest, compile_request
+from meshpy.engine.match import MatchError, RequestTest, compile_request
 from meshpy.engine.pathindex import PathIndex
 from meshpy.engine.request import Request, host_of
 from meshpy.engine.rewrite import PathRewrite, RewrittenTarget, compile_path_rewrite, location
@@ -87,7 +87,7 @@ class WeightedChoice:
     """Destinations by weight: the draw in [0, 1) is cut into intervals in the order they are written.
 
     Raises:
-        ValueError: no destination has a weight.
+        MatchError: no destination has a weight.
     """
 
     __slots__ = ("_bounds", "_items", "_total")
@@ -95,7 +95,7 @@ class WeightedChoice:
     def __init__(self, destinations: Sequence[Destination]) -> None:
         weighted = [item for item in destinations if item.weight > 0]
         if not weighted:
-            raise ValueError("no destination has a weight above 0")
+            raise MatchError("no destination has a weight above 0")
         self._items = tuple(weighted)
         self._bounds = tuple(accumulate(item.weight for item in weighted))
         self._total = self._bounds[-1]
@@ -200,8 +200,7 @@ class Router:
         depends_on_query: True when any match looks at the query.
 
     Raises:
-        MatchError: an expression that cannot be judged.
-        ValueError: a route whose destinations have no weight.
+        MatchError: an expression that cannot be judged, or a route whose destinations have no weight.
     """
 
     __slots__ = ("_default", "_domains", "_memo", "_wildcard", "depends_on_headers", "depends_on_query")

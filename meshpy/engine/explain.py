@@ -1,0 +1,376 @@
+"""Why one request would be allowed or denied: the caller's route and egress, the callee's verdict.
+
+The same objects decide here as in the sidecars (`Router`, `EgressAuthorizer`, `InboundAuthorizer`), over the
+same snapshots, so an explanation is what would happen and not an opinion about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from meshpy.engine.authorize import InboundAuthorizer
+from meshpy.engine.egress import EgressAuthorizer
+from meshpy.engine.forwarded import as_forwarded
+from meshpy.engine.places import Place, place_of, ports_of
+from meshpy.engine.request import Peer, Request
+from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, WeightedChoice
+from meshpy.engine.verdict import Step, Verdict
+from meshpy.errors import MeshpyError
+from meshpy.model.endpoint import Protocol
+from meshpy.model.names import ServiceName
+from meshpy.model.route import Destination, Forward, RouteRule
+from meshpy.model.snapshot import OutboundListener, Snapshot
+
+__all__ = ["ExplainError", "Explanation", "Leg", "Source", "explain"]
+
+Snapshots = Mapping[ServiceName, Snapshot]
+
+
+class ExplainError(MeshpyError):
+    """The question names something that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who calls; `service` None is a caller outside the mesh. The address is for rules on `nets`."""
+
+    service: ServiceName | None = None
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One service that the request may reach, with its share of requests and the verdict there.
+
+    Args:
+        egress: the caller's own sidecar; None for callers outside the mesh.
+        inbound: the callee's sidecar; None when the egress verdict is a refusal, or it has no sidecar.
+    """
+
+    service: ServiceName | None
+    destination: Destination | None
+    port: int
+    share: float
+    egress: Verdict | None
+    inbound: Verdict | None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """What decides: a refusal of either side, else the callee's word."""
+        if self.egress is not None and (not self.egress.allowed or self.inbound is None):
+            return self.egress
+        return self.inbound or Verdict(True, "egress", reason="the destination has no sidecar that judges")
+
+    def to_json(self) -> dict[str, Any]:
+        verdict = self.verdict
+        return {
+            "service": str(self.service) if self.service else None,
+            "host": self.destination.host if self.destination else None,
+            "subset": (self.destination.subset or None) if self.destination else None,
+            "cluster": self.destination.cluster if self.destination else None,
+            "port": self.port,
+            "share": round(self.share, 6),
+            "allowed": verdict.allowed,
+            "stage": verdict.stage,
+            "policy": verdict.policy or None,
+            "rule": verdict.rule or None,
+            "reason": verdict.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer. `verdict` is the first refusal of any leg, else that of the first leg."""
+
+    verdict: Verdict
+    route: Mapping[str, Any] | None
+    legs: tuple[Leg, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `meshpy policy explain -o json`; absent parts are null."""
+        return {
+            "allowed": self.verdict.allowed,
+            "stage": self.verdict.stage,
+            "policy": self.verdict.policy or None,
+            "rule": self.verdict.rule or None,
+            "reason": self.verdict.reason,
+            "route": self.route,
+            "destinations": [leg.to_json() for leg in self.legs],
+            "audited": list(dict.fromkeys(name for leg in self.legs for name in leg.verdict.audited)),
+            "steps": [
+                {
+                    "stage": step.stage,
+                    "policy": step.policy or None,
+                    "rule": step.rule or None,
+                    "action": step.action,
+                    "matched": step.matched,
+                    "why": step.why,
+                }
+                for step in self.steps
+            ],
+        }
+
+
+def explain(
+    snapshots: Snapshots, source: Source, destination: str, port: int | None, request: Request
+) -> Explanation:
+    """Answer for one request.
+
+    Args:
+        destination: a host as the caller writes it, or `namespace/service`.
+        port: None when the destination has only one.
+        request: its authority is what chooses the virtual host.
+
+    Raises:
+        ExplainError: source or destination is unknown, or the port must be told.
+    """
+    caller = _caller(snapshots, source)
+    place = place_of(snapshots, destination, caller)
+    if place is None:
+        raise ExplainError(_unknown("destination", destination, _host_names(snapshots)))
+    number = port if port is not None else _only_port(snapshots, place, caller)
+    if caller is None:
+        return _from_outside(snapshots, source, place, number, request)
+    listener = place.listener(caller, number)
+    if listener is None:
+        return _without_route(snapshots, source, place, number, request)
+    if listener.tcp is not None:
+        choice = WeightedChoice(listener.tcp.destinations)
+        route = {"host": listener.tcp.host, "port": number, "policy": listener.tcp.policy or None}
+        return _judged(snapshots, source, choice, route, lambda _destination: None)
+    return _over_http(snapshots, source, listener, request)
+
+
+def _caller(snapshots: Snapshots, source: Source) -> Snapshot | None:
+    if source.service is None:
+        return None
+    if source.service not in snapshots:
+        raise ExplainError(_unknown("source", str(source.service), map(str, snapshots)))
+    return snapshots[source.service]
+
+
+def _unknown(what: str, name: str, known: Any) -> str:
+    names = sorted(set(known))
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names) or 'none'}"
+    return f"the {what} {name!r} is no service of the mesh; {hint}"
+
+
+def _host_names(snapshots: Snapshots) -> list[str]:
+    return [text for name in snapshots for text in (name.name, str(name))]
+
+
+def _only_port(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> int:
+    ports = ports_of(snapshots, place, caller)
+    if len(ports) == 1:
+        return ports[0]
+    if not ports:
+        raise ExplainError(f"{place.text} has no port that the mesh knows; declare it in meshpy.ports")
+    listed = ", ".join(map(str, ports))
+    raise ExplainError(f"{place.text} has the ports {listed}; write {place.text}:{ports[0]}")
+
+
+def _from_outside(
+    snapshots: Snapshots, source: Source, place: Place, port: int, request: Request
+) -> Explanation:
+    peer = Peer(None, "", source.address)
+    services = place.services
+    legs = [
+        replace(_inbound(snapshots, service, port, peer, request), share=1 / len(services))
+        for service in services
+    ]
+    legs = [_closed_to_outside(snapshots, leg) for leg in legs]
+    return _summed(legs, None)
+
+
+def _closed_to_outside(snapshots: Snapshots, leg: Leg) -> Leg:
+    """Without an edge listener a caller from outside reaches nothing, whatever policies allow."""
+    if leg.service is None or not leg.verdict.allowed or leg.service not in snapshots:
+        return leg
+    inbound = snapshots[leg.service].inbound
+    if any(item.port == leg.port and item.ingress for item in inbound):
+        return leg
+    reason = f"policies allow it, but {leg.service} does not publish port {leg.port}: nothing listens for it"
+    return replace(leg, inbound=Verdict(False, "route", reason=reason))
+
+
+def _without_route(
+    snapshots: Snapshots, source: Source, place: Place, port: int, request: Request
+) -> Explanation:
+    """No name leads the caller there. The callee's verdict is told when it refuses too: it is the cause."""
+    peer = _peer_of(snapshots, source)
+    legs = [_inbound(snapshots, service, port, peer, request) for service in place.services]
+    refused = [leg for leg in legs if not leg.verdict.allowed]
+    if refused:
+        return _summed(refused, None)
+    reason = (
+        f"{source.service} has no way to {place.text}:{port}: no network of the stack joins them there,"
+        " or the port's address is taken by another service"
+    )
+    return Explanation(Verdict(False, "route", reason=reason), None)
+
+
+def _over_http(
+    snapshots: Snapshots, source: Source, listener: OutboundListener, request: Request
+) -> Explanation:
+    router = Router.of_listener(listener)
+    routing = router.route(request, 0.0)
+    match routing:
+        case NoRoute(reason=reason, status=status, virtual_host=host):
+            shown = {"host": host or None, "port": listener.port, "status": status}
+            return Explanation(Verdict(False, "route", reason=reason), shown)
+        case Redirected(rule=rule, virtual_host=host, status=status, location=location):
+            shown = {**_shown(rule, host, listener.port), "status": status, "redirect": location}
+            reason = f"the caller's sidecar answers {status} with Location {location}"
+            return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown)
+        case Direct(rule=rule, virtual_host=host, status=status):
+            shown = {**_shown(rule, host, listener.port), "status": status}
+            reason = f"the caller's sidecar answers {status} itself"
+            return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown)
+        case Routed() as routed:
+            return _forwarded(snapshots, source, listener, routed, request)
+
+
+def _forwarded(
+    snapshots: Snapshots, source: Source, listener: OutboundListener, routed: Routed, request: Request
+) -> Explanation:
+    rule = routed.rule
+    assert isinstance(rule.action, Forward)  # noqa: S101 - Routed has no other
+    shown = _shown(rule, routed.virtual_host, listener.port)
+    if routed.target is not None:
+        shown["rewritten_path"] = routed.target.path
+    if routed.authority is not None:
+        shown["rewritten_authority"] = routed.authority
+
+    def at_callee(destination: Destination) -> Request:
+        return as_forwarded(replace(routed, destination=destination), request)
+
+    return _judged(snapshots, source, WeightedChoice(rule.action.destinations), shown, at_callee)
+
+
+def _shown(rule: RouteRule, host: str, port: int) -> dict[str, Any]:
+    return {
+        "host": host,
+        "port": port,
+        "policy": rule.policy or None,
+        "rule": rule.name or None,
+        "timeout_s": rule.timeout_s,
+        "retries": rule.retry.attempts,
+        "per_try_timeout_s": rule.retry.per_try_timeout_s,
+    }
+
+
+def _judged(
+    snapshots: Snapshots, source: Source, choice: WeightedChoice, route: Mapping[str, Any], at_callee: Any
+) -> Explanation:
+    """Judge every service behind every destination of a route."""
+    legs = [
+        leg
+        for destination, share in choice.shares()
+        for leg in _legs(snapshots, source, destination, share, at_callee(destination))
+    ]
+    destinations = [
+        {
+            "host": destination.host,
+            "subset": destination.subset or None,
+            "cluster": destination.cluster,
+            "share": round(share, 6),
+        }
+        for destination, share in choice.shares()
+    ]
+    return _summed(legs, {**route, "destinations": destinations})
+
+
+def _legs(
+    snapshots: Snapshots, source: Source, destination: Destination, share: float, request: Request | None
+) -> list[Leg]:
+    caller = snapshots[source.service] if source.service else None
+    assert caller is not None  # noqa: S101 - callers outside have no routes
+    port = _cluster_port(destination.cluster)
+    egress = EgressAuthorizer(caller.authorization)
+    services: Sequence[ServiceName] = destination.services
+    if not services:
+        return [_empty_leg(caller, egress, destination, port, share, request)]
+    each = share / len(services)
+    verdict = egress.judge(services, "", port, request)
+    steps = tuple(egress.evaluate_all(services, "", port, request))
+    if not verdict.allowed:
+        return [Leg(service, destination, port, each, verdict, None, steps) for service in services]
+    legs = [_inbound(snapshots, item, port, _peer_of(snapshots, source), request) for item in services]
+    return [
+        replace(leg, destination=destination, share=each, egress=verdict, steps=(*steps, *leg.steps))
+        for leg in legs
+    ]
+
+
+def _empty_leg(
+    caller: Snapshot,
+    egress: EgressAuthorizer,
+    destination: Destination,
+    port: int,
+    share: float,
+    request: Request | None,
+) -> Leg:
+    """A host outside the mesh, or a cluster without any service: nobody answers there."""
+    cluster = caller.clusters.get(destination.cluster)
+    reachable = cluster is not None and (cluster.dns or cluster.endpoints)
+    address = cluster.endpoints[0].address if cluster is not None and cluster.endpoints else ""
+    verdict = egress.judge((), address, port, request)
+    steps = tuple(egress.evaluate_all((), address, port, request))
+    if verdict.allowed and not reachable:
+        reason = f"no service stands behind {destination.cluster}: requests get 503 (UH)"
+        verdict = Verdict(False, "route", reason=reason)
+    return Leg(None, destination, port, share, verdict, None, steps)
+
+
+def _cluster_port(cluster: str) -> int:
+    """The port of `outbound|8080|v1|catalog.shop`."""
+    number = cluster.split("|")[1] if cluster.count("|") == 3 else ""
+    return int(number) if number.isdecimal() else 0
+
+
+def _peer_of(snapshots: Snapshots, source: Source) -> Peer:
+    if source.service is None:
+        return Peer(None, "", source.address)
+    domain = snapshots[source.service].workload.trust_domain
+    return Peer(source.service, f"{domain}{source.service.spiffe_path}", source.address)
+
+
+def _inbound(
+    snapshots: Snapshots, service: ServiceName, port: int, peer: Peer, request: Request | None
+) -> Leg:
+    snapshot = snapshots.get(service)
+    if snapshot is None:
+        return Leg(service, None, port, 1.0, None, None)
+    protocol = next((item.protocol for item in snapshot.inbound if item.port == port), None)
+    if protocol is None:
+        listed = ", ".join(f"{item.port}/{item.protocol.value}" for item in snapshot.inbound) or "none"
+        reason = f"{service} has no port {port}; it has {listed}"
+        return Leg(service, None, port, 1.0, None, Verdict(False, "route", reason=reason))
+    return _asked(snapshot, service, port, protocol, peer, request)
+
+
+def _asked(
+    snapshot: Snapshot,
+    service: ServiceName,
+    port: int,
+    protocol: Protocol,
+    peer: Peer,
+    request: Request | None,
+) -> Leg:
+    authorizer = InboundAuthorizer(snapshot.authorization, snapshot.workload.trust_domain)
+    shown = request if protocol.is_http else None
+    verdict = authorizer.judge(shown, peer, port, protocol)
+    steps = tuple(authorizer.evaluate_all(shown, peer, port, protocol))
+    return Leg(service, None, port, 1.0, None, verdict, steps)
+
+
+def _summed(legs: Sequence[Leg], route: Mapping[str, Any] | None) -> Explanation:
+    """The first refusal decides for all; its steps are the ones to read."""
+    deciding = next((leg for leg in legs if not leg.verdict.allowed), legs[0])
+    return Explanation(deciding.verdict, route, tuple(legs), deciding.steps)

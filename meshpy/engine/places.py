@@ -1,0 +1,121 @@
+"""Where a destination that a person names is: host names, listeners and services of it in the snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from meshpy.model.names import ServiceName
+from meshpy.model.route import Destination, Forward
+from meshpy.model.snapshot import OutboundListener, Snapshot
+
+__all__ = ["Place", "authority_of", "place_of", "ports_of"]
+
+Snapshots = Mapping[ServiceName, Snapshot]
+
+_SUFFIXES = (".svc.cluster.local", ".svc")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A destination.
+
+    Args:
+        text: as it was asked for.
+        hosts: every name that it may have in a listener, the likeliest first, lower case.
+        services: who stands behind it, sorted.
+    """
+
+    text: str
+    hosts: tuple[str, ...]
+    services: tuple[ServiceName, ...] = ()
+
+    def listener(self, caller: Snapshot, port: int) -> OutboundListener | None:
+        """Where the caller's calls to it arrive; one whose default host takes them comes last."""
+        there = [listener for listener in caller.outbound if listener.port == port]
+        for host in self.hosts:
+            for listener in there:
+                if host in _domains(listener):
+                    return listener
+        return None
+
+
+def authority_of(destination: str, port: int | None) -> str:
+    """The Host that a caller of `api` or `shop/api` would send: `api:8080`, `api.shop:8080`."""
+    namespace, _, name = destination.lower().rpartition("/")
+    host = f"{name}.{namespace}" if namespace else name
+    return f"{host}:{port}" if port is not None else host
+
+
+def _domains(listener: OutboundListener) -> set[str]:
+    if listener.tcp is not None:
+        return {listener.tcp.host.lower()}
+    names = {domain for item in listener.virtual_hosts for domain in item.domains}
+    return names | {item.host.lower() for item in listener.virtual_hosts}
+
+
+def _names(text: str, namespace: str) -> tuple[str, ...]:
+    """`shop/api` and `api` as hosts: short name, `api.shop`, and the long forms cut back to it."""
+    where, slash, name = text.lower().rpartition("/")
+    if slash:
+        return (f"{name}.{where}", *((name,) if where == namespace.lower() else ()))
+    short = name
+    for suffix in _SUFFIXES:
+        short = short.removesuffix(suffix)
+    bare = short.removeprefix("tasks.").removeprefix(f"{namespace.lower()}_")
+    found = [name, short, bare, f"{bare}.{namespace.lower()}" if namespace else bare]
+    return tuple(dict.fromkeys(found))
+
+
+def place_of(snapshots: Snapshots, text: str, caller: Snapshot | None) -> Place | None:
+    """Find a destination by the name that `caller` uses, or by `namespace/service`; None when unknown."""
+    namespace = caller.workload.name.namespace if caller is not None else _only_namespace(snapshots)
+    hosts = _names(text, namespace)
+    labels = set(hosts)
+    if caller is not None and any(labels & _domains(listener) for listener in caller.outbound):
+        return Place(text, hosts, _behind(snapshots.values() if "/" in text else (caller,), labels))
+    direct = tuple(name for name in snapshots if f"{name.name}.{name.namespace}".lower() in labels)
+    services = direct or _behind(snapshots.values(), labels)
+    return Place(text, hosts, services) if services else None
+
+
+def _only_namespace(snapshots: Snapshots) -> str:
+    namespaces = {name.namespace for name in snapshots}
+    return namespaces.pop() if len(namespaces) == 1 else "default"
+
+
+def _behind(snapshots: Iterable[Snapshot], labels: set[str]) -> tuple[ServiceName, ...]:
+    """The services that routes to one of these hosts name."""
+    found: set[ServiceName] = set()
+    for snapshot in snapshots:
+        for listener in snapshot.outbound:
+            for host, destination in _destinations(listener):
+                if host in labels:
+                    found.update(destination.services)
+    return tuple(sorted(found))
+
+
+def _destinations(listener: OutboundListener) -> Iterator[tuple[str, Destination]]:
+    if listener.tcp is not None:
+        for destination in listener.tcp.destinations:
+            yield listener.tcp.host.lower(), destination
+    for host in listener.virtual_hosts:
+        for rule in host.rules:
+            if isinstance(rule.action, Forward):
+                for destination in rule.action.destinations:
+                    yield host.host.lower(), destination
+                    for domain in host.domains:
+                        yield domain, destination
+
+
+def ports_of(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> list[int]:
+    """The ports that the caller can use there; without any, those that its services have."""
+    if caller is not None:
+        names = set(place.hosts)
+        ports = {listener.port for listener in caller.outbound if names & _domains(listener)}
+        if ports:
+            return sorted(ports)
+    services = [snapshots[name] for name in place.services if name in snapshots]
+    if caller is None and (open_ports := {p.port for s in services for p in s.inbound if p.ingress}):
+        return sorted(open_ports)
+    return sorted({port.port for snapshot in services for port in snapshot.inbound})
