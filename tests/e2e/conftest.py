@@ -1,11 +1,14 @@
-"""The engine that tests/e2e/run started."""
+"""The engine that tests/e2e/run started, and one mesh with one shop on it for all tests."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.mesh import INJECT, ROOT, STACK, Mesh
 from tests.helpers.swarm import Engine
+
+SHOP_POLICIES = (ROOT / "stacks/shop-policies/access.yaml", ROOT / "stacks/shop-policies/routes.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,31 @@ def engine() -> Engine:
     if host is None:
         pytest.skip("no engine: run `make e2e`")
     return Engine(host, Path(os.environ["MESHPY_E2E_SEEN"]))
+
+
+@pytest.fixture(scope="session")
+def mesh(engine: Engine) -> Mesh:
+    """The mesh, as an operator installs it. It ends with the engine."""
+    mesh = Mesh(engine, Path(os.environ["MESHPY_E2E_STATE"]) / "operator")
+    mesh.ok("install", "--image", "meshpy-control-plane:dev")
+    return mesh
+
+
+@pytest.fixture(scope="session")
+def deployed(mesh: Mesh) -> Mesh:
+    """stacks/shop.yml, deployed as the stack `default`; its own customers are served, then sent home."""
+    mesh.ok("deploy", *INJECT, "-c", "stacks/shop.yml", STACK)
+    loadgen = f"{STACK}_loadgen"
+    if mesh.engine.running(loadgen):
+        mesh.engine.wait(
+            "the shop's customers are served", lambda: '"GET / 200"' in mesh.engine.logs(loadgen), 40
+        )
+        mesh.engine.docker("service", "scale", "--detach", f"{loadgen}=0")
+    return mesh
+
+
+@pytest.fixture
+def shop(deployed: Mesh) -> Mesh:
+    """The shop under its own policies alone."""
+    deployed.set_policies(*SHOP_POLICIES)
+    return deployed

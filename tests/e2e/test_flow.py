@@ -1,0 +1,86 @@
+"""Requests flow through the mesh as they did without it, by every name and from every side."""
+
+import json
+import sys
+
+import pytest
+
+from tests.e2e import world
+from tests.helpers.mesh import STACK, Mesh
+
+pytestmark = pytest.mark.docker
+
+VERSIONS = """
+import collections, json, sys, urllib.request
+seen = collections.Counter()
+for _ in range(int(sys.argv[1])):
+    with urllib.request.urlopen("http://api:8080/products", timeout=10) as answer:
+        seen[json.load(answer)["version"]] += 1
+print(json.dumps(seen))
+"""
+FETCH = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+
+
+def test_the_shops_own_customers_are_served(deployed: Mesh):
+    """loadgen's requests came back with 200 and 201 through all five sidecars."""
+    lines = [json.loads(line) for line in deployed.engine.logs(f"{STACK}_loadgen").splitlines()]
+    last = max(lines, key=lambda line: line["seconds"])
+    assert last["GET / 200"] > 20
+    assert last["POST /orders 201"] > 2
+
+
+@pytest.mark.parametrize(
+    "name", ["api", "API", "tasks.api", f"{STACK}_api", f"tasks.{STACK}_api", "catalog", "catalog-v2"]
+)
+def test_every_name_of_the_original_network_leads_there(shop: Mesh, name: str):
+    """What `web` could call before, it calls now; own name and version tell the callee."""
+    path = "/healthz" if "api" in name.lower() else "/items"
+    answer = None
+    for _ in range(5):  # catalog-v2 fails 5 % on purpose, and a name of its own has no route with retries
+        answer = shop.fetch(shop.app("web"), f"http://{name}:8080{path}")
+        if answer.status == 200:
+            break
+    assert answer is not None
+    assert answer.status == 200, answer
+
+
+def test_the_canary_gets_its_share(shop: Mesh):
+    """300 requests, a tenth for v2: 2 % to 20 % is more than four standard deviations wide. None fails."""
+    done = shop.engine.python(shop.app("web"), VERSIONS, "300", timeout_s=60)
+    seen = json.loads(done.out)
+    assert sum(seen.values()) == 300
+    assert 6 <= seen.get("v2", 0) <= 60, seen
+
+
+def test_orders_reach_redis_over_opaque_tcp(shop: Mesh):
+    """Each order is one more entry of a real Redis."""
+    numbers = []
+    for _ in range(3):
+        answer = shop.fetch(shop.app("web"), "http://api:8080/orders", "POST", body='{"id": 1}')
+        assert answer.status == 201, answer
+        numbers.append(json.loads(answer.text)["order"])
+    assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
+
+
+def test_the_outside_world_is_served_at_the_published_port(shop: Mesh):
+    """From the other side of the node: outside → web's sidecar → web → api → catalog."""
+    command = ("ip", "netns", "exec", "outside", sys.executable, "-c", FETCH)
+    done = shop.engine.run(*command, f"http://{world.ENGINE}:8000/")
+    assert json.loads(done.out)["items"], done.err
+
+
+def test_status_shows_every_sidecar_in_sync_and_every_call_encrypted(shop: Mesh):
+    """Exit 0, six services meshed, and all edges between services are mTLS."""
+    shop.fetch(shop.app("web"), "http://api:8080/products")
+    status = json.loads(shop.ok("status", "-o", "json"))
+    meshed = {each["name"] for each in status["services"] if not each["exempt"]}
+    assert {f"{STACK}/{name}" for name in ("web", "api", "catalog-v1", "catalog-v2", "redis")} <= meshed
+    assert {each["state"] for each in status["sidecars"]} == {"SYNCED"}
+    inside = {
+        (each["source"], each["destination"]): each["mtls_ratio"]
+        for each in status["edges"]
+        if each["source"].startswith(STACK) and each["destination"].startswith(f"{STACK}/")
+    }
+    assert (f"{STACK}/web", f"{STACK}/api") in inside
+    assert (f"{STACK}/api", f"{STACK}/redis") in inside
+    assert set(inside.values()) == {1.0}

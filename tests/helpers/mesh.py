@@ -1,0 +1,212 @@
+"""A mesh on a Swarm: the `meshpy` command, requests from inside containers, probes of their networks."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshpy.client import Context, Operator
+from tests.helpers.swarm import Done, Engine, EngineError, Task
+
+ROOT = Path(__file__).parents[2]
+STACK = "default"
+# This kernel has neither IP_VS nor ESP everywhere the tests run.
+INJECT = ("--endpoint-mode", "dnsrr", "--no-encrypt", "--image", "meshpy-proxy:dev")
+
+FETCH = """
+import http.client, json, sys, time, urllib.parse
+method, url, headers, body, timeout_s = sys.argv[1:6]
+parts = urllib.parse.urlsplit(url)
+begin = time.monotonic()
+connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=float(timeout_s))
+connection.request(method, (parts.path or "/") + ("?" + parts.query if parts.query else ""),
+                   body=body or None, headers=json.loads(headers))
+answer = connection.getresponse()
+text = answer.read().decode()
+fields = {name.lower(): value for name, value in answer.getheaders()}
+print(json.dumps([answer.status, fields, text, time.monotonic() - begin]))
+"""
+
+# Each request on time whatever became of those before; a failure is told with its moment.
+LOAD = """
+import asyncio, collections, json, sys, time, aiohttp
+method, url, body, rate, seconds = sys.argv[1:4] + [float(word) for word in sys.argv[4:6]]
+counts, failures, moments = collections.Counter(), [], []
+async def one(session):
+    begin = time.time()
+    try:
+        async with session.request(method, url, data=body or None) as answer:
+            text = await answer.text()
+            counts[str(answer.status)] += 1
+            moments.append((begin, time.time(), answer.status))
+            if answer.status >= 400:
+                failures.append((begin, answer.status, dict(answer.headers), text[:200]))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        counts[type(error).__name__] += 1
+        moments.append((begin, time.time(), 0))
+        failures.append((begin, repr(error)))
+async def main():
+    timeout = aiohttp.ClientTimeout(total=15)
+    connector = aiohttp.TCPConnector(limit=64)
+    session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+    async with session, asyncio.TaskGroup() as group:
+        print("begun", flush=True)
+        begin = time.monotonic()
+        for turn in range(int(rate * seconds)):
+            group.create_task(one(session))
+            await asyncio.sleep(max(0.0, begin + (turn + 1) / rate - time.monotonic()))
+asyncio.run(main())
+print(json.dumps({"counts": counts, "failures": failures[:20], "moments": moments}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an app got for one request."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What became of a load: answers by status (or kind of error), the first failures, every moment."""
+
+    counts: dict[str, int]
+    failures: list
+    moments: list[tuple[float, float, int]]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+class Load:
+    """A load that runs in an app container while the test does something else."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        if first != "begun\n":
+            raise EngineError(f"the load did not begin: {first}{process.communicate(timeout=30)}")
+
+    def result(self, timeout_s: float = 90) -> Counted:
+        """Wait for its end."""
+        out, err = self._process.communicate(timeout=timeout_s)
+        if self._process.returncode != 0:
+            raise EngineError(f"the load failed: {err}")
+        told = json.loads(out)
+        return Counted(told["counts"], told["failures"], [tuple(each) for each in told["moments"]])
+
+
+class Mesh:
+    """The mesh of one engine; the operator's context is in `folder`."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine = engine
+        self._env = os.environ | {"DOCKER_HOST": engine.host, "MESHPY_CONTEXT": str(folder / "context.json")}
+
+    def run(self, *arguments: str, stdin: str = "", timeout_s: float = 240) -> Done:
+        """Run `meshpy …` as an operator does."""
+        command = [str(Path(sys.executable).with_name("meshpy")), *arguments]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: str, stdin: str = "", timeout_s: float = 240) -> str:
+        """Run `meshpy …`, which must exit with 0, and return its output."""
+        done = self.run(*arguments, stdin=stdin, timeout_s=timeout_s)
+        if done.code != 0:
+            raise EngineError(f"meshpy {' '.join(arguments)}: exit {done.code}\n{done.out}{done.err}")
+        return done.out
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `meshpy …` and go on."""
+        command = [str(Path(sys.executable).with_name("meshpy")), *arguments]
+        return subprocess.Popen(command, cwd=ROOT, env=self._env, stdout=subprocess.PIPE, text=True)
+
+    @property
+    def operator(self) -> Operator:
+        """The operator API."""
+        return Operator(Context.load(self._env))
+
+    def status(self) -> Any:
+        """`GET /v1/status`."""
+        return self.operator.call("GET", "/v1/status")
+
+    def apply(self, text: str) -> None:
+        """Put policies in force, everywhere."""
+        self.ok("apply", "-f", "-", stdin=text)
+
+    def set_policies(self, *files: Path) -> None:
+        """Have these files, and nothing else, in force everywhere."""
+        documents = [{"name": file.name, "text": file.read_text()} for file in files]
+        answer = self.operator.call("PUT", "/v1/policies", {"documents": documents})
+        waited = self.operator.call("GET", f"/v1/revisions/{answer['revision']}/wait?timeout_s=20")
+        assert waited["enforced"], waited
+
+    def sidecar(self, service: str) -> Task:
+        """The one running sidecar task of a service of the stack."""
+        return self.engine.task(f"{STACK}_{service}-sidecar")
+
+    def app(self, service: str) -> Task:
+        """The one running task of a service of the stack."""
+        return self.engine.task(f"{STACK}_{service}")
+
+    def fetch(
+        self,
+        task: Task,
+        url: str,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        body: str = "",
+        timeout_s: float = 10,
+    ) -> Answer:
+        """One request from inside a container."""
+        words = (method, url, json.dumps(headers or {}), body, str(timeout_s))
+        done = self.engine.python(task, FETCH, *words, timeout_s=timeout_s + 20)
+        if done.code != 0:
+            raise EngineError(f"{method} {url} from {task.service}: {done.err.strip().splitlines()[-1:]}")
+        return Answer(*json.loads(done.out))
+
+    def load(self, task: Task, method: str, url: str, body: str, rate: float, seconds: float) -> Load:
+        """Begin to send `rate` requests per second from inside a container of the shop."""
+        command = ["docker", "exec", task.container, "python", "-c", LOAD, method, url, body]
+        command += [str(rate), str(seconds)]
+        return Load(
+            subprocess.Popen(
+                command, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+
+    def probe(self, task: Task, *arguments: str, timeout_s: float = 40) -> Any:
+        """Run tests/e2e/probe.py in the network namespace of a task; it prints JSON."""
+        command = (sys.executable, "-m", "tests.e2e.probe", *arguments)
+        done = self.engine.in_network_of(task, *command, timeout_s=timeout_s)
+        if done.code != 0:
+            raise EngineError(f"probe {arguments[0]} at {task.service}: {done.err[-2000:]}")
+        return json.loads(done.out)
+
+    def join_token(self, service: str) -> str:
+        """A token that is right for a service of the stack."""
+        answer = self.operator.call("POST", "/v1/join-tokens", {"service": f"{STACK}/{service}"})
+        return answer["token"]
+
+    def access_log(self, service: str, tail: int = 2000) -> list[dict]:
+        """The access log of a service's sidecars."""
+        lines = self.engine.logs(f"{STACK}_{service}-sidecar", tail).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
