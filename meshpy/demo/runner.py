@@ -208,11 +208,10 @@ def _start_sidecar(sidecar: SidecarProcess, operator: Operator, crew: Crew, dire
         "MESHPY_CONTROL_PLANE": f"127.0.0.1:{(directory / 'sidecar-port').read_text()}",
         "MESHPY_JOIN_TOKEN_FILE": str(token_file),
         "MESHPY_TRUST_BUNDLE_FILE": str(directory / "ca.crt"),
-        "MESHPY_ADMIN": f"{sidecar.mesh_address}:15000",
-        "MESHPY_MESH_BIND": f"{sidecar.mesh_address}:{MESH_PORT}",
-        "MESHPY_BIND": f"edge={sidecar.edge_address}",
     }
-    crew.start(f"{name.name}-sidecar", [own_command("meshpy-proxy")], env)
+    argv = [own_command("meshpy-proxy"), "--mesh-bind", f"{sidecar.mesh_address}:{MESH_PORT}"]
+    argv += ["--admin", f"{sidecar.mesh_address}:15000", "--bind", f"edge={sidecar.edge_address}"]
+    crew.start(f"{name.name}-sidecar", argv, env)
 
 
 def _start_app(app: AppProcess, crew: Crew) -> None:
