@@ -24,7 +24,7 @@ def summary(edges: Iterable[Mapping[str, Any]], inventory: Inventory) -> dict[st
     A denied request is no failure: it is what the policies say. `canary` is the newer version's share of
     the requests to the first host that several services serve.
     """
-    edges = list(edges)
+    edges = [edge for edge in edges if edge["source"] and edge["destination"]]
     http = [edge for edge in edges if edge["protocol"] != "tcp"]
     requests = sum(edge["requests"] for edge in http)
     denied: Counter[str] = Counter()

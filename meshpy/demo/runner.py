@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from meshpy.client import ApiError, Context, Operator
-from meshpy.demo.plan import AppProcess, DemoPlan, SidecarProcess, StackCommand, plan_demo
+from meshpy.demo.plan import DemoPlan, SidecarProcess, StackCommand, plan_demo
 from meshpy.demo.processes import Crew, own_command
 from meshpy.errors import MeshpyError
 from meshpy.inject import inventory_of_stack
@@ -95,9 +95,8 @@ def run_demo(
         operator.call("PUT", "/v1/policies", _put(policies, namespace))
         for sidecar in plan.sidecars:
             _start_sidecar(sidecar, operator, crew, directory)
-        for app in plan.apps:
-            _start_app(app, crew)
         _wait(lambda: _synced(operator, len(plan.sidecars)), crew, "every sidecar is in sync")
+        _start_apps(plan, crew)
         yield Demo(plan, operator, crew, directory)
     finally:
         crew.stop()
@@ -214,8 +213,29 @@ def _start_sidecar(sidecar: SidecarProcess, operator: Operator, crew: Crew, dire
     crew.start(f"{name.name}-sidecar", argv, env)
 
 
-def _start_app(app: AppProcess, crew: Crew) -> None:
-    crew.start(app.service.name, app.argv, app.env)
+def _start_apps(plan: DemoPlan, crew: Crew) -> None:
+    """Start who listens first, and who only calls when all of those answer."""
+    ports = {
+        service.name: [port.number for port in service.ports] for service in plan.inventory.services.values()
+    }
+    for app in plan.apps:
+        if ports[app.service]:
+            crew.start(app.service.name, app.argv, app.env)
+    for app in plan.apps:
+        _wait(
+            lambda app=app: all(_listens(app.address, port) for port in ports[app.service]),  # type: ignore[misc]
+            crew,
+            f"{app.service.name} listens",
+        )
+    for app in plan.apps:
+        if not ports[app.service]:
+            crew.start(app.service.name, app.argv, app.env)
+
+
+def _listens(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0
 
 
 def _answers(operator: Operator) -> bool:
