@@ -150,6 +150,8 @@ class Downstream(Accepted):
                 return False
             self._handle(events)
             return False
+        if not self.transport.can_write_eof():
+            return False  # TLS: the loop closes both directions
         self.own.wheel.after(HALF_CLOSE_GRACE_S, lambda: self._cancel_half_closed(exchange))
         return True
 
@@ -223,14 +225,16 @@ class Downstream(Accepted):
         exchange = self.exchange = Exchange(self, head, self.own.loop.time())
         decision = self.role.decide(self, head)
         if isinstance(decision, Reply):
-            if head.framing is not Framing.NONE:
-                self.is_last = True
-            exchange.is_request_complete = head.framing is Framing.NONE
-            exchange.answer(decision)
+            self._answer_at_head(exchange, decision)
             return
         if decision.fault is not None and self._inject(exchange, decision):
             return
         self._forward(exchange, decision)
+
+    def _answer_at_head(self, exchange: Exchange, reply: Reply) -> None:
+        """Answer without the content: only a request that has none leaves the connection usable."""
+        exchange.is_request_complete = exchange.is_request_complete or exchange.head.framing is Framing.NONE
+        exchange.answer(reply)
 
     def _forward(self, exchange: Exchange, plan: Plan) -> None:
         head = exchange.head
@@ -284,11 +288,12 @@ class Downstream(Accepted):
 
     def _abort(self, exchange: Exchange, plan: Plan, flags: str) -> None:
         status = plan.fault.abort_status if plan.fault is not None else 503
-        if exchange.head.framing is not Framing.NONE:
-            self.is_last = True
         body = b"fault filter abort"
-        exchange.answer(
-            Reply(status, flags, "fault_filter_abort", body, service=plan.service, route_name=plan.route_name)
+        self._answer_at_head(
+            exchange,
+            Reply(
+                status, flags, "fault_filter_abort", body, service=plan.service, route_name=plan.route_name
+            ),
         )
 
     def _refuse(self, refused: Refused) -> None:
@@ -404,6 +409,8 @@ class Downstream(Accepted):
         """Become a tunnel after 101; the exchange is accounted for when it ends."""
         to_upstream = self.parser.take_leftover()
         to_client = connection.parser.take_leftover()
+        exchange.bytes_received += len(to_upstream)
+        exchange.bytes_sent += len(to_client)
         exchange.connection = None
         connection.client = None
         connection.host.detach(connection)

@@ -117,13 +117,22 @@ class _Fresh(Dialed):
 
     def __init__(self, keepalive_time_s: float) -> None:
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.early: list[bytes] = []
+        self.is_at_eof = False
         self._keepalive_time_s = keepalive_time_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self.is_admitted(transport):
             self.transport = cast("asyncio.Transport", transport)
-            self.transport.pause_reading()
             keep_alive(transport, self._keepalive_time_s)
+
+    def data_received(self, data: bytes) -> None:
+        self.early.append(data)
+        self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.is_at_eof = True
+        return self.transport.can_write_eof()
 
 
 class OpaqueSide(Side):
@@ -160,7 +169,6 @@ class OpaqueSide(Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()
         keep_alive(transport, 300.0)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.peer_address = str(peer[0]) if peer else ""
@@ -220,9 +228,10 @@ class OpaqueSide(Side):
         upstream = self.splice.upstream
         upstream.connection_made(fresh.transport)
         fresh.transport.set_protocol(upstream)
+        upstream.early = fresh.early
+        upstream.bytes_in = sum(map(len, fresh.early))
+        upstream.is_at_eof = fresh.is_at_eof
         self.splice.connect()
-        fresh.transport.resume_reading()
-        self.transport.resume_reading()
 
     def _is_still_admitted(self) -> bool:
         verdict = self.role.still(self)

@@ -19,7 +19,7 @@ _HIGH_WATER_BYTES = 256 * 1024
 
 
 class Side(Accepted):
-    """One end of a tunnel. `other` is None until it is joined; a side that is not joined does not read."""
+    """One end of a tunnel. `other` is None until it is joined; what comes before is one read at most."""
 
     def __init__(self, splice: Splice, *, is_client: bool) -> None:
         self.splice = splice
@@ -28,6 +28,7 @@ class Side(Accepted):
         self.is_made = False
         self.other: Side | None = None
         self.bytes_in = 0
+        self.early: list[bytes] = []
         self.is_at_eof = False
         self.is_lost = False
         self.is_write_paused = False
@@ -42,11 +43,17 @@ class Side(Accepted):
         other = self.other
         if other is not None:
             other.transport.write(data)
+        else:
+            self.early.append(data)
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self.is_at_eof = True
         other = self.other
-        if other is None or other.is_lost:
+        if other is None:
+            # Not joined yet: what was sent is still to be delivered, then the end.
+            return self.transport.can_write_eof()
+        if other.is_lost:
             return False
         if other.transport.can_write_eof():
             other.transport.write_eof()
@@ -120,6 +127,13 @@ class Splice:
         """Let bytes pass: both sides have a transport."""
         self.client.other = self.upstream
         self.upstream.other = self.client
+        for side in (self.client, self.upstream):
+            early, side.early = side.early, []
+            if early and side.other is not None:
+                side.other.transport.write(b"".join(early))
+                side.transport.resume_reading()
+            if side.is_at_eof:
+                side.eof_received()
 
     def linger(self) -> None:
         """One side sends no more and the other cannot be told: end when nothing has come back for a while."""

@@ -25,8 +25,8 @@ from meshpy.inject.words import pairs, text_of
 
 __all__ = ["apply_plan"]
 
-NEEDS_MINOR = 8
-"""x- keys in services (3.7), named externals (3.5), max_replicas_per_node (3.8) of what is written."""
+NEEDS_MINOR = 5
+"""What is written needs `name:` of externals (3.5), root x- keys, start-first, start_period (3.4)."""
 
 ABSENT = object()
 
@@ -120,7 +120,7 @@ def _edit(plan: Plan, wanted: Mapping[str, Any], packed: Mapping[str, Any]) -> s
         editor.append(services, key, wanted[key])
     minor = minor_version(stack.value.get("version"))
     if minor < NEEDS_MINOR:
-        editor.set(stack.root, "version", f"3.{NEEDS_MINOR}")
+        editor.set(stack.root, "version", "3.8")
     for section, definitions in _sections(plan).items():
         _extend(editor, stack, section, definitions)
     editor.append(stack.root, ROOT_KEY, dict(packed))

@@ -140,7 +140,8 @@ class Editor:
             self.changes.append(_Change(key_end, rest, f": {emit.flow(value)}{comma}", 0))
             return
         inside = self.text[mapping.start_mark.index : close].rstrip()
-        comma = "" if inside.endswith(("{", ",")) else ", "
+        is_first = not any(change.start == change.end == close for change in self.changes)
+        comma = "" if is_first and inside.endswith(("{", ",")) else ", "
         self.changes.append(
             _Change(close, close, f"{comma}{emit.key(name)}: {emit.flow(value)}", mapping.start_mark.column)
         )

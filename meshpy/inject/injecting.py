@@ -43,10 +43,11 @@ def inject(text: str, *, stack: str, file: str = "-", options: InjectOptions | N
     parsed, before = _restored(text, file)
     if before is not None:
         chosen = _again(chosen, before.options)
+        if (stack, chosen) == (before.stack, before.options):
+            return Injected(text, report_of(_planned(parsed, stack, chosen)))
         text = before.text
     plan = _planned(parsed, stack, chosen)
-    prefix = BOM if text.startswith(BOM) else ""
-    return Injected(apply_plan(plan, pack(text, stack, chosen), prefix), report_of(plan))
+    return Injected(_applied(plan, text, chosen), report_of(plan))
 
 
 def uninject(text: str, file: str = "-") -> str:
@@ -122,18 +123,21 @@ def _restored(text: str, file: str) -> tuple[StackFile, Original | None]:
     if before is None:
         return parsed, None
     original = StackFile.parse(before.text, file)
-    plan = _planned(original, before.stack, before.options)
-    packed = pack(before.text, before.stack, before.options)
-    prefix = BOM if before.text.startswith(BOM) else ""
-    expected = StackFile.parse(apply_plan(plan, packed, prefix), file)
-    edited = list(_differences(expected, parsed))
-    if edited:
+    expected = _applied(_planned(original, before.stack, before.options), before.text, before.options)
+    if expected != text:
+        edited = _differences(StackFile.parse(expected, file), parsed)
         what = "edited since it was injected"
         instead = (
             "edit the original (`meshpy uninject` of the unedited file gives it back) and inject it again"
         )
-        raise DocumentError([parsed.problem(path, what, instead) for path in edited])
+        places = edited or [()]
+        raise DocumentError([parsed.problem(path, what, instead) for path in places])
     return original, before
+
+
+def _applied(plan: Plan, text: str, options: InjectOptions) -> str:
+    prefix = BOM if text.startswith(BOM) else ""
+    return apply_plan(plan, pack(text, plan.stack_name, options), prefix)
 
 
 def _differences(expected: StackFile, found: StackFile) -> list[tuple[str | int, ...]]:

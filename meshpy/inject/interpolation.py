@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["has_variable", "substitute"]
+__all__ = ["UNKNOWN", "has_variable", "substitute", "substitute_known"]
+
+UNKNOWN = "\0"
+"""Stands for a variable whose value only the deployer knows; no YAML text contains it."""
 
 VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<named>[_a-zA-Z][_a-zA-Z0-9]*)"
@@ -23,16 +26,16 @@ def has_variable(text: str) -> bool:
 
 def substitute(text: str) -> str | None:
     """The text with every variable at its default; None when one has no default."""
-    unknown = False
+    result = substitute_known(text)
+    return None if UNKNOWN in result else result
 
-    def value(match: re.Match[str]) -> str:
-        nonlocal unknown
-        if match["escaped"]:
-            return "$"
-        if match["op"] in ("-", ":-"):
-            return match["argument"] or ""
-        unknown = True
-        return ""
 
-    result = VARIABLE.sub(value, text)
-    return None if unknown else result
+def substitute_known(text: str) -> str:
+    """The text with every variable at its default, and `UNKNOWN` for each that has none."""
+    return VARIABLE.sub(_default, text)
+
+
+def _default(match: re.Match[str]) -> str:
+    if match["escaped"]:
+        return "$"
+    return (match["argument"] or "") if match["op"] in ("-", ":-") else UNKNOWN

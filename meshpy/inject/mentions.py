@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshpy.inject.interpolation import substitute
+from meshpy.inject.interpolation import UNKNOWN, substitute, substitute_known
 from meshpy.inject.words import pairs, text_of
 from meshpy.model.endpoint import Protocol
 
@@ -40,11 +40,12 @@ SCHEMES: Mapping[str, tuple[int, Protocol]] = {
     "sqlserver": (1433, Protocol.TCP),
 }
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+END = rf"(?![\w.{UNKNOWN}-])"
 URL = re.compile(
     rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^\s/@\"',]*@)?"
-    rf"(?P<hosts>{NAME}(?::\d+)?(?:,{NAME}(?::\d+)?)*)"
+    rf"(?P<hosts>{NAME}(?::\d+)?(?:,{NAME}(?::\d+)?)*){END}"
 )
-HOST_PORT = re.compile(rf"(?<![\w./:-])(?P<host>{NAME}):(?P<port>\d{{2,5}})(?![\w.:])")
+HOST_PORT = re.compile(rf"(?<![\w./:{UNKNOWN}-])(?P<host>{NAME}):(?P<port>\d{{2,5}})(?![\w.:{UNKNOWN}])")
 HOST_AT = re.compile(rf"@(?P<host>{NAME}):(?P<port>\d{{2,5}})(?!\d)")
 DSN_TCP = re.compile(rf"tcp\((?P<host>{NAME}):(?P<port>\d{{2,5}})\)")
 BARE = re.compile(rf"(?:^|[\s,;=\"'@(])(?P<host>{NAME})(?=$|[\s,;\"')/])")
@@ -89,7 +90,7 @@ def _all(name: str, service: Mapping[str, Any]) -> Iterator[Mention]:
 
 
 def _in_text(text: str, where: str, path: tuple[str | int, ...]) -> Iterator[Mention]:
-    plain = substitute(text) or text
+    plain = substitute_known(text)
     rest = plain
     for match in URL.finditer(plain):
         scheme = match["scheme"].lower().rpartition("+")[0].partition("+")[0] or match["scheme"].lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,10 @@ from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName, standard_hosts
 
 __all__ = ["Member", "Plan", "Pod", "make_plan"]
+
+
+STACK_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
+"""Swarm's rule for names (swarmkit manager/controlapi)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class _Work:
     settings: Settings
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    known: frozenset[str] = frozenset()
 
 
 def make_plan(stack: StackFile, stack_name: str, options: InjectOptions) -> Plan:
@@ -102,10 +108,14 @@ def make_plan(stack: StackFile, stack_name: str, options: InjectOptions) -> Plan
     Raises:
         DocumentError: every reason why this file cannot be injected.
     """
+    if not STACK_NAME.fullmatch(stack_name):
+        what = f"{stack_name!r} is no name for a stack"
+        raise DocumentError([stack.problem((), what, "use letters, digits, - and _")])
     work = _Work(stack, stack_name, options, settings_of(stack, options))
     networks = networks_of(stack, stack_name)
     members = [m for key in stack.value["services"] if (m := _member(work, key, networks))]
     _refuse(work)
+    work.known = frozenset(name for m in members for name in m.names)
     members = _with_exemptions(work, members)
     members = _with_ports(work, members)
     _check_names(work, members)
@@ -266,7 +276,7 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
         return member
     others = [m for m in members if m.key != member.key and m.networks & member.networks]
     others = _scoped(member, others)
-    callees = _callees(member, others) + list(_foreign(work, member, members)) + _egress(member)
+    callees = _callees(member, others) + list(_foreign(work, member)) + _egress(member)
     try:
         rooms, is_short = share_out(callees)
     except TooManyNames as error:
@@ -286,7 +296,8 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
         pods.append(Pod(key, f"{work.name}_{key}", tuple(aliases), tuple(keys)))
     if len(pods) > 1:
         work.notes.append(
-            f"{member.key}: {len(pods)} pod networks, so that equal ports of different callees stay apart"
+            f"{member.key}: {len(pods)} pod networks keep equal ports of its callees apart; "
+            "a list of what it calls (meshpy.dependencies) makes them fewer"
         )
     doors = tuple(
         a
@@ -308,6 +319,9 @@ def _callees(member: Member, others: Sequence[Member]) -> list[Callee]:
     groups: list[list[Member]] = []
     for other in others:
         hosts = {host.lower() for host in other.hosts}
+        if not hosts:
+            groups.append([other])
+            continue
         same = [g for g in groups if any(hosts & {h.lower() for h in m.hosts} for m in g)]
         groups = [g for g in groups if g not in same] + [[m for g in same for m in g] + [other]]
     found = []
@@ -329,13 +343,12 @@ def _callees(member: Member, others: Sequence[Member]) -> list[Callee]:
     return sorted(found, key=lambda callee: callee.key)
 
 
-def _foreign(work: _Work, member: Member, members: Sequence[Member]) -> Iterator[Callee]:
+def _foreign(work: _Work, member: Member) -> Iterator[Callee]:
     """Names of other stacks' services that the file mentions, on networks that others may share."""
-    known = {name for m in members for name in m.names}
     said: dict[str, dict[int, Protocol | None]] = {}
     for mention in mentions_of(member.key, member.service):
         host = mention.host.lower()
-        if not mention.port or host in known or host == "localhost" or host.replace(".", "").isdecimal():
+        if not mention.port or host in work.known or host == "localhost" or host.replace(".", "").isdecimal():
             continue
         if "." in host.removeprefix("tasks."):
             if host not in {e[0] for e in member.orders.egress} and mention.protocol is not None:
@@ -347,7 +360,7 @@ def _foreign(work: _Work, member: Member, members: Sequence[Member]) -> Iterator
         elif any(a.network.external for a in member.attachments):
             said.setdefault(mention.host, {})[mention.port] = mention.protocol
     for name in member.orders.dependencies or ():
-        if name.lower() not in known:
+        if name.lower() not in work.known:
             said.setdefault(name, {})
     for host, ports in sorted(said.items()):
         facts = tuple(PortFact(n, p or Protocol.TCP, "caller", str(n)) for n, p in sorted(ports.items()))

@@ -41,6 +41,7 @@ class _Room:
     names: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
+    size: int = 0
 
     def fits(self, callee: Callee) -> bool:
         for port in callee.ports:
@@ -51,6 +52,7 @@ class _Room:
 
     def take(self, callee: Callee, names: Sequence[str]) -> None:
         self.names += names
+        self.size += sum(len(name) + 2 for name in names)
         self.keys.append(callee.key)
         self.kinds.update({port.number: _kind(port.protocol) for port in callee.ports})
 
@@ -88,17 +90,13 @@ def _spread(callees: Sequence[Callee], *, longer: bool, budget: int) -> list[tup
         names = [*callee.names, *(callee.more if longer else ())]
         size = sum(len(name) + 2 for name in names)
         for room in rooms:
-            if room.fits(callee) and (_size(room) + size <= budget or not room.names):
+            if room.fits(callee) and (room.size + size <= budget or not room.names):
                 break
         else:
             room = _Room()
             rooms.append(room)
         room.take(callee, names)
     return [(_unique(room.names), room.keys) for room in rooms]
-
-
-def _size(room: _Room) -> int:
-    return sum(len(name) + 2 for name in room.names)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

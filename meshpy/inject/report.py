@@ -101,5 +101,14 @@ def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
         {member.key: join_secret(plan.stack_name, member.key) for member in plan.meshed},
         ("meshpy-ca",) if plan.meshed else (),
         (plan.settings.mesh_network,) if plan.meshed else (),
-        tuple(dict.fromkeys((*plan.notes, *notes))),
+        _joined((*plan.notes, *notes)),
     )
+
+
+def _joined(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """One line per fact: `a, b: the same`."""
+    by_fact: dict[str, list[str]] = {}
+    for note in notes:
+        service, _, fact = note.partition(": ")
+        by_fact.setdefault(fact, []).append(service)
+    return tuple(f"{', '.join(dict.fromkeys(services))}: {fact}" for fact, services in by_fact.items())

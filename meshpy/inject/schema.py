@@ -113,6 +113,8 @@ CONFIG = {**dict.fromkeys(["file", "external", "labels"], 3), "name": 5, "templa
 ATTACHMENT = {"aliases": 0, "ipv4_address": 0, "ipv6_address": 0, "driver_opts": 12}
 PORT = {"target": 0, "published": 0, "protocol": 0, "mode": 0}
 
+NO_IMAGE = "write `image: NAME:TAG`; when the file is one of several (`-c a.yml -c b.yml`), merge them first"
+
 REFUSED = {
     "extends": "docker refuses it: write the service out",
     "volume_driver": "docker refuses it: set the driver in the root `volumes`",
@@ -173,10 +175,14 @@ class _Checker:
 
     def _section(self, section: str, table: Mapping[str, int]) -> Iterator[Problem]:
         definitions = self.stack.value.get(section)
-        if not isinstance(definitions, dict | None):
-            yield self.stack.problem((section,), "must be a mapping of names")
+        if section not in self.stack.value:
             return
-        for name in definitions or {}:
+        if not isinstance(definitions, dict):
+            yield self.stack.problem(
+                (section,), "must be a mapping", "define something below it, or remove it"
+            )
+            return
+        for name in definitions:
             yield from self._keys((section, name), table, extensions=7, may_be_null=True)
 
     def _service(self, name: str) -> Iterator[Problem]:
@@ -187,7 +193,7 @@ class _Checker:
             return
         yield from self._keys(path, SERVICE, extensions=7)
         if "image" not in service and "build" not in service:
-            yield self.stack.problem(path, "the service has no image", "write `image: NAME:TAG`")
+            yield self.stack.problem(path, "the service has no image", NO_IMAGE)
         for key, table in (
             ("deploy", DEPLOY),
             ("healthcheck", HEALTHCHECK),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
+from proxy.http.events import End
 from proxy.http.h1 import Event, ResponseParser
 from proxy.net.dial import Dialed, keep_alive
 
@@ -66,7 +67,8 @@ class UpstreamConnection(Dialed):
         client = self.client
         if client is not None:
             events = self.parser.feed_eof()
-            if events:
+            # An end within a message is a lost connection, told by `connection_lost`.
+            if events and type(events[0]) is End:
                 client.on_response(events)
         return False
 

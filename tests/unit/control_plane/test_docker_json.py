@@ -96,3 +96,18 @@ def test_a_label_that_cannot_be_read_names_its_service(label, value):
     services = [swarm_service("api-sidecar", labels={"meshpy.workload": "api", label: value})]
     with pytest.raises(DiscoveryError, match="shop_api-sidecar"):
         view_of(answers(services=services))
+
+
+def test_an_exempt_service_is_reached_by_its_tasks_on_a_network_that_callers_were_on():
+    db = view_of(answers()).inventory.services[ServiceName("shop", "db")]
+    assert db.app == AppAddress(dns="tasks.shop_db.shop_default")
+    assert db.hosts == ("db.local",)
+
+
+def test_an_exempt_service_tells_its_ports_and_names_by_label_and_hostname():
+    labels = {"meshpy.exempt": "x", "meshpy.ports": "9092/tcp", "meshpy.host": "kafka"}
+    service = swarm_service("broker", labels=labels, ports=(80,))
+    service["Spec"]["TaskTemplate"]["ContainerSpec"]["Hostname"] = "broker-1"
+    found = view_of(answers(services=[service])).inventory.services[ServiceName("shop", "broker")]
+    assert found.ports == (Port(9092, Protocol.TCP),)
+    assert found.hosts == ("broker.local", "broker-1", "kafka")

@@ -86,11 +86,16 @@ def test_mtls_is_weighed_by_requests_or_connections():
         {"latency_ms": 7},
     ],
 )
-def test_a_bad_record_refuses_the_whole_report(changes):
+def test_a_bad_record_is_dropped_and_counted_and_the_others_stay(changes):
     telemetry = Telemetry()
-    with pytest.raises(BadRequest):
-        telemetry.record(WEB, [_record(), _record(**changes)], 1.0)
-    assert telemetry.edges(1.0) == []
+    telemetry.record(WEB, [_record(**changes), _record()], 1.0)
+    assert (telemetry.dropped, _edge(telemetry, 1.0)["requests"]) == (1, 10)
+
+
+def test_what_a_full_sidecar_reports_without_names_is_its_own():
+    telemetry = Telemetry()
+    telemetry.record(WEB, [_record(source="", destination="")], 1.0)
+    assert _edge(telemetry, 1.0)["source"] == "shop/web"
 
 
 @pytest.mark.parametrize("records", [None, {}, "x", [1], [_record()] * (MAX_RECORDS + 1)])

@@ -1,0 +1,265 @@
+"""Retries, timeouts, budgets, breakers, weights: counted at the application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+
+import pytest
+
+from meshpy.model.resilience import (
+    ConnectionPool,
+    LoadBalancing,
+    OutlierDetection,
+    RetryBudget,
+    RetryOn,
+    RetryPolicy,
+)
+from meshpy.model.route import Destination, Forward, RouteRule
+from tests.helpers.backends import Received, backend, ok, raw_server
+from tests.helpers.sidecars import (
+    Client,
+    LogLines,
+    free_port,
+    outbound_snapshot,
+    plain_cluster,
+    route,
+    running,
+)
+
+FAST = 0.001
+ON_5XX = RetryPolicy(attempts=3, on=frozenset({RetryOn.SERVER_ERROR}), backoff_s=FAST)
+
+
+@contextlib.asynccontextmanager
+async def road(
+    pki, *ports: int, rule: RouteRule | None = None, log: LogLines | None = None, **cluster: object
+):
+    port = free_port()
+    clusters = {"c": plain_cluster(*ports, name="c", **cluster)}
+    snapshot = outbound_snapshot(port, clusters, (rule or route("c"),))
+    async with running(snapshot, pki, **({"log": log.log} if log else {})) as sidecar:
+        yield port, sidecar
+
+
+async def test_a_get_is_tried_at_most_one_plus_attempts_times(pki):
+    log = LogLines()
+    async with (
+        backend(ok(b"bad", "503 Service Unavailable")) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX), log=log) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        answer = await client.get()
+    assert (answer.status, answer.body) == (503, b"bad")
+    assert len(app.requests) == 4
+    assert log.lines()[0]["attempts"] == 4
+
+
+async def test_a_retry_that_helps_is_counted_as_recovered(pki):
+    replies = iter([ok(b"bad", "500 Oops"), ok()])
+    async with (
+        backend(lambda _request: next(replies)) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX)) as (port, sidecar),
+        await Client.connect(port) as client,
+    ):
+        assert (await client.get()).status == 200
+        record = sidecar.telemetry.take_records()[0]
+        assert (record["retries"], record["recovered_by_retry"]) == (1, 1)
+        assert sidecar.clusters.live["c"].active_retries == 0
+
+
+@pytest.mark.parametrize("behaviour", ["reset", "status", "silence"])
+async def test_a_post_that_reached_the_wire_is_never_sent_twice(pki, behaviour):
+    async def reply(_request: Received) -> bytes | None:
+        if behaviour == "silence":
+            await asyncio.sleep(0.5)
+        return ok(b"bad", "503 Service Unavailable") if behaviour == "status" else None
+
+    everything = RetryPolicy(
+        attempts=3,
+        per_try_timeout_s=0.1,
+        on=frozenset(RetryOn),
+        status_codes=frozenset({503}),
+        backoff_s=FAST,
+    )
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, rule=route("c", retry=everything)) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        assert (await client.post("/", b"once")).status in (503, 504)
+    assert len(app.requests) == 1
+
+
+async def test_a_put_is_replayed_with_its_content(pki):
+    replies = iter([ok(b"bad", "500 Oops"), ok()])
+    async with (
+        backend(lambda _request: next(replies)) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX)) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        assert (await client.post("/", b"x" * 60_000, method="PUT")).status == 200
+    assert [len(request.body) for request in app.requests] == [60_000, 60_000]
+
+
+async def test_content_above_the_buffer_is_not_replayed(pki):
+    async with (
+        backend(ok(b"bad", "500 Oops")) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX)) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        assert (await client.post("/", b"x" * 200_000, method="PUT")).status == 500
+    assert len(app.requests) == 1
+
+
+async def test_a_post_moves_to_another_endpoint_when_no_connection_could_be_made(pki):
+    dead = free_port()
+    async with (
+        backend() as app,
+        road(pki, dead, app.port, rule=route("c", retry=RetryPolicy(backoff_s=FAST))) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        for _ in range(10):
+            assert (await client.post("/", b"body")).status == 200
+    assert len(app.requests) == 10
+
+
+async def test_each_try_is_cut_at_its_timeout_and_there_are_at_most_four(pki):
+    started: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def reply(_request: Received) -> bytes:
+        started.append(loop.time())
+        await asyncio.sleep(5)
+        return ok()
+
+    retry = RetryPolicy(attempts=3, per_try_timeout_s=0.2, backoff_s=FAST)
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, rule=route("c", retry=retry)) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        before = loop.time()
+        answer = await client.get()
+        spent = loop.time() - before
+    assert (answer.status, answer.body) == (504, b"upstream request timeout")
+    assert len(started) == 4
+    assert 0.8 <= spent < 1.4
+    gaps = [later - earlier for earlier, later in itertools.pairwise(started)]
+    assert all(0.19 <= gap < 0.35 for gap in gaps)
+
+
+async def test_the_route_s_timeout_ends_everything_with_504_ut(pki):
+    async def reply(_request: Received) -> bytes:
+        await asyncio.sleep(5)
+        return ok()
+
+    log = LogLines()
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, rule=route("c", timeout_s=0.2), log=log) as (port, sidecar),
+        await Client.connect(port) as client,
+    ):
+        assert (await client.get()).status == 504
+        assert (await client.get()).status == 504
+        assert log.lines()[0]["response_flags"] == "UT"
+        upstream = sidecar.clusters.live["c"]
+        assert (upstream.active_requests, upstream.hosts[0].active) == (0, 0)
+    assert app.connections == 2
+
+
+async def test_the_budget_bounds_what_a_failing_application_gets(pki):
+    async def reply(_request: Received) -> bytes:
+        await asyncio.sleep(0.02)
+        return ok(b"bad", "503 Service Unavailable")
+
+    pool = ConnectionPool(retry_budget=RetryBudget(percent=20.0, min_concurrency=0))
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX), pool=pool) as (port, _),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(await Client.connect(port)) for _ in range(40)]
+        for _ in range(3):
+            answers = await asyncio.gather(*(client.get() for client in clients))
+            assert {answer.status for answer in answers} == {503}
+    assert 120 < len(app.requests) <= 120 * 1.4
+
+
+async def test_an_idle_connection_that_the_upstream_closed_costs_a_get_nothing(pki):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok())
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with (
+        raw_server(serve) as app,
+        road(pki, app) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        for _ in range(4):
+            assert (await client.get()).status == 200
+
+
+async def test_weights_are_shares(pki):
+    rule = RouteRule(Forward((Destination("v1", 90), Destination("v2", 10))))
+    port = free_port()
+    async with backend(ok(b"v1")) as one, backend(ok(b"v2")) as two:
+        clusters = {"v1": plain_cluster(one.port, name="v1"), "v2": plain_cluster(two.port, name="v2")}
+        draw = random.Random(7).random
+        async with (
+            running(outbound_snapshot(port, clusters, (rule,)), pki, draw=draw),
+            await Client.connect(port) as client,
+        ):
+            bodies = [(await client.get()).body for _ in range(1000)]
+    assert 70 <= bodies.count(b"v2") <= 130
+
+
+async def test_what_exceeds_the_pool_is_refused_with_uo(pki):
+    async def reply(_request: Received) -> bytes:
+        await asyncio.sleep(0.2)
+        return ok()
+
+    log = LogLines()
+    pool = ConnectionPool(max_connections=1, max_pending_requests=1)
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, pool=pool, log=log) as (port, _),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(await Client.connect(port)) for _ in range(4)]
+        first = asyncio.get_running_loop().create_task(clients[0].get())
+        await asyncio.sleep(0.05)
+        others = await asyncio.gather(*(client.get() for client in clients[1:]))
+        assert (await first).status == 200
+        assert sorted(answer.status for answer in others) == [200, 503, 503]
+        assert [line["response_flags"] for line in log.lines()].count("UO") == 2
+    assert app.connections == 1
+
+
+async def test_a_host_that_keeps_failing_is_left_out(pki):
+    outlier = OutlierDetection(consecutive_5xx=3, max_ejection_pct=50)
+    async with backend(ok(b"bad", "500 Oops")) as bad, backend() as good:
+        async with (
+            road(pki, bad.port, good.port, outlier=outlier, load_balancing=LoadBalancing.ROUND_ROBIN) as (
+                port,
+                _,
+            ),
+            await Client.connect(port) as client,
+        ):
+            statuses = [(await client.get()).status for _ in range(30)]
+        assert len(bad.requests) == 3
+    assert statuses[-20:] == [200] * 20
+
+
+async def test_a_connection_serves_as_many_requests_as_the_pool_says(pki):
+    async with (
+        backend() as app,
+        road(pki, app.port, pool=ConnectionPool(max_requests_per_connection=2)) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        for _ in range(6):
+            assert (await client.get()).status == 200
+    assert app.connections == 3
