@@ -50,7 +50,7 @@ class Editor:
         """The changed text. Where two changes begin at one place, the deeper one comes first."""
         parts: list[str] = []
         at = 0
-        for change in sorted(self.changes, key=lambda c: (c.start, c.end == c.start, -c.depth)):
+        for change in sorted(self.changes, key=lambda c: (c.start, c.end != c.start, -c.depth)):
             parts += (self.text[at : change.start], change.text)
             at = max(at, change.end)
         return "".join((*parts, self.text[at:]))
