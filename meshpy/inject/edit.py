@@ -47,7 +47,7 @@ class Editor:
         return cls(text if text.endswith("\n") else text + newline, newline)
 
     def result(self) -> str:
-        """The changed text. Where two changes begin at one place, the deeper one comes first."""
+        """The changed text. At one place, what is added comes before what is replaced, deeper first."""
         parts: list[str] = []
         at = 0
         for change in sorted(self.changes, key=lambda c: (c.start, c.end != c.start, -c.depth)):
