@@ -114,7 +114,7 @@ def _table(running: Demo, status: Mapping[str, Any]) -> Any:
         table.add_column(name, justify="right")
     for edge in status["edges"]:
         table.add_row(
-            edge["source"],
+            edge["source"] or "outside",
             edge["destination"],
             f"{edge['rps']:.1f}",
             f"{edge['success_ratio']:.2%}",
