@@ -26,6 +26,7 @@ from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
 from control_plane.discovery.docker_client import DockerClient
+from control_plane.discovery.stack_file import read_stack
 from control_plane.discovery.static import StaticDiscovery, read_inventory
 from control_plane.discovery.swarm import SwarmDiscovery
 from control_plane.discovery.view import Discovery
@@ -165,6 +166,9 @@ def _discovery(settings: Settings, stack: AsyncExitStack) -> Discovery:
         client = DockerClient(settings.docker_host)
         stack.push_async_callback(client.close)
         return SwarmDiscovery(client)
+    if settings.stack is not None:
+        file, name = settings.stack
+        return StaticDiscovery(file, lambda: read_stack(file, name))
     if settings.inventory is not None:
         path = settings.inventory
         return StaticDiscovery(path, lambda: read_inventory(path))

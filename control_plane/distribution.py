@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -123,7 +124,10 @@ class Distribution:
                 case "nack":
                     stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
                 case "stats":
-                    self._telemetry.record(stream.service, message.get("records"), now_s)
+                    with suppress(
+                        BadRequest
+                    ):  # counted as dropped; figures must not cost a sidecar its stream
+                        self._telemetry.record(stream.service, message.get("records"), now_s)
                     continue
                 case other:
                     raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")

@@ -101,13 +101,20 @@ class Telemetry:
     def record(self, reporter: ServiceName, records: object, now_s: float) -> None:
         """Add what a sidecar counted since its last report; it speaks for its own side of an edge only.
 
+        A record that is malformed, or of others' traffic, is dropped and counted as dropped.
+
         Raises:
             BadRequest: the report is not a list of records; nothing of it was counted.
         """
         if not isinstance(records, list) or len(records) > MAX_RECORDS:
+            self.dropped += 1
             raise BadRequest(f"stats: a list of at most {MAX_RECORDS} records is needed")
-        parsed = [_parsed(item, str(reporter)) for item in records]
-        for key, direction, counts in parsed:
+        for item in records:
+            try:
+                key, direction, counts = _parsed(item, str(reporter))
+            except BadRequest:
+                self.dropped += 1
+                continue
             side = self._side(key, direction)
             if side is None:
                 self.dropped += 1
@@ -189,10 +196,16 @@ def _parsed(item: object, reporter: str) -> tuple[EdgeKey, str, Counts]:
     if not isinstance(item, dict):
         raise BadRequest("stats: a record is an object")
     direction = item.get("direction")
-    key = EdgeKey(*(_text(item.get(name)) for name in ("source", "destination", "protocol")))
-    own = key.source if direction == "outbound" else key.destination
-    if direction not in DIRECTIONS or own != reporter:
+    source, destination, protocol = (_text(item.get(name)) for name in ("source", "destination", "protocol"))
+    own = source if direction == "outbound" else destination
+    # a sidecar whose own table of edges is full reports the rest without names
+    if direction not in DIRECTIONS or own not in (reporter, ""):
         raise BadRequest(f"stats: {reporter} reports its own outbound and inbound traffic only")
+    key = EdgeKey(
+        reporter if direction == "outbound" else source,
+        reporter if direction == "inbound" else destination,
+        protocol,
+    )
     counts = Counts(
         plain=Counter({name: _count(item.get(name, 0)) for name in COUNTERS}),
         responses=_counter(item.get("responses")),

@@ -45,6 +45,7 @@ class _SwarmService:
     key: str
     labels: Mapping[str, str]
     container_labels: Mapping[str, str]
+    hostname: str
     networks: tuple[tuple[str, tuple[str, ...]], ...]
     ports: tuple[Port, ...]
 
@@ -90,6 +91,7 @@ def _swarm_service(item: Mapping[str, Any], networks: Mapping[str, str]) -> _Swa
         key=str(spec["Name"]).removeprefix(f"{namespace}_"),
         labels=labels,
         container_labels=container.get("Labels") or {},
+        hostname=str(container.get("Hostname") or ""),
         networks=tuple(
             (networks.get(n["Target"], n["Target"]), tuple(n.get("Aliases") or ())) for n in attached
         ),
@@ -140,9 +142,10 @@ def _meshed(services: Sequence[_SwarmService]) -> dict[ServiceName, Service]:
     for sidecar in services:
         if sidecar.workload is not None:
             found[sidecar.workload] = _from_sidecar(sidecar, sidecar.workload, apps.get(sidecar.workload))
+    meshed = {network for service in found.values() for network in service.networks}
     for name, app in apps.items():
         if name not in found:
-            found[name] = _exempt(app)
+            found[name] = _exempt(app, meshed)
     return found
 
 
@@ -165,17 +168,35 @@ def _from_sidecar(sidecar: _SwarmService, name: ServiceName, app: _SwarmService 
         raise DiscoveryError(f"labels of {name.swarm_name}-sidecar: {error}") from error
 
 
-def _exempt(app: _SwarmService) -> Service:
+def _exempt(app: _SwarmService, meshed: set[str]) -> Service:
+    """A service without a sidecar, as callers in the mesh reach it.
+
+    Args:
+        meshed: networks on which meshed services sat; there a sidecar can resolve its tasks.
+    """
     own = {**app.container_labels, **app.labels}
-    aliases = {alias for _, names in app.networks for alias in names} - {app.key}
+    networks = {network for network, _ in app.networks}
+    shared = sorted(networks & meshed) or sorted(networks)
+    try:
+        ports = ports_of(own) or app.ports
+    except DiscoveryError as error:
+        raise DiscoveryError(f"labels of {app.name.swarm_name}: {error}") from error
     return Service(
         name=app.name,
         labels=selector_labels(own, app.namespace, app.key),
-        ports=app.ports,
-        hosts=tuple(sorted(aliases)),
-        networks=frozenset(network for network, _ in app.networks),
+        ports=ports,
+        hosts=_further_names(app, own),
+        networks=frozenset(networks),
+        app=AppAddress(dns=f"tasks.{app.name.swarm_name}.{shared[0]}" if shared else ""),
         exempt=app.labels.get("meshpy.exempt") or NOT_INJECTED,
     )
+
+
+def _further_names(app: _SwarmService, own: Mapping[str, str]) -> tuple[str, ...]:
+    """Aliases, hostname and `meshpy.host`; the engine lists the service's own key among the aliases."""
+    names = [alias for _, aliases in app.networks for alias in aliases]
+    names += [app.hostname, *words(own.get("meshpy.host", ""))]
+    return tuple(dict.fromkeys(name for name in names if name and "{{" not in name and name != app.key))
 
 
 def _with_endpoints(

@@ -166,6 +166,7 @@ async def test_a_large_body_is_a_413(mesh):
 
 async def test_too_many_requests_of_one_address_are_429_with_a_time(mesh):
     mesh.running.parts.enrolments.burst = 5
+    mesh.running.parts.enrolments.per_second = 0.01
     mesh.running.parts.enrolments.per_second = 0.001  # so that a slow machine earns none back
     answered = [(await mesh.ask(_body()))[0] for _ in range(12)]
     assert answered.count(429) == 7

@@ -134,7 +134,7 @@ async def _reload(tmp_path: Path, web, call: int) -> None:
     path.write_text(json.dumps(changed))
     web.send_signal(signal.SIGHUP)
     async with asyncio.timeout(5), await Client.connect(call) as client:
-        while (await client.get()).status != 418:
+        while (await client.get()).status != 418:  # noqa: ASYNC110 - another process changes it
             await asyncio.sleep(0.02)
 
 
