@@ -10,10 +10,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["NO_LOG", "AccessLog", "Line", "quoted"]
+__all__ = ["NO_LOG", "AccessLog", "Line", "quoted", "quoted_bytes"]
 
 _FLUSH_BYTES = 64 * 1024
 _KEEP_BYTES = 4 * 1024 * 1024
@@ -25,7 +24,7 @@ _HTTP = (
     '"response_flags":"%s","response_code_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,'
     '"upstream_service_time":%s,"x_forwarded_for":%s,"user_agent":%s,"request_id":%s,"trace_id":"%s","authority":%s,'
     '"upstream_host":"%s","upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
-    '"requested_server_name":"%s","route_name":"%s","upstream_transport_failure_reason":%s,"attempts":%d,'
+    '"requested_server_name":"%s","route_name":%s,"upstream_transport_failure_reason":%s,"attempts":%d,'
     '"principal":"%s","policy":%s,"rule":%s,"stage":"%s"}\n'
 )
 _TCP = (
@@ -37,8 +36,25 @@ _TCP = (
 )
 
 
+_REMEMBER = 1024
+_REMEMBER_CHARS = 160
+_quoted: dict[str, str] = {"": '""'}
+
+
 def quoted(text: str) -> str:
-    """A JSON string of a text that a stranger chose."""
+    """A JSON string of a text that a stranger chose; short ones are remembered, since most come again."""
+    known = _quoted.get(text)
+    if known is not None:
+        return known
+    result = _quote(text)
+    if len(text) <= _REMEMBER_CHARS:
+        if len(_quoted) >= _REMEMBER:
+            _quoted.clear()
+        _quoted[text] = result
+    return result
+
+
+def _quote(text: str) -> str:
     if len(text) > _MAX_VALUE_CHARS:
         text = text[:_MAX_VALUE_CHARS] + "…"
     if _PLAIN.fullmatch(text) is not None:
@@ -48,11 +64,11 @@ def quoted(text: str) -> str:
 
 def quoted_bytes(value: bytes | None) -> str:
     """A JSON string of a field's value, null when there is none."""
-    return "null" if value is None else quoted(value.decode("latin-1"))
+    return "null" if value is None else _quote(value.decode("latin-1"))
 
 
 class Line(NamedTuple):
-    """What every line says of its connection and verdict."""
+    """What the line of an opaque connection says."""
 
     direction: str
     flags: str
@@ -106,52 +122,31 @@ class AccessLog:
     def is_on(self) -> bool:
         return self._descriptor >= 0
 
-    def _time(self, started: float) -> tuple[str, int]:
+    def _begin_second(self, second: int) -> None:
+        self._second = second
+        self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+    def http(self, started: float, values: tuple[object, ...]) -> None:
+        """Log one exchange.
+
+        Args:
+            started: seconds of the wall clock.
+            values: all but the time, in the order of the line; `report` builds it in one piece.
+        """
         second = int(started)
         if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return self._second_text, int((started - second) * 1000)
-
-    def http(
-        self,
-        line: Line,
-        *,
-        started: float,
-        method: str,
-        target: bytes,
-        minor: int,
-        status: int,
-        upstream_ms: int,
-        field: Callable[[bytes], bytes | None],
-        request_id: bytes,
-        trace: bytes,
-        authority: str,
-        route_name: str,
-        attempts: int,
-    ) -> None:
-        """Log one exchange."""
-        second, milliseconds = self._time(started)
-        self._add(
-            _HTTP
-            % (
-                second, milliseconds, line.direction, method, quoted_bytes(target), minor, status, line.flags,
-                quoted(line.details), line.bytes_received, line.bytes_sent, line.duration_ms,
-                upstream_ms if upstream_ms >= 0 else "null", quoted_bytes(field(b"x-forwarded-for")),
-                quoted_bytes(field(b"user-agent")), quoted_bytes(request_id), trace[3:35].decode("latin-1"),
-                quoted(authority), line.upstream_host, line.upstream_cluster, line.local_address,
-                line.remote_address, line.server_name, route_name, quoted(line.failure), attempts,
-                line.principal, quoted(line.policy), quoted(line.rule), line.stage,
-            )
-        )  # fmt: skip
+            self._begin_second(second)
+        self._add(_HTTP % (self._second_text, int((started - second) * 1000), *values))
 
     def tcp(self, line: Line, *, started: float) -> None:
         """Log one opaque connection."""
-        second, milliseconds = self._time(started)
+        second = int(started)
+        self._begin_second(second)
         self._add(
             _TCP
             % (
-                second, milliseconds, line.direction, line.flags, quoted(line.details), line.bytes_received,
+                self._second_text, int((started - second) * 1000), line.direction, line.flags,
+                quoted(line.details), line.bytes_received,
                 line.bytes_sent, line.duration_ms, line.upstream_host, line.upstream_cluster,
                 line.local_address, line.remote_address, line.server_name, quoted(line.failure),
                 line.principal, quoted(line.policy), quoted(line.rule), line.stage,

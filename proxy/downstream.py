@@ -192,7 +192,16 @@ class Downstream(Accepted):
         try:
             while True:
                 for event in events:
-                    self._on_event(event)
+                    kind = type(event)
+                    if kind is RequestHead:
+                        self._begin(event)  # type: ignore[arg-type]
+                    elif kind is Refused:
+                        self._refuse(event)  # type: ignore[arg-type]
+                    elif self.exchange is not None:
+                        if kind is Body:
+                            self.exchange.on_body(event.data)  # type: ignore[union-attr]
+                        else:
+                            self.exchange.on_request_end(event)  # type: ignore[arg-type]
                 exchange = self.exchange
                 if exchange is not None:
                     exchange.flush()
@@ -208,18 +217,6 @@ class Downstream(Accepted):
             self.pause_reading()
         elif self.is_at_eof and self.exchange is None:
             self.transport.close()
-
-    def _on_event(self, event: Event) -> None:
-        kind = type(event)
-        if kind is RequestHead:
-            self._begin(cast("RequestHead", event))
-        elif kind is Refused:
-            self._refuse(cast("Refused", event))
-        elif self.exchange is not None:
-            if kind is Body:
-                self.exchange.on_body(cast("Body", event).data)
-            else:
-                self.exchange.on_request_end(cast("End", event))
 
     def _begin(self, head: RequestHead) -> None:
         exchange = self.exchange = Exchange(self, head, self.own.loop.time())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from proxy.access_log import AccessLog, Line
+from proxy.access_log import AccessLog, Line, quoted, quoted_bytes
 from proxy.downstream import Downstream
 from proxy.exchange import Exchange
 from proxy.telemetry import Edge, Telemetry
@@ -48,39 +48,46 @@ class Reporter:
         head = exchange.head
         plan = exchange.plan
         host = exchange.host
+        fields = head.fields
+        agent = fields.get(b"user-agent")
+        policy = rule = stage = route_name = ""
+        if plan is not None:
+            route_name = plan.route_name
+        if reply is not None:
+            policy, rule, stage = reply.policy, reply.rule, reply.stage
+            route_name = route_name or reply.route_name
         self.log.http(
-            Line(
+            time.time() - duration_ms / 1000.0,
+            (
                 self.direction,
+                head.method,
+                quoted_bytes(head.target),
+                head.minor,
+                exchange.status,
                 exchange.flags,
-                exchange.details,
+                quoted(exchange.details),
                 exchange.bytes_received,
                 exchange.bytes_sent,
                 int(duration_ms),
+                "null" if exchange.response_head is None else int(exchange.upstream_time_s * 1000),
+                quoted_bytes(fields.get(b"x-forwarded-for")),
+                "null" if agent is None else quoted(agent.decode("latin-1")),
+                quoted_bytes(exchange.request_id),
+                exchange.trace[3:35].decode("latin-1"),
+                quoted(head.authority.text),
                 host.name if host is not None else "",
                 plan.upstream.cluster.name if plan is not None else "",
                 down.local_address,
                 down.peer_address,
                 server_name,
-                exchange.last_failure,
+                quoted(route_name),
+                quoted(exchange.last_failure),
+                exchange.attempts,
                 principal,
-                reply.policy if reply is not None else "",
-                reply.rule if reply is not None else "",
-                reply.stage if reply is not None else "",
+                quoted(policy),
+                quoted(rule),
+                stage,
             ),
-            started=time.time() - duration_ms / 1000.0,
-            method=head.method,
-            target=head.target,
-            minor=head.minor,
-            status=exchange.status,
-            upstream_ms=int(exchange.upstream_time_s * 1000) if exchange.response_head is not None else -1,
-            field=head.fields.get,
-            request_id=exchange.request_id,
-            trace=exchange.trace,
-            authority=head.authority.text,
-            route_name=plan.route_name
-            if plan is not None
-            else (reply.route_name if reply is not None else ""),
-            attempts=exchange.attempts,
         )
 
     def tcp(

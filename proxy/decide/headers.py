@@ -23,6 +23,7 @@ _TRACEPARENT = re.compile(
 """W3C Trace Context §3.2; a later version may carry more after the flags."""
 
 _ID_BYTES = 4096
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class Ids:
@@ -52,14 +53,8 @@ class Ids:
     def request_id(self) -> bytes:
         """A random UUID (RFC 9562 §5.4)."""
         text = self.hex(32)
-        return b"%b-%b-4%b-%x%b-%b" % (
-            text[:8].encode(),
-            text[8:12].encode(),
-            text[13:16].encode(),
-            8 | (int(text[16], 16) & 3),
-            text[17:20].encode(),
-            text[20:].encode(),
-        )
+        variant = _VARIANT[text[16]]
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode("ascii")
 
     def traceparent(self) -> bytes:
         """A new trace, marked sampled.
@@ -67,7 +62,7 @@ class Ids:
         Who records decides for itself, and most follow their parent's flag.
         """
         text = self.hex(48)
-        return b"00-%b-%b-01" % (text[:32].encode(), text[32:].encode())
+        return f"00-{text[:32]}-{text[32:]}-01".encode("ascii")
 
 
 def tracing(head: RequestHead, ids: Ids, extra: Headers) -> tuple[bytes, bytes, bool]:

@@ -19,12 +19,18 @@ from tests.helpers.sidecars import Client, free_port
 DOCUMENT = Path(__file__).parents[3] / "docs" / "static-snapshot.md"
 
 
-def documented(ports: dict[int, int]) -> dict[str, str]:
-    """The two snapshots of the document, its ports replaced by free ones."""
-    found = dict(re.findall(r"`(\w+\.json)`:\n\n```json\n(.*?)\n```", DOCUMENT.read_text(), re.DOTALL))
-    for old, new in ports.items():
-        found = {name: text.replace(str(old), str(new)) for name, text in found.items()}
-    return found
+def documented(call: int, mesh: int = 1, app: int = 1) -> dict[str, dict]:
+    """The two snapshots of the document, in the tests' trust domain and with free ports."""
+    text = DOCUMENT.read_text()
+    found = re.findall(r"<!-- snapshot: (\w+) -->\n```json\n(.*?)\n```", text, re.DOTALL)
+    snapshots = {name: json.loads(body) for name, body in found}
+    for snapshot in snapshots.values():
+        snapshot["workload"]["trust_domain"] = "mesh.test"
+    snapshots["web"]["outbound"][0]["port"] = call
+    for name, port in (("web", mesh), ("api", app)):
+        for cluster in snapshots[name]["clusters"].values():
+            cluster["endpoints"][0]["port"] = port
+    return snapshots
 
 
 @contextlib.asynccontextmanager
@@ -65,10 +71,9 @@ async def asks(client: Client, path: str):
 @contextlib.asynccontextmanager
 async def documented_pair(pki, tmp_path, app_port: int):
     call, mesh, web_admin, api_admin = (free_port() for _ in range(4))
-    texts = documented({18080: call, 18082: app_port, 18443: mesh})
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-        pki.save_identity(tmp_path / name.removesuffix(".json"), "shop", name.removesuffix(".json"))
+    for name, snapshot in documented(call, mesh, app_port).items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(snapshot))
+        pki.save_identity(tmp_path / name, "shop", name)
     api = (
         "--snapshot",
         f"{tmp_path}/api.json",
@@ -120,7 +125,7 @@ async def test_the_documented_pair_runs_as_written_reloads_and_drains(pki, tmp_p
 async def _reload(tmp_path: Path, web, call: int) -> None:
     path = tmp_path / "web.json"
     good = path.read_text()
-    path.write_text(good.replace('"timeout_s": 10', '"timeout": 10'))
+    path.write_text(good.replace('"default_host"', '"defaulthost"'))
     web.send_signal(signal.SIGHUP)
     async with asyncio.timeout(5):
         while b"unknown key" not in await web.stderr.readline():
@@ -140,8 +145,9 @@ async def _reload(tmp_path: Path, web, call: int) -> None:
 
 @pytest.mark.parametrize("lacks", ["identity", "snapshot", "match"])
 async def test_without_certificate_or_snapshot_it_does_not_start(pki, tmp_path, lacks):
-    texts = documented({18080: (call := free_port())})
-    (tmp_path / "web.json").write_text("{}" if lacks == "snapshot" else texts["web.json"])
+    call = free_port()
+    snapshot = {} if lacks == "snapshot" else documented(call)["web"]
+    (tmp_path / "web.json").write_text(json.dumps(snapshot))
     if lacks != "identity":
         pki.save_identity(tmp_path / "id", "shop", "other" if lacks == "match" else "web")
     arguments = ("--snapshot", f"{tmp_path}/web.json", "--identity", f"{tmp_path}/id")
