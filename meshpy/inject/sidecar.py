@@ -68,9 +68,9 @@ def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
         "healthcheck": {
             "test": ["CMD", "meshpy-proxy", "healthcheck"],
             "interval": "5s",
-            "timeout": "3s",
-            "retries": 3,
-            "start_period": "20s",
+            "timeout": "20s",
+            "retries": 5,
+            "start_period": "60s",
         },
         "stop_grace_period": _grace(text_of(member.service.get("stop_grace_period"))),
     }
