@@ -25,7 +25,7 @@ from meshpy.model.names import ServiceName
 from meshpy.policy.policy_set import Document as PolicyDocument
 from meshpy.policy.policy_set import PolicySet
 
-__all__ = ["Applied", "Compiled", "Language", "Registry"]
+__all__ = ["Applied", "Change", "Compiled", "Language", "Registry"]
 
 SETTLE_S = 0.05
 FIRST_VIEW_S = 5.0
@@ -59,6 +59,32 @@ class Language(Protocol):
         Args:
             strict: whether a policy that misses something in the inventory is an error, or a warning.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is wanted, by whom and why.
+
+    Args:
+        edit: from the documents in force to those that are wanted.
+        expected: the newest revision as the author knows it; None takes whatever it is.
+    """
+
+    edit: Edit
+    author: str
+    message: str = ""
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A change that was read and compiled, and could be put in force."""
+
+    number: int
+    documents: tuple[Document, ...]
+    policies: PolicySet
+    inventory: Inventory
+    compiled: Compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +149,8 @@ class Registry:
             async with self._turn:
                 await self._recompile()
 
-    async def change(
-        self, edit: Edit, *, author: str, expected: int | None = None, dry_run: bool = False
-    ) -> Applied:
+    async def change(self, change: Change, *, dry_run: bool = False) -> Applied:
         """Change the policy set: read, compile, store, put in force, in this order.
-
-        Args:
-            edit: from the documents in force to those that are wanted.
 
         Raises:
             DocumentError: the wanted set is wrong; nothing changed.
@@ -139,23 +160,32 @@ class Registry:
         """
         await self._wait_for_view()
         async with self._turn:
-            await self._catch_up()
-            if expected is not None and expected != self.revision.number:
-                raise Conflict(expected, self.revision.number)
-            documents = stored(edit(self._policies.documents))
-            number = self.revision.number + 1
-            policies = await asyncio.to_thread(self._language.read, documents)
-            inventory = self.view.inventory
-            compiled = await self._compile(policies, number, strict=True)
-            if compiled.errors:
-                raise DocumentError(compiled.errors)
+            prepared = await self._prepare(change)
+            compiled = prepared.compiled
             if dry_run:
                 return Applied(self.revision.number, compiled.warnings, self._would_change(compiled))
             self.revision = await self._store.append(
-                documents, author=author, expected=self.revision.number, now=datetime.now(UTC)
+                prepared.documents,
+                author=change.author,
+                expected=self.revision.number,
+                now=datetime.now(UTC),
+                message=change.message,
             )
-            self._policies, self._compiled = policies, (inventory, number)
-            return Applied(number, compiled.warnings, self._put_in_force(compiled))
+            self._policies, self._compiled = prepared.policies, (prepared.inventory, prepared.number)
+            return Applied(prepared.number, compiled.warnings, self._put_in_force(compiled))
+
+    async def _prepare(self, change: Change) -> _Prepared:
+        await self._catch_up()
+        newest = self.revision.number
+        if change.expected is not None and change.expected != newest:
+            raise Conflict(change.expected, newest)
+        documents = stored(change.edit(self._policies.documents))
+        policies = await asyncio.to_thread(self._language.read, documents)
+        inventory = self.view.inventory
+        compiled = await self._compile(policies, newest + 1, strict=True)
+        if compiled.errors:
+            raise DocumentError(compiled.errors)
+        return _Prepared(newest + 1, documents, policies, inventory, compiled)
 
     @property
     def is_ready(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from control_plane.api.schemas import APPLIED, DOCUMENTS, POLICIES, REVISION_LIS
 from control_plane.errors import BadRequest, NotFound
 from control_plane.parts import Parts
 from control_plane.policy_set import removed, upserted
-from control_plane.registry import Applied, Edit
+from control_plane.registry import Applied, Change
 from control_plane.store.revisions import Document, Revision
 
 __all__ = ["PolicyRoutes"]
@@ -24,9 +25,11 @@ __all__ = ["PolicyRoutes"]
 MAX_BODY = 4 * 1024 * 1024
 MAX_DOCUMENTS = 2_000
 MAX_NAME = 512
+MAX_MESSAGE = 1_000
 MAX_WAIT_S = 60.0
 DEFAULT_WAIT_S = 10.0
 DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "check and compile only; nothing is changed")}
+WHY = {**DRY_RUN, "message": ({"type": "string", "maxLength": MAX_MESSAGE}, "why")}
 
 LIMIT = {"limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "how many")}
 WAIT = {"timeout_s": ({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, "how long to wait")}
@@ -50,10 +53,10 @@ class PolicyRoutes:
             Route("GET", all_, self.show, view, "The policies in force", policies),
             Route("PUT", all_, self.put, edit, "Replace the whole set", applied, DRY_RUN, DOCUMENTS),
             Route("PATCH", all_, self.patch, edit, "Add or replace policies", applied, DRY_RUN, DOCUMENTS),
-            Route("DELETE", one, self.delete, edit, "Remove one policy", applied, DRY_RUN),
+            Route("DELETE", one, self.delete, edit, "Remove one policy", applied, WHY),
             Route("GET", "/v1/revisions", self.list, view, "Revisions", revisions, LIMIT),
             Route("GET", number, self.show_revision, view, "One revision", policies),
-            Route("POST", f"{number}/rollback", self.rollback, edit, "Bring it back", applied, DRY_RUN),
+            Route("POST", f"{number}/rollback", self.rollback, edit, "Bring it back", applied, WHY),
             Route("GET", f"{number}/wait", self.wait, view, "Wait until it is in force", waited, WAIT),
         ]
 
@@ -63,27 +66,35 @@ class PolicyRoutes:
 
     async def put(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
-        documents, expected = await _documents(request)
-        incoming = await self._parts.registry.read(documents)
-        return await self._change(request, lambda _held: incoming, author, expected)
+        wanted = await _wanted(request)
+        incoming = await self._parts.registry.read(wanted.documents)
+        return await self._change(
+            request, Change(lambda _held: incoming, author, wanted.message, wanted.expected)
+        )
 
     async def patch(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
-        documents, expected = await _documents(request)
-        incoming = await self._parts.registry.read(documents)
-        return await self._change(request, lambda held: upserted(held, incoming), author, expected)
+        wanted = await _wanted(request)
+        incoming = await self._parts.registry.read(wanted.documents)
+        return await self._change(
+            request, Change(lambda held: upserted(held, incoming), author, wanted.message, wanted.expected)
+        )
 
     async def delete(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         named = request.match_info
         kind, namespace, name = named["kind"], named["namespace"], named["name"]
-        return await self._change(request, lambda held: removed(held, kind, namespace, name), author, None)
+        message = _message(request.query.get("message", ""))
+        return await self._change(
+            request, Change(lambda held: removed(held, kind, namespace, name), author, message)
+        )
 
     async def rollback(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         revision = await self._revision(request)
         before = await self._parts.registry.read(revision.documents)
-        return await self._change(request, lambda _held: before, author, None)
+        message = _message(request.query.get("message", "")) or f"roll back to revision {revision.number}"
+        return await self._change(request, Change(lambda _held: before, author, message))
 
     async def list(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
@@ -94,6 +105,7 @@ class PolicyRoutes:
                 "revision": r.number,
                 "created": r.created.isoformat(),
                 "author": r.author,
+                "message": r.message,
                 "documents": len(r.documents),
             }
             for r in found
@@ -130,14 +142,14 @@ class PolicyRoutes:
             raise NotFound(f"there is no revision {number}")
         return found
 
-    async def _change(
-        self, request: web.Request, edit: Edit, author: str, expected: int | None
-    ) -> web.Response:
+    async def _change(self, request: web.Request, change: Change) -> web.Response:
         dry_run = _flag(request, "dry_run")
-        applied = await self._parts.registry.change(edit, author=author, expected=expected, dry_run=dry_run)
+        applied = await self._parts.registry.change(change, dry_run=dry_run)
         if not dry_run:
             how = f"{request.method} {request.path}"
-            await self._parts.audit.write("policies", author=author, revision=applied.revision, how=how)
+            await self._parts.audit.write(
+                "policies", author=change.author, revision=applied.revision, how=how, message=change.message
+            )
         return web.json_response(_applied(applied, dry_run=dry_run))
 
 
@@ -158,18 +170,35 @@ def _printed(revision: Revision) -> dict[str, Any]:
         "revision": revision.number,
         "created": revision.created.isoformat(),
         "author": revision.author,
+        "message": revision.message,
         "documents": documents,
     }
 
 
-async def _documents(request: web.Request) -> tuple[Sequence[Document], int | None]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The body of a change."""
+
+    documents: Sequence[Document]
+    message: str
+    expected: int | None
+
+
+async def _wanted(request: web.Request) -> _Wanted:
     body = await json_body(request, MAX_BODY)
     namespace = member(body, "default_namespace", str, "default")
     expected = member(body, "expected_revision", int, None)
     items = member(body, "documents", list)
     if len(items) > MAX_DOCUMENTS:
         raise BadRequest(f"at most {MAX_DOCUMENTS} documents are taken")
-    return [_document(item, namespace) for item in items], expected
+    message = _message(member(body, "message", str, ""))
+    return _Wanted([_document(item, namespace) for item in items], message, expected)
+
+
+def _message(text: str) -> str:
+    if len(text) > MAX_MESSAGE or not text.replace("\n", "").isprintable():
+        raise BadRequest(f"a message is printable text of at most {MAX_MESSAGE} characters")
+    return text.strip()
 
 
 def _document(item: object, namespace: str) -> Document:

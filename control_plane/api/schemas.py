@@ -59,8 +59,9 @@ DOCUMENTS = _object(
         "documents": _list(_object({"name": TEXT, "text": TEXT, "namespace": TEXT}, optional=("namespace",))),
         "expected_revision": _or_null(COUNT),
         "default_namespace": {"type": "string", "default": "default"},
+        "message": TEXT,
     },
-    optional=("expected_revision", "default_namespace"),
+    optional=("expected_revision", "default_namespace", "message"),
 )
 APPLIED = _object(
     {"revision": COUNT, "dry_run": {"type": "boolean"}, "changed_services": COUNT, "warnings": _list(FINDING)}
@@ -70,11 +71,16 @@ POLICIES = _object(
         "revision": COUNT,
         "created": TEXT,
         "author": TEXT,
+        "message": TEXT,
         "documents": _list(_object({"name": TEXT, "text": TEXT, "namespace": TEXT, "line": COUNT})),
     }
 )
 REVISION_LIST = _object(
-    {"revisions": _list(_object({"revision": COUNT, "created": TEXT, "author": TEXT, "documents": COUNT}))}
+    {
+        "revisions": _list(
+            _object({"revision": COUNT, "created": TEXT, "author": TEXT, "message": TEXT, "documents": COUNT})
+        )
+    }
 )
 WAITED = _object(
     {

@@ -29,12 +29,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The whole policy set as of `number`; 0 is the empty set that every mesh begins with."""
+    """The whole policy set as of `number`; 0 is the empty set that every mesh begins with.
+
+    Args:
+        message: why, in the author's words; empty when none was given.
+    """
 
     number: int
     created: datetime
     author: str
     documents: tuple[Document, ...]
+    message: str = ""
 
 
 EMPTY = Revision(0, datetime.fromtimestamp(0, UTC), "", ())
@@ -57,7 +62,13 @@ class Store(Protocol):
         """The newest revisions, newest first."""
 
     async def append(
-        self, documents: Sequence[Document], *, author: str, expected: int | None, now: datetime
+        self,
+        documents: Sequence[Document],
+        *,
+        author: str,
+        expected: int | None,
+        now: datetime,
+        message: str = "",
     ) -> Revision:
         """Add a revision.
 

@@ -47,6 +47,8 @@ COMMANDS = {
     "apply": Target("meshpy.cli.policies:apply", "Put policies in force."),
     "get": Target("meshpy.cli.policies:get", "List the policies in force."),
     "delete": Target("meshpy.cli.policies:delete", "Take one policy out of force."),
+    "history": Target("meshpy.cli.revisions:history", "List the revisions, and what each changed."),
+    "rollback": Target("meshpy.cli.revisions:rollback", "Put an earlier revision in force again."),
     "status": Target("meshpy.cli.policies:status", "Show services, sidecars and who calls whom."),
     "policy": Target("meshpy.cli.policy:policy", "Explain and test policies, without a cluster."),
 }

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -14,11 +15,14 @@ from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError, Place
 from meshpy.policy import Document, load_documents
 
-__all__ = ["apply", "delete", "get", "policy_texts", "status"]
+__all__ = ["apply", "delete", "get", "named", "policy_texts", "status", "wait_until_enforced"]
 
 NAMESPACE = click.option(
     "-n", "--namespace", default="default", show_default=True, help="Of documents that name none."
 )
+
+
+MESSAGE = click.option("-m", "--message", default="", help="Why, for `meshpy history`.")
 
 
 def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
@@ -51,26 +55,36 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
     type=click.Path(path_type=Path, allow_dash=True),
 )
 @NAMESPACE
+@MESSAGE
 @click.option("--dry-run", is_flag=True, help="Check only.")
 @click.option("--prune", is_flag=True, help="Remove every policy that is not in these files.")
 @click.option("--wait/--no-wait", default=True, help="Wait until every sidecar has it.")
 @ask_format
-def apply(files: Sequence[Path], namespace: str, dry_run: bool, prune: bool, wait: bool, output: str) -> None:
+def apply(
+    files: Sequence[Path],
+    namespace: str,
+    message: str,
+    dry_run: bool,
+    prune: bool,
+    wait: bool,
+    output: str,
+) -> None:
     """Put policies in force, all of them or none.
 
     \b
     Examples:
       meshpy apply -f policies/
+      meshpy apply -f policies/ -m "close the back office"
       cat policy.yaml | meshpy apply -f - -n shop
     """
     operator = Operator(Context.load())
-    body = {"documents": policy_texts(files), "default_namespace": namespace}
+    body = {"documents": policy_texts(files), "default_namespace": namespace, "message": message}
     query = "?dry_run=true" if dry_run else ""
     answer = operator.call("PUT" if prune else "PATCH", f"/v1/policies{query}", body)
     for warning in answer.get("warnings", []):
         click.echo(f"warning: {warning['file']}:{warning['line']}: {warning['message']}", err=True)
     if wait and not dry_run:
-        answer["enforced"] = _wait_until_enforced(operator, answer["revision"])
+        answer["enforced"] = wait_until_enforced(operator, answer["revision"])
     if output == "json":
         print_json(answer)
     elif dry_run:
@@ -82,7 +96,8 @@ def apply(files: Sequence[Path], namespace: str, dry_run: bool, prune: bool, wai
         click.echo(f"revision {answer['revision']} is in force {where if wait else ''}".rstrip())
 
 
-def _wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.0) -> bool:
+def wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.0) -> bool:
+    """Whether every connected sidecar decides by `revision`, after waiting for that."""
     answer = operator.call("GET", f"/v1/revisions/{revision}/wait?timeout_s={within_s:g}")
     return bool(answer["enforced"])
 
@@ -91,13 +106,15 @@ def _wait_until_enforced(operator: Operator, revision: int, within_s: float = 15
 @click.argument("kind", required=False)
 @click.argument("name", required=False)
 @click.option("-n", "--namespace", help="Only of this namespace.")
+@click.option("--revision", type=click.IntRange(min=0), help="Of an earlier revision.")
 @ask_format
-def get(kind: str | None, name: str | None, namespace: str | None, output: str) -> None:
+def get(kind: str | None, name: str | None, namespace: str | None, revision: int | None, output: str) -> None:
     """List the policies in force, or print one as it was applied (-o json: with their text)."""
-    answer = Operator(Context.load()).call("GET", "/v1/policies")
+    path = "/v1/policies" if revision is None else f"/v1/revisions/{revision}"
+    answer = Operator(Context.load()).call("GET", path)
     found = [
         document
-        for document in _named(answer["documents"])
+        for document in named(answer["documents"])
         if (kind is None or document.kind.lower() == kind.lower())
         and (name is None or document.name == name)
         and (namespace is None or document.namespace == namespace)
@@ -113,7 +130,7 @@ def get(kind: str | None, name: str | None, namespace: str | None, output: str) 
         print_table(("KIND", "NAMESPACE", "NAME", "FILE"), rows)
 
 
-def _named(documents: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
+def named(documents: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
     """The documents of `GET /v1/policies` with their identities, which are read from the texts."""
     return load_documents(
         Document("", each["namespace"], "", each["text"], each["name"], Place(each["name"]), each["line"])
@@ -136,9 +153,11 @@ def _printed(document: Document) -> Mapping[str, Any]:
 @click.argument("kind")
 @click.argument("name")
 @NAMESPACE
-def delete(kind: str, name: str, namespace: str) -> None:
+@MESSAGE
+def delete(kind: str, name: str, namespace: str, message: str) -> None:
     """Take one policy out of force."""
-    answer = Operator(Context.load()).call("DELETE", f"/v1/policies/{kind}/{namespace}/{name}")
+    path = f"/v1/policies/{quote(kind)}/{quote(namespace)}/{quote(name)}?message={quote(message)}"
+    answer = Operator(Context.load()).call("DELETE", path)
     click.echo(f"{kind} {namespace}/{name} is deleted; revision {answer['revision']}")
 
 

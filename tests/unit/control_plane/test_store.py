@@ -1,6 +1,7 @@
 """What every store promises, proved on each of them."""
 
 import asyncio
+import json
 import os
 import sqlite3
 from datetime import UTC, datetime
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from control_plane.errors import Conflict, StartRefused, StorageFull
-from control_plane.store.revisions import EMPTY, Document
+from control_plane.store.revisions import EMPTY, Document, Revision
 from control_plane.store.sqlite import SqliteStore
+from control_plane.store.sqlite_file import row_hash
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 A, B = Document("a.yaml", "a: 1\n"), Document("b.yaml", "b: ünïcode\n", "shop", 7)
@@ -39,6 +41,14 @@ async def test_a_revision_survives_closing_and_opening(open_store):
     assert (await store.newest(), await store.get(1), await store.get(3)) == (second, first, None)
     assert [r.number for r in await store.history(9)] == [2, 1]
     assert second.documents == (A, B)
+    await store.close()
+
+
+async def test_a_revision_carries_its_message(open_store):
+    store = open_store()
+    said = await store.append([A], author="x", expected=0, now=NOW, message="close the back office — #42")
+    assert (await store.newest()) == said
+    assert said.message == "close the back office — #42"
     await store.close()
 
 
@@ -79,6 +89,25 @@ async def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
     os.truncate(path, keep)
     with pytest.raises(StartRefused, match=r"revisions\.sqlite"):
         SqliteStore(path)
+
+
+async def test_a_file_of_the_schema_without_messages_is_brought_forward(tmp_path):
+    """Written by the first release: the rows stay, their hashes are made anew over the new column."""
+    path = tmp_path / "revisions.sqlite"
+    old = "number INTEGER PRIMARY KEY, created TEXT NOT NULL, author TEXT NOT NULL, documents TEXT NOT NULL"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE revision ({old}, hash TEXT NOT NULL) STRICT")
+        before = ""
+        for number in (1, 2):
+            row = (number, NOW.isoformat(), "x", json.dumps([["a.yaml", "a: 1\n", "default", 1]]))
+            before = row_hash(before, *row)
+            connection.execute("INSERT INTO revision VALUES (?, ?, ?, ?, ?)", (*row, before))
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for _ in range(2):
+        store = SqliteStore(path)
+        assert await store.newest() == Revision(2, NOW, "x", (A,))
+        await store.close()
 
 
 async def test_a_flipped_bit_in_a_text_is_refused(tmp_path):

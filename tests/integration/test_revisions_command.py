@@ -1,0 +1,66 @@
+"""`meshpy history`, `rollback` and `get --revision` as processes, against a control plane on loopback."""
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+
+from tests.helpers.control_plane import DENY_ALL, EDITOR, plane
+
+OPEN = DENY_ALL.replace("ingress: [{action: Deny}]", "ingress: [{action: Allow}]")
+
+
+@pytest.fixture
+async def mesh(tmp_path):
+    async with plane(tmp_path) as running:
+        yield running
+
+
+async def meshpy(mesh, *words: str, stdin: str = "") -> tuple[int, str, str]:
+    env = os.environ | {"MESHPY_URL": mesh.operator, "MESHPY_TOKEN": EDITOR, "MESHPY_CONTEXT": "/nonexistent"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from meshpy.cli.main import main; main()", *words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 20)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_what_was_applied_is_listed_shown_and_brought_back(mesh):
+    assert (await meshpy(mesh, "apply", "-f", "-", "-m", "close all\n\nticket 42", stdin=DENY_ALL))[0] == 0
+    assert (await meshpy(mesh, "apply", "-f", "-", "-m", "open again", stdin=OPEN))[0] == 0
+
+    code, out, _ = await meshpy(mesh, "history")
+    rows = out.splitlines()
+    assert code == 0
+    assert rows[0].split() == ["REVISION", "CREATED", "AUTHOR", "POLICIES", "MESSAGE"]
+    assert [row.split()[0] for row in rows[1:]] == ["2", "1"]
+    assert rows[1].endswith("open again")
+    assert rows[2].endswith("close all")
+
+    code, out, _ = await meshpy(mesh, "history", "2")
+    assert code == 0
+    assert "changed NetworkPolicy shop/deny-all" in out
+    assert "-  ingress: [{action: Deny}]" in out
+    assert "+  ingress: [{action: Allow}]" in out
+
+    code, out, _ = await meshpy(mesh, "rollback", "-o", "json", "-m", "wrong ticket")
+    assert (code, json.loads(out)["revision"]) == (0, 3)
+    listed = (await mesh.call("GET", "/v1/revisions"))[1]["revisions"]
+    assert listed[0]["message"] == "wrong ticket"
+    code, out, _ = await meshpy(mesh, "get", "NetworkPolicy", "deny-all")
+    assert (code, "Deny" in out) == (0, True)
+    code, out, _ = await meshpy(mesh, "get", "NetworkPolicy", "deny-all", "--revision", "2")
+    assert (code, "Allow" in out) == (0, True)
+
+
+async def test_a_revision_that_does_not_exist_is_named(mesh):
+    for words in (("history", "7"), ("rollback", "7"), ("rollback",)):
+        code, _, err = await meshpy(mesh, *words)
+        assert code in (2, 3)
+        assert "no revision" in err
