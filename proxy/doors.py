@@ -12,13 +12,14 @@ from certs.errors import PeerRefused
 from meshpy.engine.request import Peer
 from meshpy.live import Live
 from proxy.config import Compiled
-from proxy.downstream import Downstream, Shared
+from proxy.downstream import Downstream
 from proxy.inbound import Caller, Inbound, identify
 from proxy.net.listener import Accepted
 from proxy.net.pool import Surroundings
 from proxy.opaque import InboundTcp, OpaqueSide, OutboundTcp
 from proxy.outbound import Outbound
 from proxy.report import Reporter
+from proxy.sides import ClientConnection, Shared
 
 __all__ = ["Doors"]
 
@@ -75,7 +76,7 @@ class Doors:
         return lambda: _MeshDoor(self)
 
 
-def _stranger(port: int) -> Callable[[Downstream], Caller]:
+def _stranger(port: int) -> Callable[[ClientConnection], Caller]:
     return lambda down: Caller(Peer(None, "", down.peer_address), port, "", None, ())
 
 

@@ -11,22 +11,23 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
-from typing import Protocol, cast
+from collections.abc import Collection
+from typing import cast
 
-from proxy.decide.headers import Ids
 from proxy.exchange import Exchange
-from proxy.http.encode import encode_request_head
-from proxy.http.events import Body, End, Framing, Headers, Refused
+from proxy.http.encode import encode_chunk, encode_last_chunk, encode_response_head, response_framing
+from proxy.http.events import Body, Framing, Header, Headers, Refused
 from proxy.http.h1 import Event, RequestParser
-from proxy.http.head import RequestHead
-from proxy.net.connection import UpstreamConnection
+from proxy.http.head import RequestHead, ResponseHead
+from proxy.intake import take
+from proxy.net.connection import UpstreamConnection, UpstreamSide
 from proxy.net.listener import Accepted
-from proxy.net.timers import Timer, Wheel
-from proxy.plan import NO_OPS, Plan, Reply
+from proxy.net.timers import Timer
+from proxy.plan import Plan, Reply
+from proxy.sides import Role, Shared
 from proxy.tunnel import Splice
 
-__all__ = ["Downstream", "Role", "Shared"]
+__all__ = ["Downstream"]
 
 _log = logging.getLogger("meshpy.proxy")
 
@@ -39,6 +40,7 @@ HALF_CLOSE_GRACE_S = 3.0
 LINGER_S = 1.0
 _CHECK_S = 2.0
 _HIGH_WATER_BYTES = 256 * 1024
+_CHUNKED = Framing.CHUNKED
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _REASONS = {
@@ -52,51 +54,10 @@ _REASONS = {
 }  # fmt: skip
 
 
-class Shared:
-    """What all connections of a process share.
-
-    Args:
-        draw: uniform numbers of [0, 1).
-        is_draining: the process was told to stop: answer, then close.
-    """
-
-    __slots__ = ("draw", "ids", "is_draining", "loop", "open", "splices", "wheel")
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, wheel: Wheel, draw: Callable[[], float], ids: Ids
-    ) -> None:
-        self.loop = loop
-        self.wheel = wheel
-        self.draw = draw
-        self.ids = ids
-        self.is_draining = False
-        self.open: set[Downstream] = set()
-        self.splices: set[Splice] = set()
-
-
-class Role(Protocol):
-    """What distinguishes the app's calls from calls to the app."""
-
-    tells_not_sent: bool
-
-    def decide(self, down: Downstream, head: RequestHead) -> Plan | Reply:
-        """Route and authorize a request."""
-
-    def write_fields(self, down: Downstream, exchange: Exchange, extra: Headers) -> list[bytes]:
-        """Fields of the mesh for the upstream; returns received names to drop."""
-
-    def is_still_admitted(self, down: Downstream) -> bool:
-        """Whether the peer may go on after a change of configuration."""
-
-    def account(self, down: Downstream, exchange: Exchange) -> None:
-        """Log and count an exchange that is over."""
-
-    def name_peer(self, down: Downstream) -> None:
-        """Learn who is calling, once, when the connection is made."""
-
-
 class Downstream(Accepted):
-    """Invariants: at most one exchange; `is_last` once the connection ends after it."""
+    """Invariants: at most one exchange; `is_last` once the connection ends after it; `_out` is empty between
+    two callbacks.
+    """
 
     def __init__(self, role: Role, shared: Shared) -> None:
         self.role = role
@@ -112,11 +73,17 @@ class Downstream(Accepted):
         self.is_last = False
         self.is_reading_paused = False
         self.is_at_eof = False
+        self._out: list[bytes | memoryview] = []
+        self._response_framing = Framing.NONE
         self._is_handling = False
         self._is_lingering = False
         self._is_closed = False
         self._active_at = shared.loop.time()
         self._timer: Timer | None = None
+
+    @property
+    def connection(self) -> Downstream:
+        return self
 
     # -- callbacks of the transport
 
@@ -175,14 +142,14 @@ class Downstream(Accepted):
 
     def pause_writing(self) -> None:
         exchange = self.exchange
-        if exchange is not None and exchange.connection is not None:
-            exchange.connection.transport.pause_reading()
+        if exchange is not None:
+            exchange.pause_response()
 
     def resume_writing(self) -> None:
         self._active_at = self.own.loop.time()
         exchange = self.exchange
-        if exchange is not None and exchange.connection is not None:
-            exchange.connection.transport.resume_reading()
+        if exchange is not None:
+            exchange.resume_response()
 
     # -- requests
 
@@ -214,84 +181,13 @@ class Downstream(Accepted):
         finally:
             self._is_handling = False
         if self.exchange is not None and self.parser.has_leftover:
-            self.pause_reading()
+            self.pause_request()
         elif self.is_at_eof and self.exchange is None:
             self.transport.close()
 
     def _begin(self, head: RequestHead) -> None:
         exchange = self.exchange = Exchange(self, head, self.own.loop.time())
-        decision = self.role.decide(self, head)
-        if isinstance(decision, Reply):
-            self._answer_at_head(exchange, decision)
-            return
-        if decision.fault is not None and self._inject(exchange, decision):
-            return
-        self._forward(exchange, decision)
-
-    def _answer_at_head(self, exchange: Exchange, reply: Reply) -> None:
-        """Answer without the content: only a request that has none leaves the connection usable."""
-        exchange.is_request_complete = exchange.is_request_complete or exchange.head.framing is Framing.NONE
-        exchange.answer(reply)
-
-    def _forward(self, exchange: Exchange, plan: Plan) -> None:
-        head = exchange.head
-        extra: Headers = []
-        dropped = self.role.write_fields(self, exchange, extra)
-        ops = plan.request_ops
-        host = plan.host
-        drop: list[bytes] | frozenset[bytes] = dropped
-        if ops is not NO_OPS:
-            extra = [pair for pair in extra if pair[0] not in ops.drop] + list(ops.extra)
-            drop = ops.drop.union(dropped)
-            host = ops.host or host
-        data = encode_request_head(
-            head, extra, target=plan.target, host=host, drop=drop, upgrade=head.upgrade is not None
-        )
-        exchange.begin(plan, data)
-
-    def _inject(self, exchange: Exchange, plan: Plan) -> bool:
-        """Istio `fault`; True when the exchange does not go its usual way now."""
-        fault = plan.fault
-        if fault is None:
-            return False
-        is_aborted = fault.abort_pct > 0 and self.own.draw() * 100 < fault.abort_pct
-        is_delayed = fault.delay_pct > 0 and self.own.draw() * 100 < fault.delay_pct
-        if is_delayed:
-            exchange.is_waiting = True
-            exchange.flags = "DI"
-            self.pause_reading()
-            self.own.wheel.after(
-                fault.delay_s, lambda: self._after_delay(exchange, plan, is_aborted=is_aborted)
-            )
-            return True
-        if is_aborted:
-            self._abort(exchange, plan, "FI")
-        return is_aborted
-
-    def _after_delay(self, exchange: Exchange, plan: Plan, *, is_aborted: bool) -> None:
-        if exchange.is_over or self._is_closed:
-            return
-        exchange.is_waiting = False
-        if is_aborted:
-            self._abort(exchange, plan, "DI,FI")
-            return
-        is_complete = exchange.is_request_complete
-        self._forward(exchange, plan)
-        if is_complete:
-            exchange.on_request_end(End())
-        exchange.flush()
-        if not self.parser.has_leftover:
-            self.resume_reading()
-
-    def _abort(self, exchange: Exchange, plan: Plan, flags: str) -> None:
-        status = plan.fault.abort_status if plan.fault is not None else 503
-        body = b"fault filter abort"
-        self._answer_at_head(
-            exchange,
-            Reply(
-                status, flags, "fault_filter_abort", body, service=plan.service, route_name=plan.route_name
-            ),
-        )
+        take(exchange, self.role)
 
     def _refuse(self, refused: Refused) -> None:
         """Bytes that cannot be a request: answered, logged, and the connection ends."""
@@ -308,6 +204,41 @@ class Downstream(Accepted):
         self._linger()
 
     # -- answers
+
+    def send_interim(self, head: ResponseHead) -> None:
+        if self.exchange is not None and self.exchange.head.minor == 1:
+            self._out.append(encode_response_head(head))
+
+    def send_head(
+        self, exchange: Exchange, head: ResponseHead, extra: Headers, drop: Collection[bytes]
+    ) -> None:
+        request = exchange.head
+        framing = self._response_framing = response_framing(head, request.minor)
+        close = (
+            not request.keep_alive
+            or not exchange.is_request_complete
+            or self.is_last
+            or self.own.is_draining
+            or framing is Framing.UNTIL_CLOSE
+        )
+        if close:
+            self.is_last = True
+        self._out.append(
+            encode_response_head(head, extra, request_minor=request.minor, close=close, drop=drop)
+        )
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        self._out.append(encode_chunk(data) if self._response_framing is _CHUNKED else data)
+
+    def send_end(self, trailers: tuple[Header, ...]) -> None:
+        if self._response_framing is _CHUNKED:
+            self._out.append(encode_last_chunk(trailers))
+
+    def flush_response(self) -> None:
+        out = self._out
+        if out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            self._out = []
 
     def write_reply(self, exchange: Exchange, reply: Reply) -> int:
         """Write an answer of our own; returns the bytes of its content."""
@@ -335,6 +266,7 @@ class Downstream(Accepted):
             lines.append(b"connection: close")
         lines.append(b"\r\n")
         data = b"\r\n".join(lines)
+        self.flush_response()
         is_bodiless = method == "HEAD" or status in (204, 304)
         self.transport.write(data if is_bodiless else data + body)
         return 0 if is_bodiless else len(body)
@@ -357,7 +289,7 @@ class Downstream(Accepted):
             return
         self._active_at = self.own.loop.time()
         events = self.parser.next_message()
-        self.resume_reading()
+        self._resume_reading()
         if events:
             self._handle(events)
 
@@ -366,7 +298,7 @@ class Downstream(Accepted):
         self.account(exchange)
         self.exchange = None
         self.is_last = True
-        if exchange.response_framing is Framing.UNTIL_CLOSE:
+        if self._response_framing is Framing.UNTIL_CLOSE:
             # For this client the end of the connection is the end of the message: only a reset tells.
             sock = self.transport.get_extra_info("socket")
             if sock is not None:
@@ -381,44 +313,47 @@ class Downstream(Accepted):
     def _linger(self) -> None:
         """Close, but let the client read the answer: data left unread would reset the connection."""
         self._is_lingering = True
-        self.resume_reading()
+        self._resume_reading()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         self.own.wheel.after(LINGER_S, self.transport.close)
 
     # -- flow and life
 
-    @property
-    def is_draining(self) -> bool:
-        return self.own.is_draining or self.is_last
-
-    def pause_reading(self) -> None:
+    def pause_request(self) -> None:
         if not self.is_reading_paused and not self._is_closed:
             self.is_reading_paused = True
             self.transport.pause_reading()
 
-    def resume_reading(self) -> None:
+    def resume_request(self) -> None:
+        if self.is_reading_paused and not self.parser.has_leftover:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
         if self.is_reading_paused and not self._is_closed:
             self.is_reading_paused = False
             self.transport.resume_reading()
 
-    def switch(self, exchange: Exchange, connection: UpstreamConnection, head: bytes) -> None:
+    def switch(self, exchange: Exchange, upstream: UpstreamSide, head: ResponseHead, plan: Plan) -> None:
         """Become a tunnel after 101; the exchange is accounted for when it ends."""
+        assert isinstance(upstream, UpstreamConnection)  # noqa: S101 - only HTTP/1.1 has a 101
+        ops = plan.response_ops
+        self._out.append(encode_response_head(head, list(ops.extra), drop=ops.drop))
         to_upstream = self.parser.take_leftover()
-        to_client = connection.parser.take_leftover()
+        to_client = upstream.parser.take_leftover()
         exchange.bytes_received += len(to_upstream)
         exchange.bytes_sent += len(to_client)
-        exchange.connection = None
-        connection.client = None
-        connection.host.detach(connection)
+        upstream.client = None
+        upstream.host.detach(upstream)
         self._close_books_for_tunnel()
         splice = Splice(self.own.splices, lambda each: self._end_tunnel(exchange, each))
         splice.is_still_admitted = lambda: not isinstance(self.role.decide(self, exchange.head), Reply)
-        splice.join(self.transport, connection.transport, ticket=self.ticket)
-        self.transport.write(head + to_client)
+        splice.join(self.transport, upstream.transport, ticket=self.ticket)
+        self._out.append(to_client)
+        self.flush_response()
         if to_upstream:
-            connection.transport.write(to_upstream)
-        self.resume_reading()
+            upstream.transport.write(to_upstream)
+        self._resume_reading()
 
     def _close_books_for_tunnel(self) -> None:
         if self._timer is not None:
@@ -438,6 +373,10 @@ class Downstream(Accepted):
             self.is_last = True
             if self.exchange is None:
                 self.transport.close()
+
+    def cut(self) -> None:
+        """The peer may not speak any more."""
+        self.transport.abort()
 
     def expire(self) -> None:
         """The peer's certificate has ended, and with it the connection."""

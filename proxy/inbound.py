@@ -21,7 +21,6 @@ from meshpy.model.snapshot import port_of_sni
 from proxy.config import Compiled, InboundTarget
 from proxy.decide.headers import client_certificate, forwarded_for, spoofed_names, tracing
 from proxy.denial import denial
-from proxy.downstream import Downstream
 from proxy.exchange import Exchange
 from proxy.http.events import Header, Headers
 from proxy.http.head import RequestHead
@@ -29,6 +28,7 @@ from proxy.net.tls import PeerCertificate, accepted_peer, server_name
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
 from proxy.requests import as_request
+from proxy.sides import ClientConnection
 from proxy.telemetry import Edge, EdgeKey
 
 __all__ = ["Caller", "Inbound", "identify"]
@@ -104,16 +104,16 @@ class Inbound:
     tells_not_sent = True
 
     def __init__(
-        self, live: Live[Compiled], reporter: Reporter, caller_of: Callable[[Downstream], Caller]
+        self, live: Live[Compiled], reporter: Reporter, caller_of: Callable[[ClientConnection], Caller]
     ) -> None:
         self._live = live
         self._reporter = reporter
         self._caller_of = caller_of
 
-    def name_peer(self, down: Downstream) -> None:
+    def name_peer(self, down: ClientConnection) -> None:
         down.context = self._caller_of(down)
 
-    def _caller(self, down: Downstream) -> Caller:
+    def _caller(self, down: ClientConnection) -> Caller:
         caller = down.context
         assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
         compiled = self._live.value
@@ -122,7 +122,7 @@ class Inbound:
             down.memo.clear()
         return caller
 
-    def decide(self, down: Downstream, head: RequestHead) -> Plan | Reply:
+    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
         caller = self._caller(down)
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
@@ -137,7 +137,7 @@ class Inbound:
             self._reporter.telemetry.verdict(verdict.stage, verdict.policy, verdict.rule, allowed=True)
         return target.plan
 
-    def _judge(self, down: Downstream, judge: ConnectionJudge, head: RequestHead) -> Verdict:
+    def _judge(self, down: ClientConnection, judge: ConnectionJudge, head: RequestHead) -> Verdict:
         if judge.depends_on_headers:
             return judge.judge(as_request(head))
         key = (head.method, head.path, head.authority.text)
@@ -150,7 +150,7 @@ class Inbound:
         down.memo[key] = verdict
         return verdict
 
-    def write_fields(self, down: Downstream, exchange: Exchange, extra: Headers) -> list[bytes]:
+    def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
         caller = down.context
         dropped = spoofed_names(head)
@@ -163,14 +163,14 @@ class Inbound:
             dropped += forwarded_for(head, down.peer_address, extra)
         return dropped
 
-    def is_still_admitted(self, down: Downstream) -> bool:
+    def is_still_admitted(self, down: ClientConnection) -> bool:
         caller = self._caller(down)
         if caller.is_cut(self._live.value):
-            down.transport.abort()
+            down.cut()
             return False
         return caller.target is not None
 
-    def account(self, down: Downstream, exchange: Exchange) -> None:
+    def account(self, down: ClientConnection, exchange: Exchange) -> None:
         caller = down.context
         assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
         edge = caller.edge

@@ -18,11 +18,11 @@ from meshpy.model.endpoint import Transport
 from proxy.access_log import Line
 from proxy.config import Compiled
 from proxy.denial import decider
-from proxy.downstream import Shared
 from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
 from proxy.net.pool import Host, Surroundings, Upstream
 from proxy.report import Reporter
+from proxy.sides import Shared
 from proxy.telemetry import Edge, EdgeKey
 from proxy.tunnel import Side, Splice
 

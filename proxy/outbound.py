@@ -8,7 +8,6 @@ from meshpy.model.endpoint import Transport
 from proxy.config import Compiled, OutboundTarget
 from proxy.decide.headers import spoofed_names, tracing
 from proxy.denial import denial
-from proxy.downstream import Downstream
 from proxy.exchange import Exchange
 from proxy.http.events import Headers
 from proxy.http.head import RequestHead
@@ -16,6 +15,7 @@ from proxy.net.pool import Host
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
 from proxy.requests import as_request
+from proxy.sides import ClientConnection
 from proxy.telemetry import Edge, EdgeKey
 
 __all__ = ["Outbound"]
@@ -35,10 +35,10 @@ class Outbound:
         self._reporter = reporter
         self._edges: dict[tuple[Host | None, str], Edge] = {}
 
-    def name_peer(self, down: Downstream) -> None:
+    def name_peer(self, down: ClientConnection) -> None:
         """The app needs no name: only it is on this network."""
 
-    def decide(self, down: Downstream, head: RequestHead) -> Plan | Reply:
+    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
         compiled = self._live.value
         target = compiled.outbound.get(self._key)
         if target is None or target.router is None:
@@ -69,7 +69,7 @@ class Outbound:
             return denial(verdict, routing.virtual_host, is_named=True)
         return target.plan_of(routing)
 
-    def write_fields(self, down: Downstream, exchange: Exchange, extra: Headers) -> list[bytes]:
+    def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
         dropped = spoofed_names(head)
         exchange.request_id, exchange.trace, is_trace_bad = tracing(head, down.own.ids, extra)
@@ -79,11 +79,11 @@ class Outbound:
             extra.append(_PROTO)
         return dropped
 
-    def is_still_admitted(self, down: Downstream) -> bool:  # noqa: ARG002 - the Role's signature
+    def is_still_admitted(self, down: ClientConnection) -> bool:  # noqa: ARG002 - the Role's signature
         """Every request is judged anew, so the connection may stay as long as its listener does."""
         return self._key in self._live.value.outbound
 
-    def account(self, down: Downstream, exchange: Exchange) -> None:
+    def account(self, down: ClientConnection, exchange: Exchange) -> None:
         self._reporter.http(down, exchange, self._edge(exchange), self._live.value.workload)
 
     def _edge(self, exchange: Exchange) -> Edge:

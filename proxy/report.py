@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 
 from proxy.access_log import AccessLog, Line, quoted, quoted_bytes
-from proxy.downstream import Downstream
 from proxy.exchange import Exchange
+from proxy.sides import ClientConnection
 from proxy.telemetry import Edge, Telemetry
 
 __all__ = ["Reporter"]
@@ -27,7 +27,7 @@ class Reporter:
 
     def http(
         self,
-        down: Downstream,
+        down: ClientConnection,
         exchange: Exchange,
         edge: Edge,
         principal: str,

@@ -18,7 +18,6 @@ from proxy.clusters import Clusters
 from proxy.config import Compiled, ConfigError, compile_snapshot
 from proxy.decide.headers import Ids
 from proxy.doors import Doors
-from proxy.downstream import Shared
 from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
 from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
@@ -27,6 +26,7 @@ from proxy.net.pool import Surroundings
 from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
 from proxy.report import Reporter
+from proxy.sides import Shared
 from proxy.telemetry import Telemetry
 
 __all__ = ["Sidecar"]

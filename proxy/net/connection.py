@@ -7,16 +7,20 @@ so one object serves many exchanges and allocates nothing for any of them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol, cast
 
-from proxy.http.events import End
+from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_head
+from proxy.http.events import End, Framing, Headers
 from proxy.http.h1 import Event, ResponseParser
+from proxy.http.head import RequestHead
 from proxy.net.dial import Dialed, keep_alive
 
 if TYPE_CHECKING:
     from proxy.net.pool import Host
+    from proxy.plan import Plan
 
-__all__ = ["Client", "UpstreamConnection"]
+__all__ = ["Client", "UpstreamConnection", "UpstreamSide"]
 
 _HIGH_WATER_BYTES = 256 * 1024
 
@@ -24,12 +28,44 @@ _HIGH_WATER_BYTES = 256 * 1024
 class Client(Protocol):
     """What an exchange is to the connection and the pool that serve it."""
 
-    def on_connection(self, connection: UpstreamConnection) -> None: ...
+    head: RequestHead
+    plan: Plan | None
+    extra: Headers
+    drop: Collection[bytes]
+    is_sent: bool
+
+    def on_connection(self, connection: UpstreamSide) -> None: ...
     def on_connect_failure(self, reason: str) -> None: ...
     def on_response(self, events: list[Event]) -> None: ...
     def on_upstream_lost(self, reason: str) -> None: ...
     def on_upstream_paused(self) -> None: ...
     def on_upstream_resumed(self) -> None: ...
+
+
+class UpstreamSide(Protocol):
+    """Who answers, as an exchange sees it: a connection of its own, or a stream of a shared one."""
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether the connection has served before: the peer may have closed it meanwhile."""
+
+    def begin(self, client: Client, method: str) -> None:
+        """Belong to an exchange until `finish` or `abort`."""
+
+    def send(self, client: Client, parts: list[bytes | memoryview], end: End | None) -> None:
+        """Write content, after the head when `client.is_sent` is False, before the end when it is known."""
+
+    def finish(self, *, is_reusable: bool) -> None:
+        """The response is complete."""
+
+    def abort(self) -> None:
+        """Give the exchange up; its client is told nothing more."""
+
+    def pause(self) -> None:
+        """Take no more of the response for now."""
+
+    def resume(self) -> None:
+        """Go on."""
 
 
 class UpstreamConnection(Dialed):
@@ -46,6 +82,7 @@ class UpstreamConnection(Dialed):
         self.generation = 0
         self.is_open = False
         self.is_retired = False
+        self._is_chunked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self.is_admitted(transport):
@@ -88,11 +125,38 @@ class UpstreamConnection(Dialed):
         if self.client is not None:
             self.client.on_upstream_resumed()
 
+    @property
+    def is_reused(self) -> bool:
+        return self.served > 1
+
     def begin(self, client: Client, method: str) -> None:
-        """Belong to an exchange until `release` or `abort`."""
         self.client = client
         self.served += 1
+        self._is_chunked = client.head.framing is Framing.CHUNKED
         self.parser.begin(method)
+
+    def send(self, client: Client, parts: list[bytes | memoryview], end: End | None) -> None:
+        if self._is_chunked:
+            parts = [encode_chunk(data) for data in parts]
+            if end is not None:
+                parts.append(encode_last_chunk(end.trailers))
+        if not client.is_sent:
+            head = _encode_head(client)
+            self.transport.write(b"".join((head, *parts)) if parts else head)
+        elif parts:
+            self.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def finish(self, *, is_reusable: bool) -> None:
+        if is_reusable and self.is_open:
+            self.host.release(self)
+        else:
+            self.abort()
+
+    def pause(self) -> None:
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        self.transport.resume_reading()
 
     def abort(self) -> None:
         """Close at once; its client is told nothing more."""
@@ -103,3 +167,16 @@ class UpstreamConnection(Dialed):
         """Close an idle connection."""
         self.client = None
         self.transport.close()
+
+
+def _encode_head(client: Client) -> bytes:
+    head, plan = client.head, client.plan
+    assert plan is not None  # noqa: S101 - only an exchange with a plan has tries
+    return encode_request_head(
+        head,
+        client.extra,
+        target=plan.target,
+        host=plan.request_ops.host or plan.host,
+        drop=client.drop,
+        upgrade=head.upgrade is not None,
+    )

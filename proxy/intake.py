@@ -1,0 +1,80 @@
+"""The first steps of a request: judged, delayed or aborted by a fault, given the mesh's fields, forwarded.
+
+The same for every protocol: an exchange is known here by its head and its downstream side.
+"""
+
+from __future__ import annotations
+
+from proxy.exchange import Exchange
+from proxy.http.events import Framing, Headers
+from proxy.plan import NO_OPS, Plan, Reply
+from proxy.sides import Role
+
+__all__ = ["take"]
+
+
+def take(exchange: Exchange, role: Role) -> None:
+    """Decide what becomes of a request whose head was read, and set about it."""
+    decision = role.decide(exchange.down.connection, exchange.head)
+    if isinstance(decision, Reply):
+        _answer_at_head(exchange, decision)
+    elif decision.fault is None or not _inject(exchange, role, decision):
+        _forward(exchange, role, decision)
+
+
+def _answer_at_head(exchange: Exchange, reply: Reply) -> None:
+    """Answer without the content: only a request that has none leaves a connection usable."""
+    exchange.is_request_complete = exchange.is_request_complete or exchange.head.framing is Framing.NONE
+    exchange.answer(reply)
+
+
+def _forward(exchange: Exchange, role: Role, plan: Plan) -> None:
+    extra: Headers = []
+    dropped = role.write_fields(exchange.down.connection, exchange, extra)
+    ops = plan.request_ops
+    if ops is NO_OPS:
+        exchange.begin(plan, extra, dropped)
+        return
+    extra = [pair for pair in extra if pair[0] not in ops.drop] + list(ops.extra)
+    exchange.begin(plan, extra, ops.drop.union(dropped))
+
+
+def _inject(exchange: Exchange, role: Role, plan: Plan) -> bool:
+    """Istio `fault`; True when the exchange does not go its usual way now."""
+    fault = plan.fault
+    if fault is None:
+        return False
+    own = exchange.down.own
+    is_aborted = fault.abort_pct > 0 and own.draw() * 100 < fault.abort_pct
+    if fault.delay_pct > 0 and own.draw() * 100 < fault.delay_pct:
+        exchange.is_waiting = True
+        exchange.flags = "DI"
+        exchange.down.pause_request()
+        own.wheel.after(fault.delay_s, lambda: _after_delay(exchange, role, plan, is_aborted=is_aborted))
+        return True
+    if is_aborted:
+        _abort(exchange, plan, "FI")
+    return is_aborted
+
+
+def _after_delay(exchange: Exchange, role: Role, plan: Plan, *, is_aborted: bool) -> None:
+    if exchange.is_over:
+        return
+    exchange.is_waiting = False
+    if is_aborted:
+        _abort(exchange, plan, "DI,FI")
+        return
+    _forward(exchange, role, plan)
+    if exchange.end is not None:
+        exchange.on_request_end(exchange.end)
+    exchange.flush()
+    exchange.down.resume_request()
+
+
+def _abort(exchange: Exchange, plan: Plan, flags: str) -> None:
+    status = plan.fault.abort_status if plan.fault is not None else 503
+    body = b"fault filter abort"
+    _answer_at_head(
+        exchange,
+        Reply(status, flags, "fault_filter_abort", body, service=plan.service, route_name=plan.route_name),
+    )

@@ -1,0 +1,148 @@
+"""The seam around an exchange: what it sees of the side that asks and of the side that answers.
+
+An exchange knows heads, content and ends; how they look on the wire is its sides' affair. HTTP/1.1 is one
+implementation: `downstream.Downstream` (a connection serves one exchange at a time) and
+`net.connection.UpstreamConnection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.decide.headers import Ids
+from proxy.http.events import Header, Headers
+from proxy.http.head import RequestHead, ResponseHead
+from proxy.net.connection import UpstreamSide
+from proxy.net.timers import Wheel
+from proxy.plan import Plan, Reply
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+    from proxy.tunnel import Splice
+
+__all__ = ["ClientConnection", "DownstreamSide", "Role", "Shared"]
+
+
+class ClientConnection(Protocol):
+    """An accepted connection, as the roles, the report and the life of the process see it.
+
+    Args:
+        memo: what was decided for the connection's requests; cleared with the configuration.
+        context: what the role knows of the caller.
+    """
+
+    own: Shared
+    peer_address: str
+    local_address: str
+    memo: dict[object, object]
+    context: object
+
+    def cut(self) -> None:
+        """End at once: the peer may not speak any more."""
+
+    def recheck(self) -> None:
+        """The configuration has changed."""
+
+    def expire(self) -> None:
+        """The peer's certificate has ended."""
+
+    def drain(self) -> None:
+        """Begin nothing new; end when idle."""
+
+
+class DownstreamSide(Protocol):
+    """Who asked, as an exchange sees it.
+
+    Response parts are gathered until `flush_response`, so that head and content leave in one write.
+    """
+
+    own: Shared
+
+    @property
+    def connection(self) -> ClientConnection:
+        """The connection that it belongs to."""
+
+    tells_not_sent: bool
+
+    def pause_request(self) -> None:
+        """Take no more content from the client for now."""
+
+    def resume_request(self) -> None:
+        """Content is wanted again."""
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """A 1xx head."""
+
+    def send_head(
+        self, exchange: Exchange, head: ResponseHead, extra: Headers, drop: Collection[bytes]
+    ) -> None:
+        """The head of the final response."""
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        """Content of the response."""
+
+    def send_end(self, trailers: tuple[Header, ...]) -> None:
+        """The response is complete."""
+
+    def flush_response(self) -> None:
+        """Write what was gathered."""
+
+    def write_reply(self, exchange: Exchange, reply: Reply) -> int:
+        """Write an answer of the mesh's own; returns the bytes of its content."""
+
+    def on_exchange_over(self, exchange: Exchange) -> None:
+        """The answer is complete."""
+
+    def on_broken(self, exchange: Exchange) -> None:
+        """The answer broke off: the client must be able to tell."""
+
+    def account(self, exchange: Exchange) -> None:
+        """Log and count it."""
+
+    def switch(self, exchange: Exchange, upstream: UpstreamSide, head: ResponseHead, ops_of: Plan) -> None:
+        """Become a tunnel after 101."""
+
+
+class Role(Protocol):
+    """What distinguishes the app's calls from calls to the app."""
+
+    tells_not_sent: bool
+
+    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+        """Route and authorize a request."""
+
+    def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
+        """Fields of the mesh for the upstream; returns received names to drop."""
+
+    def is_still_admitted(self, down: ClientConnection) -> bool:
+        """Whether the peer may go on after a change of configuration."""
+
+    def account(self, down: ClientConnection, exchange: Exchange) -> None:
+        """Log and count an exchange that is over."""
+
+    def name_peer(self, down: ClientConnection) -> None:
+        """Learn who is calling, once, when the connection is made."""
+
+
+class Shared:
+    """What all connections of a process share.
+
+    Args:
+        draw: uniform numbers of [0, 1).
+        is_draining: the process was told to stop: answer, then close.
+    """
+
+    __slots__ = ("draw", "ids", "is_draining", "loop", "open", "splices", "wheel")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wheel: Wheel, draw: Callable[[], float], ids: Ids
+    ) -> None:
+        self.loop = loop
+        self.wheel = wheel
+        self.draw = draw
+        self.ids = ids
+        self.is_draining = False
+        self.open: set[ClientConnection] = set()
+        self.splices: set[Splice] = set()
