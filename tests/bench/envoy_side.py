@@ -1,5 +1,13 @@
 """Envoy as Istio would set it up: connection manager, RBAC with five rules, JSON access log, stats."""
 
+import json
+import os
+
+from tests.bench.processes import ROOT, free_port
+from tests.bench.world import CALLEE, CALLER, Way
+
+ENVOY = ROOT / "build/bench/envoy/envoy/_bin/envoy"
+
 FILTERS = "type.googleapis.com/envoy.extensions.filters"
 
 LOG_FIELDS = {
@@ -32,7 +40,14 @@ def rules(names):
             {
                 "and_rules": {
                     "rules": [
-                        {"header": {"name": ":method", "string_match": {"exact": "GET"}}},
+                        {
+                            "or_rules": {
+                                "rules": [
+                                    {"header": {"name": ":method", "string_match": {"exact": method}}}
+                                    for method in ("GET", "POST")
+                                ]
+                            }
+                        },
                         {"url_path": {"path": {"prefix": "/api/"}}},
                     ]
                 }
@@ -66,16 +81,7 @@ def listener(name, port, cluster, tls=None, rbac=True):
         "stat_prefix": name,
         "normalize_path": True,
         "merge_slashes": True,
-        "access_log": [
-            {
-                "name": "envoy.access_loggers.file",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                    "path": "/dev/null",
-                    "log_format": {"json_format": LOG_FIELDS},
-                },
-            }
-        ],
+        "access_log": _access_log(),
         "http_filters": filters,
         "route_config": {
             "virtual_hosts": [
@@ -99,6 +105,32 @@ def listener(name, port, cluster, tls=None, rbac=True):
         chain["transport_socket"]["typed_config"]["require_client_certificate"] = True
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     return {"name": name, "address": address, "filter_chains": [chain]}
+
+
+def tcp_listener(name, port, cluster):
+    """An opaque listener with the same log."""
+    proxy = {
+        "@type": f"{FILTERS}.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": name,
+        "cluster": cluster,
+        "access_log": _access_log(),
+    }
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    chain = {"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}
+    return {"name": name, "address": address, "filter_chains": [chain]}
+
+
+def _access_log():
+    return [
+        {
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": "/dev/null",
+                "log_format": {"json_format": LOG_FIELDS},
+            },
+        }
+    ]
 
 
 def cluster(name, port, tls=None):
@@ -156,4 +188,52 @@ def bootstrap(listeners, clusters):
                 }
             ]
         },
+    }
+
+
+def start(world):
+    """Both proxies, one worker thread each, or None where Envoy is not installed."""
+    if not ENVOY.exists():
+        return None
+    plain, mesh, outbound, to_tls, opaque = (free_port() for _ in range(5))
+    own, other = world.identities[CALLEE], world.identities[CALLER]
+    base_id = os.getpid() % 10_000
+
+    def run(name, listeners, clusters, base_id, *listening):
+        text = json.dumps(bootstrap(listeners, clusters))
+        file = world.processes.write(f"envoy-{name}.json", text)
+        argv = [ENVOY, "-c", file, "--concurrency", 1, "--base-id", base_id, "-l", "error"]
+        return world.processes.start(argv, *listening)
+
+    callee = run(
+        "callee",
+        [listener("plain", plain, "app"), listener("mesh", mesh, "app", tls=own)],
+        [cluster("app", world.backend)],
+        base_id,
+        plain,
+        mesh,
+    )
+    caller = run(
+        "caller",
+        [
+            listener("outbound", outbound, "peer", rbac=False),
+            listener("to-tls", to_tls, "tls-app", rbac=False),
+            tcp_listener("opaque", opaque, "app"),
+        ],
+        [
+            cluster("peer", mesh, tls=other),
+            cluster("tls-app", world.tls_backend, tls=other),
+            cluster("app", world.backend),
+        ],
+        base_id + 1,
+        outbound,
+        to_tls,
+        opaque,
+    )
+    return {
+        "plain": Way(plain, (callee,)),
+        "mtls_in": Way(mesh, (callee,)),
+        "mtls_out": Way(to_tls, (caller,)),
+        "pair": Way(outbound, (caller, callee)),
+        "tcp": Way(opaque, (caller,)),
     }

@@ -1,235 +1,222 @@
 """CPU per request, latency and memory of meshpy's sidecar and of Envoy, interleaved in one run.
 
-CPU is what the kernel charged the proxy's threads (/proc/PID/task/*/schedstat, user and system), divided by
-the requests of that round. Machines are shared: only the ratios of one run count. `make bench` prints them
-and writes build/bench.json.
+Every round gives each candidate one slice of each scenario; figures are medians over the rounds. Machines are
+shared: only the ratios of one run count. `make bench` prints them and writes build/bench.json.
 """
 
 import argparse
-import contextlib
 import json
-import os
-import signal
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
-from certs.identity import save_bundle
-from meshpy.wire import encode
-from tests.bench import envoy_side, meshpy_side
-from tests.bench.load import load
-from tests.helpers.pki import mesh_pki
+from tests.bench import envoy_side, meshpy_side, other_sides
+from tests.bench import report as reports
+from tests.bench.load import Target, closed, fresh, get, post, rate
+from tests.bench.processes import ROOT, Processes, cpu_of, rss_mib
+from tests.bench.world import make_world
 
-ROOT = Path(__file__).parents[2]
-ENVOY = ROOT / "build/bench/envoy/envoy/_bin/envoy"
-SCENARIOS = ("plain", "pair")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+CLOSED = ("plain", "mtls_in", "mtls_out", "pair", "body_64k", "upload_64k", "tcp")
+RATE_PER_S = 300
+_WAY_OF = {"body_64k": "plain", "upload_64k": "plain"}
 
 
-def wait_for(port, process):
-    for _ in range(200):
-        if process.poll() is not None:
-            raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
-    raise SystemExit(f"nobody listens on {port}: {process.args}")
+@dataclass(frozen=True)
+class Budget:
+    """How long the parts of a run take."""
+
+    rounds: int
+    slice_s: float
+    rate_rounds: int
+    rate_s: float
+    handshake_s: float
+
+    @classmethod
+    def of(cls, options):
+        made = cls(3, 0.25, 1, 1.0, 0.4) if options.quick else cls(5, 0.8, 3, 2.0, 1.0)
+        return replace(made, rounds=options.rounds or made.rounds)
 
 
-def cpu_s(pid):
-    """Seconds on a CPU of all threads of a process."""
-    return (
-        sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-    )
+@dataclass
+class Cell:
+    """What one candidate showed in one scenario, a value for each round."""
 
+    cpu_us: list[float] = field(default_factory=list)
+    user_s: float = 0.0
+    kernel_s: float = 0.0
+    per_second: list[float] = field(default_factory=list)
 
-def rss_mib(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    def take(self, seen, seconds):
+        self.cpu_us.append(seen.used.total_s / max(1, seen.answered) * 1e6)
+        self.user_s += seen.used.user_s
+        self.kernel_s += seen.used.kernel_s
+        self.per_second.append(seen.answered / seconds)
+
+    def figures(self):
+        ticks = self.user_s + self.kernel_s
+        return {
+            "cpu_us": round(median(self.cpu_us), 1),
+            "kernel_share": round(self.kernel_s / ticks, 2) if ticks else None,
+            "per_second": round(median(self.per_second)),
+        }
 
 
 class Candidate:
-    """One way from the client to the backend: the port to call and the processes whose CPU counts."""
+    """A proxy with its ways, and what was seen of it."""
 
-    def __init__(self, name, scenario, port, pids):
-        self.name, self.scenario, self.port, self.pids = name, scenario, port, pids
-        self.cpu_us, self.p50_ms, self.p99_ms = [], [], []
+    def __init__(self, name, ways):
+        self.name, self.ways = name, ways
+        self.cells = {}
+        self.handshake_us = []
+        self.latencies_ms = {}
 
-    def round(self, count):
-        before = sum(map(cpu_s, self.pids))
-        seen = load(self.port, count=count)
-        if seen.errors:
-            raise SystemExit(f"{self.name} {self.scenario}: {seen.errors} of {count} requests failed")
-        self.cpu_us.append((sum(map(cpu_s, self.pids)) - before) / count * 1e6)
-        self.p50_ms.append(seen.quantile_ms(0.5))
-        self.p99_ms.append(seen.quantile_ms(0.99))
+    def way(self, scenario):
+        return self.ways.get(_WAY_OF.get(scenario, scenario))
 
     def figures(self):
-        return {
-            "cpu_us_per_request": round(statistics.median(self.cpu_us), 1),
-            "p50_ms": round(statistics.median(self.p50_ms), 2),
-            "p99_ms": round(statistics.median(self.p99_ms), 2),
-            "rss_mib": round(sum(map(rss_mib, self.pids)), 1),
-        }
+        made = {scenario: cell.figures() for scenario, cell in self.cells.items()}
+        callee = self.ways["plain"].pids
+        made["rss_mib"] = round(sum(map(rss_mib, callee)), 1)
+        made["rss_pair_mib"] = round(sum(map(rss_mib, self.ways["pair"].pids)), 1)
+        if self.handshake_us:
+            made["handshake_us"] = round(median(self.handshake_us))
+        for name, values in self.latencies_ms.items():
+            made[f"{name}_p50_ms"] = round(median(p50 for p50, _ in values), 3)
+            made[f"{name}_p99_ms"] = round(median(p99 for _, p99 in values), 3)
+        return made
 
 
 class Bench:
-    """Starts every process in a folder of its own and ends each by its pid."""
+    """One run."""
 
-    def __init__(self, folder):
-        self.folder, self.processes = folder, []
-        pki = mesh_pki("cluster.local")
-        self.identities = {}
-        for service in (meshpy_side.CALLER, meshpy_side.CALLEE):
-            self.identities[service.name] = folder / service.name
-            (folder / service.name).mkdir()
-            pki.identity(service.namespace, service.name).save(folder / service.name)
-            save_bundle(folder / service.name, pki.bundle)
+    def __init__(self, folder, budget, only):
+        self.budget = budget
+        self.processes = Processes(folder)
+        self.only = only
+        self.backend = None
+        self.candidates = []
+        self.requests = {}
 
-    def start(self, argv, port):
-        log = (self.folder / f"{len(self.processes)}.log").open("wb")
-        process = subprocess.Popen(list(map(str, argv)), stdout=log, stderr=log, cwd=ROOT)
-        self.processes.append(process)
-        wait_for(port, process)
-        return process.pid
-
-    def stop(self):
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-
-    def backend(self):
-        port = free_port()
-        self.start([sys.executable, "tests/bench/backend.py", port], port)
-        return port
-
-    def meshpy(self, backend):
-        ingress, mesh, outbound = free_port(), free_port(), free_port()
-        proxy = Path(sys.executable).with_name("meshpy-proxy")
-
-        def sidecar(service, snapshot, port, mesh_port):
-            file = self.folder / f"{service}.json"
-            file.write_text(json.dumps(encode(snapshot)))
-            argv = [
-                proxy,
-                "--snapshot",
-                file,
-                "--identity",
-                self.identities[service],
-                "--bind",
-                "edge=127.0.0.1",
-            ]
-            argv += ["--mesh-bind", f"127.0.0.1:{mesh_port}", "--admin", f"127.0.0.1:{free_port()}"]
-            return self.start([*argv, "--access-log", os.devnull], port)
-
-        callee = sidecar("backend", meshpy_side.callee(backend, ingress), ingress, mesh)
-        caller = sidecar("caller", meshpy_side.caller(outbound, mesh, ingress), outbound, free_port())
-        return [
-            Candidate("meshpy", "plain", ingress, [callee]),
-            Candidate("meshpy", "pair", outbound, [caller, callee]),
-        ]
-
-    def envoy(self, backend):
-        plain, mesh, outbound = free_port(), free_port(), free_port()
-        side = envoy_side
-
-        def run(name, port, listeners, clusters, base_id):
-            file = self.folder / f"envoy-{name}.json"
-            file.write_text(json.dumps(side.bootstrap(listeners, clusters)))
-            return self.start(
-                [ENVOY, "-c", file, "--concurrency", 1, "--base-id", base_id, "-l", "error"], port
-            )
-
-        base_id = os.getpid() % 10_000
-        callee = run(
-            "callee",
-            plain,
-            [
-                side.listener("plain", plain, "app"),
-                side.listener("mesh", mesh, "app", tls=self.identities["backend"]),
-            ],
-            [side.cluster("app", backend)],
-            base_id,
-        )
-        caller = run(
-            "caller",
-            outbound,
-            [side.listener("outbound", outbound, "peer", rbac=False)],
-            [side.cluster("peer", mesh, tls=self.identities["caller"])],
-            base_id + 1,
-        )
-        return [
-            Candidate("envoy", "plain", plain, [callee]),
-            Candidate("envoy", "pair", outbound, [caller, callee]),
-        ]
-
-
-def ratios(figures):
-    """meshpy ÷ Envoy, by scenario and by figure; below 1 is cheaper than Envoy."""
-    by_name = {(row["candidate"], row["scenario"]): row["figures"] for row in figures}
-    return {
-        scenario: {
-            key: round(by_name["meshpy", scenario][key] / value, 2)
-            for key, value in by_name["envoy", scenario].items()
+    def start(self):
+        world = make_world(self.processes)
+        self.backend = world.backend
+        self.tls = world.client_tls()
+        ways, self.server_name = meshpy_side.start(world)
+        self.candidates.append(Candidate("meshpy", ways))
+        others = {
+            "envoy": envoy_side.start,
+            "nginx": other_sides.start_nginx,
+            "haproxy": other_sides.start_haproxy,
+            "relay": other_sides.start_relay,
         }
-        for scenario in SCENARIOS
-        if ("envoy", scenario) in by_name
+        for name, start in others.items():
+            if self.only and name not in self.only:
+                continue
+            found = start(world)
+            if found is None:
+                print(f"{name} is not installed here", file=sys.stderr)
+            else:
+                self.candidates.append(Candidate(name, found))
+
+    def target(self, candidate, scenario, connections=64):
+        request = get("backend")
+        if scenario == "body_64k":
+            request = get("backend", "/api/v1/big")
+        elif scenario == "upload_64k":
+            request = post("backend", 64 * 1024)
+        tls = self.tls if scenario == "mtls_in" else None
+        return Target(candidate.way(scenario).port, request, tls, self.server_name, connections)
+
+    def rounds(self, scenarios):
+        for number in range(self.budget.rounds):
+            for scenario in scenarios:
+                for candidate in self._in_turn(number):
+                    way = candidate.way(scenario)
+                    if way is None:
+                        continue
+                    seen = closed(
+                        self.target(candidate, scenario),
+                        self.budget.slice_s,
+                        lambda way=way: cpu_of(way.pids),
+                    )
+                    _check(candidate, scenario, seen)
+                    candidate.cells.setdefault(scenario, Cell()).take(seen, self.budget.slice_s)
+
+    def _in_turn(self, number):
+        """Another order each round, so that nobody always runs after the same neighbour."""
+        shift = number % len(self.candidates)
+        return self.candidates[shift:] + self.candidates[:shift]
+
+    def handshakes(self):
+        """CPU of a fresh mTLS connection at the accepting side, without its one request."""
+        for number in range(self.budget.rounds):
+            for candidate in self._in_turn(number):
+                way = candidate.way("mtls_in")
+                target = self.target(candidate, "mtls_in")
+                seen = fresh(target, self.budget.handshake_s, lambda way=way: cpu_of(way.pids))
+                _check(candidate, "handshake", seen)
+                request_us = median(candidate.cells["mtls_in"].cpu_us)
+                candidate.handshake_us.append(seen.used.total_s / seen.answered * 1e6 - request_us)
+
+    def latencies(self):
+        """At a fixed rate, far from saturation; what the direct way takes is told apart."""
+        for number in range(self.budget.rate_rounds):
+            direct = rate(
+                Target(self.backend, get("backend"), connections=16), self.budget.rate_s, RATE_PER_S
+            )
+            for candidate in self._in_turn(number):
+                for scenario in ("plain", "pair"):
+                    seen = rate(self.target(candidate, scenario, 16), self.budget.rate_s, RATE_PER_S)
+                    _check(candidate, scenario, seen)
+                    added = tuple(seen.quantile_ms(q) - direct.quantile_ms(q) for q in (0.5, 0.99))
+                    candidate.latencies_ms.setdefault(f"added_{scenario}", []).append(added)
+
+
+def _check(candidate, scenario, seen):
+    if seen.failed or not seen.answered:
+        raise SystemExit(f"{candidate.name} {scenario}: {seen.failed} failed, {seen.answered} answered")
+
+
+def run(options):
+    """A whole run; the report."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="meshpy-bench-") as folder:
+        bench = Bench(Path(folder), Budget.of(options), options.only)
+        try:
+            bench.start()
+            scenarios = options.scenarios or CLOSED
+            bench.rounds(scenarios)
+            if "mtls_in" in scenarios and not options.scenarios:
+                bench.handshakes()
+            if not options.scenarios:
+                bench.latencies()
+            figures = {candidate.name: candidate.figures() for candidate in bench.candidates}
+        finally:
+            bench.processes.stop()
+    return {
+        "at": datetime.now(UTC).isoformat(),
+        "seconds": round(time.monotonic() - began, 1),
+        "figures": figures,
+        **reports.compare(figures),
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--quick", action="store_true", help="shorter slices, fewer rounds")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--scenarios", nargs="*", choices=CLOSED, default=[])
+    parser.add_argument("--only", nargs="*", default=[], help="candidates beside meshpy")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="meshpy-bench-") as folder:
-        bench = Bench(Path(folder))
-        try:
-            backend = bench.backend()
-            candidates = bench.meshpy(backend)
-            if ENVOY.exists():
-                candidates += bench.envoy(backend)
-            else:
-                print("Envoy is not here: no ratios", file=sys.stderr)
-            for number in range(options.rounds + 1):  # the first round warms up and is forgotten
-                for candidate in candidates:
-                    candidate.round(options.requests if number else options.requests // 4)
-                    if not number:
-                        candidate.cpu_us.clear(), candidate.p50_ms.clear(), candidate.p99_ms.clear()
-            figures = [
-                {"candidate": c.name, "scenario": c.scenario, "figures": c.figures()} for c in candidates
-            ]
-        finally:
-            bench.stop()
-    print(f"{'':8}{'scenario':10}{'CPU µs/req':>12}{'p50 ms':>9}{'p99 ms':>9}{'RSS MiB':>9}")
-    for row in figures:
-        cells = row["figures"].values()
-        widths = (12, 9, 9, 9)
-        print(
-            f"{row['candidate']:8}{row['scenario']:10}"
-            + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
-        )
-    found = ratios(figures)
-    for scenario, row in found.items():
-        print(f"ratio to Envoy, {scenario}: " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+    report = run(options)
+    reports.show(report)
     (ROOT / "build").mkdir(exist_ok=True)
-    report = {"at": datetime.now(UTC).isoformat(), "figures": figures, "ratios": found}
     (ROOT / "build/bench.json").write_text(json.dumps(report, indent=2))
+    print(f"written: build/bench.json, after {report['seconds']:.0f} s of slices")
 
 
 if __name__ == "__main__":
