@@ -124,7 +124,7 @@ defaults
   timeout connect 5s
   option forwardfor
   http-reuse always
-  log-format '{{"start_time":"%t","method":"%HM","path":"%HP","response_code":%ST,"bytes_sent":%B,"duration":%Ta}}'
+  log-format '{{"start_time":"%t","method":"%HM","path":"%HP","response_code":%ST,"bytes_sent":%B,"ms":%Ta}}'
 {sections}
 """
 _HAPROXY_SECTION = """
