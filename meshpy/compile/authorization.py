@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from meshpy.compile.attachment import is_attached
 from meshpy.compile.hosts import Directory, share_network
 from meshpy.compile.network import tiers_for
 from meshpy.compile.selection import Selection
 from meshpy.model.authz import Authorization, AuthorizationPolicy, AuthorizationRule, Condition, Source
 from meshpy.model.inventory import Service
 from meshpy.model.match import Exact, Prefix, StringMatch
-from meshpy.model.names import ROOT_NAMESPACE, ServiceName
+from meshpy.model.names import ServiceName
 from meshpy.policy import PolicySet
 from meshpy.policy.kinds import AuthorizationPolicyDoc, AuthorizationRuleDoc, SourceDoc
 
-__all__ = ["authorization_for", "is_selected", "open_ports"]
+__all__ = ["authorization_for", "open_ports"]
 
 _ISTIO_TRUST_DOMAIN = "cluster.local"
 
@@ -24,7 +25,7 @@ def authorization_for(
 ) -> Authorization:
     """Everything the workload's sidecar decides by."""
     name = service.name
-    selected = [doc for doc in policies.authorization_policies if is_selected(doc, name, selection)]
+    selected = [doc for doc in policies.authorization_policies if is_attached(doc, name, selection)]
     selected.sort(key=lambda doc: (doc.meta.namespace, doc.meta.name))
     directory = selection.directory
     return Authorization(
@@ -44,14 +45,6 @@ def open_ports(service: Service, directory: Directory) -> frozenset[int]:
     neighbours = (services[name] for name in directory.reachable(service))
     is_shared = any(peer.exempt and share_network(service, peer) for peer in neighbours)
     return frozenset(port.number for port in service.ports if port.published or is_shared)
-
-
-def is_selected(document: AuthorizationPolicyDoc, workload: ServiceName, selection: Selection) -> bool:
-    """By namespace (the root's is the whole mesh) and `matchLabels`."""
-    if document.meta.namespace not in (workload.namespace, ROOT_NAMESPACE):
-        return False
-    wanted = document.selector
-    return wanted is None or wanted.items() <= dict(selection.labels_of(workload)).items()
 
 
 def _policy(document: AuthorizationPolicyDoc, trust_domain: str) -> AuthorizationPolicy:
@@ -81,6 +74,10 @@ def _source(source: SourceDoc, trust_domain: str) -> Source:
         source.not_namespaces,
         source.ip_blocks,
         source.not_ip_blocks,
+        source.request_principals,
+        source.not_request_principals,
+        source.remote_ip_blocks,
+        source.not_remote_ip_blocks,
     )
 
 

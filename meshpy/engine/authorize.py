@@ -51,7 +51,8 @@ class ConnectionJudge:
     Args:
         constant: the verdict, when no request can change it; always set on an opaque port.
         depends_on_headers: True when a verdict may not be kept for another request with the same method,
-            path and host.
+            path, host and JWT.
+        depends_on_auth: True when a verdict may not be kept for a request with another JWT.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class ConnectionJudge:
         "_unmatched",
         "_walk",
         "constant",
+        "depends_on_auth",
         "depends_on_headers",
     )
 
@@ -75,6 +77,7 @@ class ConnectionJudge:
         audit: Sequence[_Entry],
         *,
         depends_on_headers: bool,
+        depends_on_auth: bool,
     ) -> None:
         self._walk = walk
         self._fallback = fallback
@@ -83,6 +86,7 @@ class ConnectionJudge:
         self._unmatched = unmatched
         self._audit = tuple(audit)
         self.depends_on_headers = depends_on_headers
+        self.depends_on_auth = depends_on_auth
         self.constant: Verdict | None = None
         if self._is_settled():
             self.constant = self._judge(None)
@@ -133,26 +137,38 @@ class InboundAuthorizer:
 
     Args:
         depends_on_headers: True when any rule looks at a request header.
+        depends_on_auth: True when any rule looks at a JWT.
 
     Raises:
         MatchError: an expression, CIDR or condition key that cannot be judged.
     """
 
-    __slots__ = ("_allow", "_auth", "_deny", "_memo", "_network", "_observed", "depends_on_headers")
+    __slots__ = (
+        "_allow",
+        "_auth",
+        "_deny",
+        "_memo",
+        "_network",
+        "_observed",
+        "depends_on_auth",
+        "depends_on_headers",
+    )
 
     def __init__(self, auth: Authorization, trust_domain: str = "cluster.local") -> None:
         self._auth = auth
         self._network = NetworkStage(auth.ingress, "network")
         enforced = [policy for policy in auth.policies if not policy.dry_run]
-        self._deny = _compile(enforced, Action.DENY, trust_domain)
-        self._allow = _compile(enforced, Action.ALLOW, trust_domain)
+        proxies = auth.trusted_proxies
+        self._deny = _compile(enforced, Action.DENY, trust_domain, proxies)
+        self._allow = _compile(enforced, Action.ALLOW, trust_domain, proxies)
         dry = [policy for policy in auth.policies if policy.dry_run]
         self._observed = (
-            *_compile(enforced, Action.AUDIT, trust_domain),
-            *(item for action in Action for item in _compile(dry, action, trust_domain)),
+            *_compile(enforced, Action.AUDIT, trust_domain, proxies),
+            *(item for action in Action for item in _compile(dry, action, trust_domain, proxies)),
         )
         every = (*self._deny, *self._allow, *self._observed)
         self.depends_on_headers = any(rule.depends_on_headers for item in every for rule in item.rules)
+        self.depends_on_auth = any(rule.depends_on_auth for item in every for rule in item.rules)
         self._memo: dict[tuple[object, ...], ConnectionJudge] = {}
 
     def for_connection(
@@ -194,6 +210,7 @@ class InboundAuthorizer:
             self._unmatched(connection) if self._allow else None,
             _every_entry(self._observed, connection),
             depends_on_headers=self.depends_on_headers and not connection.opaque,
+            depends_on_auth=self.depends_on_auth and not connection.opaque,
         )
 
     def _baseline(self, connection: Connection) -> Verdict:
@@ -253,13 +270,18 @@ class InboundAuthorizer:
 
 
 def _compile(
-    policies: Sequence[AuthorizationPolicy], action: Action, trust_domain: str
+    policies: Sequence[AuthorizationPolicy], action: Action, trust_domain: str, trusted_proxies: int
 ) -> tuple[_Policy, ...]:
     return tuple(
         _Policy(
             policy,
             tuple(
-                Rule(rule, denies=action is not Action.ALLOW, trust_domain=trust_domain)
+                Rule(
+                    rule,
+                    denies=action is not Action.ALLOW,
+                    trust_domain=trust_domain,
+                    trusted_proxies=trusted_proxies,
+                )
                 for rule in policy.rules
             ),
         )

@@ -26,6 +26,7 @@ def as_forwarded(routed: Routed, request: Request) -> Request:
         authority,
         request.scheme,
         headers,
+        request.auth,
     )
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from meshpy.engine.claims import RequestAuth
 from meshpy.model.names import ServiceName
 
 __all__ = ["UNKNOWN_PEER", "Peer", "Request", "host_of"]
@@ -21,9 +22,10 @@ class Request:
         query: as received, without `?`.
         authority: lower case; may carry a port.
         headers: lower-case name → every value received under it, in order.
+        auth: what its verified JWT says; None without one.
     """
 
-    __slots__ = ("authority", "headers", "method", "path", "query", "scheme")
+    __slots__ = ("auth", "authority", "headers", "method", "path", "query", "scheme")
 
     def __init__(
         self,
@@ -33,7 +35,9 @@ class Request:
         authority: str,
         scheme: str,
         headers: Mapping[str, Sequence[str]],
+        auth: RequestAuth | None = None,
     ) -> None:
+        self.auth = auth
         self.method = method
         self.path = path
         self.query = query

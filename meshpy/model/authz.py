@@ -1,8 +1,8 @@
 """Authorization as compiled for one workload: network stage, L7 stages, baseline.
 
-Order at the destination (DESIGN §5): network stage (tiers) → DENY → ALLOW. The caller's own sidecar judges
-the egress tiers before it sends. Everything here is resolved against the inventory: selectors have become
-sets of services, CIDRs stay CIDRs, source and destination labels are gone.
+Order at the destination (DESIGN §5): network stage (tiers) → JWT → DENY → ALLOW. The caller's own sidecar
+judges the egress tiers before it sends. Everything here is resolved against the inventory: selectors have
+become sets of services, CIDRs stay CIDRs, source and destination labels are gone.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class Source:
     """One `from[].source`: every non-empty field must hold (AND); inside a field any value (OR).
 
     Principals are written without `spiffe://`. The `not_` twin of a field must match none.
+
+    Args:
+        request_principals: `issuer/subject` of the request's JWT.
+        remote_ip_blocks: of the address that trusted proxies tell (`Authorization.trusted_proxies`).
     """
 
     principals: tuple[StringMatch, ...] = ()
@@ -61,6 +65,15 @@ class Source:
     not_namespaces: tuple[StringMatch, ...] = ()
     ip_blocks: tuple[str, ...] = ()
     not_ip_blocks: tuple[str, ...] = ()
+    request_principals: tuple[StringMatch, ...] = ()
+    not_request_principals: tuple[StringMatch, ...] = ()
+    remote_ip_blocks: tuple[str, ...] = ()
+    not_remote_ip_blocks: tuple[str, ...] = ()
+
+    @property
+    def is_l7(self) -> bool:
+        """True when it can be judged on a request only."""
+        return bool(self.request_principals or self.not_request_principals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +101,19 @@ class Operation:
 class Condition:
     """One `when[]`: any of `values` (when given) and none of `not_values`.
 
-    `key` is one of Istio's: `request.headers[name]`, `source.ip`, `source.namespace`, `source.principal`,
-    `destination.ip`, `destination.port`, `connection.sni`.
+    `key` is one of Istio's: `request.headers[name]`, `source.ip`, `remote.ip`, `source.namespace`,
+    `source.principal`, `request.auth.principal`, `request.auth.audiences`, `request.auth.presenter`,
+    `request.auth.claims[a][b]`, `destination.ip`, `destination.port`, `connection.sni`.
     """
 
     key: str
     values: tuple[StringMatch, ...] = ()
     not_values: tuple[StringMatch, ...] = ()
+
+    @property
+    def is_l7(self) -> bool:
+        """True when it can be judged on a request only."""
+        return self.key.startswith("request.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +213,8 @@ class Authorization:
         baseline: services that shared an original network with it (DESIGN §5).
         baseline_external: ports that callers without an identity may use: published ones, and those reached
             over a network shared with services outside the mesh.
+        trusted_proxies: how many proxies in front append to `x-forwarded-for` and are believed; 0: nobody is,
+            and `remote.ip` is the address of the connection.
     """
 
     ingress: tuple[Tier, ...] = ()
@@ -201,3 +222,4 @@ class Authorization:
     policies: tuple[AuthorizationPolicy, ...] = ()
     baseline: frozenset[ServiceName] = frozenset()
     baseline_external: frozenset[int] = frozenset()
+    trusted_proxies: int = 0

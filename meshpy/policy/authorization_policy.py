@@ -1,73 +1,34 @@
-"""Istio AuthorizationPolicy. Source: istio.io/latest/docs/reference/config/security/authorization-policy.
-
-Istio ignores `when` keys that it does not know, and an empty `source` matches anyone: both are refused here,
-because a condition that is dropped widens the policy.
-"""
+"""Istio AuthorizationPolicy. Source: istio.io/latest/docs/reference/config/security/authorization-policy."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import TypeVar
-
-from meshpy.model.authz import Action, Condition, Operation
-from meshpy.model.match import Exact, StringMatch
-from meshpy.policy.kinds import NOWHERE, AuthorizationPolicyDoc, AuthorizationRuleDoc, Meta, SourceDoc
-from meshpy.policy.reader import NOT_YET, Cursor, Fields, no_meaning, suggestion
-from meshpy.policy.strings import cidr, header_name, path_match, wildcard_match
+from meshpy.model.authz import Action
+from meshpy.policy.attachment import ATTACH_REFUSED, ATTACHED_BY, attachment
+from meshpy.policy.authorization_rules import authorization_rule
+from meshpy.policy.kinds import AuthorizationPolicyDoc, Meta
+from meshpy.policy.reader import Cursor, Fields
 
 __all__ = ["authorization_policy"]
-
-T = TypeVar("T")
-
-_NEEDS_JWT = ("needs RequestAuthentication, which is not supported yet by meshpy", "remove it")
-_SOURCE = (
-    "principals",
-    "notPrincipals",
-    "namespaces",
-    "notNamespaces",
-    "serviceAccounts",
-    "notServiceAccounts",
-    "trustDomains",
-    "notTrustDomains",
-    "ipBlocks",
-    "notIpBlocks",
-)
-_SOURCE_REFUSED = {
-    "requestPrincipals": _NEEDS_JWT,
-    "notRequestPrincipals": _NEEDS_JWT,
-    "remoteIpBlocks": ("is not supported yet by meshpy", "write ipBlocks: the address of the connection"),
-    "notRemoteIpBlocks": ("is not supported yet by meshpy", "write notIpBlocks"),
-}
-_OPERATION = ("hosts", "notHosts", "ports", "notPorts", "methods", "notMethods", "paths", "notPaths")
-_METHOD = re.compile(r"\*?[A-Z][A-Z_-]*\*?|\*")
-_HEADER_KEY = re.compile(r"request\.headers\[([^\[\]]+)\]")
-_ADDRESS_KEYS = ("source.ip", "destination.ip")
-_STRING_KEYS = ("source.namespace", "source.principal", "connection.sni")
-_KEYS = ("request.headers[name]", *_ADDRESS_KEYS, *_STRING_KEYS, "destination.port")
 
 
 def authorization_policy(meta: Meta, spec: Cursor) -> AuthorizationPolicyDoc:
     """Read `spec`; `{}` is ALLOW without a rule, which allows nothing."""
     fields = spec.fields(
-        ("selector", "action", "rules"),
+        (*ATTACHED_BY, "action", "rules"),
         {
-            "targetRefs": no_meaning("there are no Gateways or Services to attach to", "write selector:"),
-            "targetRef": no_meaning("there are no Gateways or Services to attach to", "write selector:"),
+            **ATTACH_REFUSED,
             "provider": ("belongs to action CUSTOM, which is not supported yet by meshpy", "remove it"),
         },
     )
-    selector, at_selector = None, fields.get("selector")
-    if at_selector is not None:
-        labels = at_selector.fields(("matchLabels",)).get("matchLabels")
-        selector = labels.labels() if labels is not None else {}
+    attached = attachment(fields, meta)
     return AuthorizationPolicyDoc(
         meta,
         _action(fields),
-        tuple(_rule(item, meta.namespace) for item in fields.items("rules", empty=True)),
-        selector or None,
-        at_selector.place if at_selector is not None else NOWHERE,
+        tuple(authorization_rule(item, meta.namespace) for item in fields.items("rules", empty=True)),
+        attached.selector,
+        attached.place,
         _dry_run(meta, spec),
+        attached.refs,
     )
 
 
@@ -88,143 +49,3 @@ def _dry_run(meta: Meta, spec: Cursor) -> bool:
     if value.lower() not in ("true", "false"):
         spec.problem(f"the annotation istio.io/dry-run is {value!r}", 'write "true" or "false"')
     return value.lower() == "true"
-
-
-def _rule(cursor: Cursor, namespace: str) -> AuthorizationRuleDoc:
-    fields = cursor.fields(("from", "to", "when"))
-    return AuthorizationRuleDoc(
-        cursor.place,
-        tuple(_source(item, namespace) for item in fields.items("from")),
-        tuple(_operation(item) for item in fields.items("to")),
-        tuple(_condition(item) for item in fields.items("when")),
-    )
-
-
-def _each(fields: Fields, name: str, read: Callable[[Cursor], T]) -> tuple[T, ...]:
-    return tuple(read(item) for item in fields.items(name))
-
-
-def _source(cursor: Cursor, namespace: str) -> SourceDoc:
-    inner = cursor.fields(("source",)).required("source", "source: {namespaces: [shop]}")
-    if inner is None:
-        return SourceDoc(cursor.place)
-    fields = inner.fields(_SOURCE, _SOURCE_REFUSED)
-    if not fields:
-        inner.problem("is empty and would match anyone", "name a principal or namespace, or remove `from`")
-    for name in ("principals", "namespaces"):
-        fields.only_one(name, "serviceAccounts")
-    fields.only_one("principals", "trustDomains")
-    fields.only_one("serviceAccounts", "trustDomains")
-
-    def account(item: Cursor) -> tuple[str, str]:
-        return _service_account(item, namespace)
-
-    return SourceDoc(
-        inner.place,
-        _each(fields, "principals", _principal),
-        _each(fields, "notPrincipals", _principal),
-        _each(fields, "namespaces", wildcard_match),
-        _each(fields, "notNamespaces", wildcard_match),
-        _each(fields, "serviceAccounts", account),
-        _each(fields, "notServiceAccounts", account),
-        _each(fields, "trustDomains", _trust_domain),
-        _each(fields, "notTrustDomains", _trust_domain),
-        _each(fields, "ipBlocks", cidr),
-        _each(fields, "notIpBlocks", cidr),
-    )
-
-
-def _principal(cursor: Cursor) -> StringMatch:
-    text = cursor.text()
-    if text.lower().startswith("spiffe://"):
-        cursor.problem("a principal is written without its scheme", f"write {text[9:]}")
-    match = wildcard_match(cursor)
-    if isinstance(match, Exact) and match.value and "/" not in match.value:
-        example = f"cluster.local/ns/NAMESPACE/sa/{text}"
-        cursor.problem(f"{text!r} is no principal", f"write {example}, or serviceAccounts: [{text}]")
-    return match
-
-
-def _service_account(cursor: Cursor, namespace: str) -> tuple[str, str]:
-    parts = cursor.text().split("/")
-    if len(parts) == 1:
-        parts = [namespace, *parts]
-    if len(parts) != 2 or not all(parts) or "*" in cursor.text():
-        cursor.problem(f"{cursor.text()!r} is no service account", "write NAMESPACE/SERVICE or SERVICE, no *")
-        return (namespace, "")
-    return (parts[0], parts[1])
-
-
-def _trust_domain(cursor: Cursor) -> str:
-    text = cursor.text()
-    if not re.fullmatch(r"[a-z0-9._-]+", text):
-        cursor.problem(f"{text!r} is no trust domain", "write its whole name such as cluster.local")
-    return text
-
-
-def _operation(cursor: Cursor) -> Operation:
-    inner = cursor.fields(("operation",)).required("operation", "operation: {methods: [GET]}")
-    if inner is None:
-        return Operation()
-    fields = inner.fields(_OPERATION)
-    if not fields:
-        inner.problem("is empty and would match anything", "name a method, path or port, or remove `to`")
-    return Operation(
-        _each(fields, "hosts", wildcard_match),
-        _each(fields, "notHosts", wildcard_match),
-        _each(fields, "ports", _port),
-        _each(fields, "notPorts", _port),
-        _each(fields, "methods", _method),
-        _each(fields, "notMethods", _method),
-        _each(fields, "paths", path_match),
-        _each(fields, "notPaths", path_match),
-    )
-
-
-def _port(cursor: Cursor) -> int:
-    """Istio writes ports as strings; a bare number can mean nothing else."""
-    text = str(getattr(cursor.node, "text", ""))
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= 65535):
-        cursor.problem(f"{text!r} is no port", 'write one port such as "8080"')
-        return 1
-    return int(text)
-
-
-def _method(cursor: Cursor) -> StringMatch:
-    text = cursor.text()
-    if text and not _METHOD.fullmatch(text):
-        cursor.problem(f"{text!r} matches no method, methods are upper case", f"write {text.upper()}")
-    return wildcard_match(cursor)
-
-
-def _condition(cursor: Cursor) -> Condition:
-    fields = cursor.fields(("key", "values", "notValues"))
-    at_key = fields.required("key", "key: source.namespace")
-    if "values" not in fields and "notValues" not in fields:
-        cursor.problem("compares with nothing", "write values: or notValues:")
-    if at_key is None:
-        return Condition("")
-    key, read = _key(at_key)
-    return Condition(key, _each(fields, "values", read), _each(fields, "notValues", read))
-
-
-def _key(cursor: Cursor) -> tuple[str, Callable[[Cursor], StringMatch]]:
-    text = cursor.text()
-    header = _HEADER_KEY.fullmatch(text)
-    if header is not None:
-        return f"request.headers[{header_name(cursor, header.group(1)).lower()}]", wildcard_match
-    if text in _ADDRESS_KEYS:
-        return text, lambda item: Exact(cidr(item))
-    if text == "destination.port":
-        return text, lambda item: Exact(str(_port(item)))
-    if text == "source.principal":
-        return text, _principal
-    if text in _STRING_KEYS:
-        return text, wildcard_match
-    if text.startswith("request.auth."):
-        cursor.problem(f"{text!r} {_NEEDS_JWT[0]}", _NEEDS_JWT[1])
-    elif text == "remote.ip" or text.startswith("experimental."):
-        cursor.problem(f"{text!r} {NOT_YET[0]}", NOT_YET[1])
-    else:
-        cursor.problem(f"the key {text!r} is unknown", suggestion(text, _KEYS))
-    return text, wildcard_match

@@ -172,6 +172,15 @@ class SourceDoc:
     not_trust_domains: tuple[str, ...] = ()
     ip_blocks: tuple[str, ...] = ()
     not_ip_blocks: tuple[str, ...] = ()
+    request_principals: tuple[StringMatch, ...] = ()
+    not_request_principals: tuple[StringMatch, ...] = ()
+    remote_ip_blocks: tuple[str, ...] = ()
+    not_remote_ip_blocks: tuple[str, ...] = ()
+
+    @property
+    def is_l7(self) -> bool:
+        """True when it can be judged on a request only."""
+        return bool(self.request_principals or self.not_request_principals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +193,7 @@ class AuthorizationRuleDoc:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationPolicyDoc:
-    """`selector` None is every workload of the namespace."""
+    """`selector` None and no `target_refs` is every workload of the namespace."""
 
     meta: Meta
     action: Action
@@ -192,6 +201,7 @@ class AuthorizationPolicyDoc:
     selector: Mapping[str, str] | None = None
     selector_place: Place = NOWHERE
     dry_run: bool = False
+    target_refs: tuple[ServiceRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

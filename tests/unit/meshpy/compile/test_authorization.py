@@ -7,7 +7,7 @@ import pytest
 from meshpy.compile import compile_mesh
 from meshpy.model.authz import Authorization, NetworkAction, PeerMatch, PortRange
 from meshpy.model.inventory import AppAddress
-from meshpy.model.match import Exact, Prefix
+from meshpy.model.match import Exact, Prefix, Suffix
 from meshpy.model.names import ServiceName
 from tests.helpers.policies import BRIEF, document, loaded, service, shop
 
@@ -172,6 +172,38 @@ def test_istio_policies_select_by_namespace_and_labels_and_the_root_s_select_all
     ]
     assert len(authorization("web", own, root).policies) == 1
     assert len(authorization("blog/web", own, root).policies) == 1
+
+
+def test_a_policy_of_target_refs_attaches_to_the_services_behind_a_name_of_its_namespace() -> None:
+    one = document("AuthorizationPolicy", "targetRefs: [{kind: Service, group: '', name: api}]")
+    shared = document("AuthorizationPolicy", "targetRefs: [{kind: Service, name: catalog}]", "q")
+    attached = {w: len(authorization(w, one, shared).policies) for w in ("api", "web", "catalog-v1")}
+    assert attached == {"api": 1, "web": 0, "catalog-v1": 1}
+    other = document("AuthorizationPolicy", "targetRefs: [{kind: Service, name: web}]", namespace="blog")
+    assert not authorization("web", other).policies
+    assert authorization("blog/web", other).policies
+
+
+def test_fields_of_tokens_and_forwarded_addresses_reach_the_workload() -> None:
+    text = document(
+        "AuthorizationPolicy",
+        """
+        rules:
+        - from:
+          - source:
+              requestPrincipals: ['https://idp/*']
+              notRequestPrincipals: ['*/root']
+              remoteIpBlocks: [10.0.0.0/8]
+              notRemoteIpBlocks: [10.1.2.3]
+          when: [{key: 'request.auth.claims[realm][groups]', values: [ops]}]
+        """,
+    )
+    (rule,) = authorization("api", text).policies[0].rules
+    source = rule.sources[0]
+    assert source.request_principals == (Prefix("https://idp/"),)
+    assert source.not_request_principals == (Suffix("/root"),)
+    assert (source.remote_ip_blocks, source.not_remote_ip_blocks) == (("10.0.0.0/8",), ("10.1.2.3/32",))
+    assert rule.conditions[0].key == "request.auth.claims[realm][groups]"
 
 
 def test_identities_are_principals_of_the_mesh_s_trust_domain() -> None:

@@ -37,6 +37,8 @@ ERRORS = [
     ),
     (D, "host: api\ntrafficPolicy: {portLevelSettings: [{port: {number: 1}}]}", 5, "has no port 1"),
     (A, "selector: {matchLabels: {app: apii}}", 5, "has the labels app=apii"),
+    (A, "targetRefs: [{kind: Service, name: apii}]", 5, "shop has no service apii"),
+    (A, "rules: [{from: [{source: {requestPrincipals: ['*']}}]}]", 5, "redis has opaque ports only"),
     (
         A,
         "selector: {matchLabels: {app: redis}}\nrules: [{to: [{operation: {methods: [GET]}}]}]",
