@@ -19,6 +19,7 @@ from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
 from control_plane.api.policies import PolicyRoutes
 from control_plane.api.problems import guard
+from control_plane.api.rollouts import RolloutRoutes
 from control_plane.api.routes import Route, resources
 from control_plane.api.status import OPEN_PATHS, StatusRoutes
 from control_plane.api.stream import StreamRoute
@@ -34,6 +35,7 @@ from control_plane.distribution import Distribution
 from control_plane.errors import StartRefused
 from control_plane.parts import Parts
 from control_plane.registry import Language, Registry
+from control_plane.rollouts import Rollouts
 from control_plane.settings import Listen, Settings, Source, read_secret
 from control_plane.signing import Signing, load_authority
 from control_plane.store.sqlite import SqliteStore
@@ -70,7 +72,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         parts = await _parts(settings, language, stack)
         streams = StreamRoute(parts)
         discovery = parts.discovery.run(parts.registry.set_view)
-        await stack.enter_async_context(_background(discovery, parts.registry.run(), _renew(parts.signing)))
+        works = (discovery, parts.registry.run(), parts.rollouts.run(), _renew(parts.signing))
+        await stack.enter_async_context(_background(*works))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
         tls = parts.signing.operator_context() if settings.operator_tls else None
@@ -81,7 +84,11 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
 
 def operator_routes(parts: Parts) -> list[Route]:
     """Every operation of the operator API, its own description included."""
-    described: list[Route] = [*StatusRoutes(parts).routes(), *PolicyRoutes(parts).routes()]
+    described: list[Route] = [
+        *StatusRoutes(parts).routes(),
+        *PolicyRoutes(parts).routes(),
+        *RolloutRoutes(parts).routes(),
+    ]
 
     async def openapi(request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
@@ -142,6 +149,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     distribution = Distribution(registry.shelf, telemetry, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
     await registry.start()
+    log_of = Audit(audit)
     return Parts(
         registry=registry,
         distribution=distribution,
@@ -151,7 +159,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         signing=signing,
         tokens=JoinTokens(join_key, revocations),
         attestor=_attestor(settings, registry, discovery),
-        audit=Audit(audit),
+        audit=log_of,
+        rollouts=Rollouts(registry, distribution, telemetry, log_of),
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from control_plane.discovery.view import View
 from control_plane.errors import BadRequest
-from control_plane.snapshots import Shelf
+from control_plane.snapshots import Printed, Shelf
 from control_plane.streams import Stream, SyncState
 from control_plane.telemetry import Telemetry
 from meshpy.model.names import ServiceName
@@ -107,7 +107,26 @@ class Distribution:
     def states(self) -> Iterable[tuple[ServiceName, SyncState]]:
         """Where every connected sidecar stands."""
         now_s = time.monotonic()
-        return [(s.service, s.state(self._shelf.newest(s.service), now_s)) for s in self._live]
+        return [(s.service, s.state(self._target(s), now_s)) for s in self._live]
+
+    def streams(self, services: Collection[ServiceName]) -> list[Stream]:
+        """The connected sidecars of these services that said hello, by service and task."""
+        found = [s for s in self._live if s.is_greeted and s.service in services]
+        return sorted(found, key=lambda s: (s.service, s.task))
+
+    def choose(self, canaries: Collection[Stream]) -> None:
+        """Give the candidates to these sidecars and to no others."""
+        for stream, wake in self._live.items():
+            if stream.is_canary != (stream in canaries):
+                stream.is_canary = not stream.is_canary
+                wake.set()
+
+    def state(self, stream: Stream) -> SyncState:
+        """Where one of them stands."""
+        return stream.state(self._target(stream), time.monotonic())
+
+    def _target(self, stream: Stream) -> Printed | None:
+        return self._shelf.newest(stream.service, is_canary=stream.is_canary)
 
     async def _receive(self, stream: Stream, socket: Socket, wake: asyncio.Event) -> str:
         async for text in socket.frames():
@@ -127,7 +146,9 @@ class Distribution:
                     with suppress(
                         BadRequest
                     ):  # counted as dropped; figures must not cost a sidecar its stream
-                        self._telemetry.record(stream.service, message.get("records"), now_s)
+                        stream.traffic += self._telemetry.record(
+                            stream.service, message.get("records"), now_s
+                        )
                     continue
                 case other:
                     raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")
@@ -144,11 +165,11 @@ class Distribution:
         await socket.send(json.dumps({"type": "bundle", "pem": self._bundle_pem()}))
         while True:
             wake.clear()
-            newest = self._shelf.newest(stream.service)
+            newest = self._target(stream)
             if newest is not None and stream.must_send(newest):
-                frame = self._shelf.frame(stream.service, stream.held)
+                frame = self._shelf.frame(stream.service, stream.held, newest)
                 stream.sent(newest, time.monotonic())
-                await socket.send(frame or "")
+                await socket.send(frame)
             else:
                 if newest is not None and stream.recognise(newest):
                     self._told()
@@ -185,7 +206,7 @@ class Distribution:
             self._progress = None
 
     def _shown(self, stream: Stream) -> dict[str, Any]:
-        newest = self._shelf.newest(stream.service)
+        newest = self._target(stream)
         return {
             "service": str(stream.service),
             "task": stream.task,
@@ -196,6 +217,7 @@ class Distribution:
             "version": newest.version if newest else "",
             "held": stream.held,
             "revision": stream.revision,
+            "canary": stream.is_canary,
             "reason": stream.reason,
             "certificate_not_after": stream.not_after.isoformat().replace("+00:00", "Z"),
         }

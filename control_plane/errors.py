@@ -40,18 +40,25 @@ class StorageFull(StoreError):  # noqa: N818 - named after its answer
 
 
 class Conflict(ControlPlaneError):  # noqa: N818 - named after its answer
-    """The expected revision is not the newest one.
+    """The policies changed, or are changing, by someone else's hand.
 
     Args:
-        newest: the revision that is.
+        newest: the revision that came first.
     """
 
-    def __init__(self, expected: int, newest: int) -> None:
+    def __init__(self, expected: int, newest: int, message: str = "") -> None:
         self.expected = expected
         self.newest = newest
         super().__init__(
-            f"revision {expected} was expected, the newest is {newest}; read it, merge and send again"
+            message
+            or f"revision {expected} was expected, the newest is {newest}; read it, merge and send again"
         )
+
+    @classmethod
+    def during_rollout(cls, number: int) -> Conflict:
+        """Another change while the canary of `number` is under way."""
+        message = f"a canary of revision {number} is under way; `meshpy rollout promote` or `abort` it first"
+        return cls(number - 1, number, message)
 
 
 class DiscoveryError(ControlPlaneError):

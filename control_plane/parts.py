@@ -10,6 +10,7 @@ from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.rate import RateLimit
 from control_plane.registry import Registry
+from control_plane.rollouts import Rollouts
 from control_plane.signing import Signing
 from control_plane.store.revisions import Store
 from control_plane.telemetry import Telemetry
@@ -29,4 +30,5 @@ class Parts:
     tokens: JoinTokens
     attestor: Attestor
     audit: Audit
+    rollouts: Rollouts
     enrolments: RateLimit = field(default_factory=RateLimit)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from control_plane.discovery.view import View
-from control_plane.errors import Conflict, Unavailable
+from control_plane.errors import Conflict, NotFound, Unavailable
 from control_plane.policy_set import stored
 from control_plane.snapshots import Printed, Shelf
 from control_plane.store.revisions import EMPTY, Document, Revision, Store
@@ -89,11 +89,16 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The answer to a change; `revision` is the newest one, unchanged after a dry run."""
+    """The answer to a change.
+
+    Args:
+        revision: the newest one, unchanged after a dry run; of a canary the one it would become.
+        changed: the services that decide otherwise than before.
+    """
 
     revision: int
     warnings: tuple[Problem, ...]
-    changed: int
+    changed: frozenset[ServiceName]
 
 
 class Registry:
@@ -113,6 +118,7 @@ class Registry:
         self._viewed = asyncio.Event()
         self._policies = PolicySet()
         self._turn = asyncio.Lock()
+        self._staged: tuple[Change, _Prepared] | None = None
         self._inventory_changed = asyncio.Event()
         self._compiled: tuple[Inventory, int] | None = None
 
@@ -160,19 +166,64 @@ class Registry:
         """
         await self._wait_for_view()
         async with self._turn:
+            if self._staged is not None and not dry_run:
+                raise Conflict.during_rollout(self._staged[1].number)
             prepared = await self._prepare(change)
-            compiled = prepared.compiled
             if dry_run:
-                return Applied(self.revision.number, compiled.warnings, self._would_change(compiled))
-            self.revision = await self._store.append(
-                prepared.documents,
-                author=change.author,
-                expected=self.revision.number,
-                now=datetime.now(UTC),
-                message=change.message,
-            )
-            self._policies, self._compiled = prepared.policies, (prepared.inventory, prepared.number)
-            return Applied(prepared.number, compiled.warnings, self._put_in_force(compiled))
+                differing = self._differing(prepared.compiled)
+                return Applied(self.revision.number, prepared.compiled.warnings, differing)
+            return await self._commit(change, prepared)
+
+    async def stage(self, change: Change) -> Applied:
+        """Compile a change and hold its snapshots for canaries; nothing is stored, nothing is in force.
+
+        Raises:
+            As `change`; Conflict also when another one is staged.
+        """
+        await self._wait_for_view()
+        async with self._turn:
+            if self._staged is not None:
+                raise Conflict.during_rollout(self._staged[1].number)
+            prepared = await self._prepare(change)
+            self._staged = (change, prepared)
+            return Applied(prepared.number, prepared.compiled.warnings, self._stage(prepared.compiled))
+
+    async def promote(self) -> Applied:
+        """Store what is staged and put it in force everywhere.
+
+        Raises:
+            NotFound: nothing is staged.
+            StoreError: it could not be stored; it stays staged.
+        """
+        async with self._turn:
+            if self._staged is None:
+                raise NotFound("no canary is under way")
+            change, prepared = self._staged
+            inventory = self.view.inventory
+            compiled = await self._compile(prepared.policies, prepared.number, strict=False)
+            applied = await self._commit(change, replace(prepared, inventory=inventory, compiled=compiled))
+            self._staged = None
+            self.shelf.stage({})
+            return applied
+
+    async def unstage(self) -> None:
+        """Forget what is staged."""
+        async with self._turn:
+            self._staged = None
+            self.shelf.stage({})
+
+    async def _commit(self, change: Change, prepared: _Prepared) -> Applied:
+        self.revision = await self._store.append(
+            prepared.documents,
+            author=change.author,
+            expected=self.revision.number,
+            now=datetime.now(UTC),
+            message=change.message,
+        )
+        self._policies, self._compiled = prepared.policies, (prepared.inventory, prepared.number)
+        differing = self._differing(prepared.compiled)
+        self._put_in_force(prepared.compiled)
+        return Applied(prepared.number, prepared.compiled.warnings, differing)
 
     async def _prepare(self, change: Change) -> _Prepared:
         await self._catch_up()
@@ -186,6 +237,16 @@ class Registry:
         if compiled.errors:
             raise DocumentError(compiled.errors)
         return _Prepared(newest + 1, documents, policies, inventory, compiled)
+
+    @property
+    def documents(self) -> tuple[PolicyDocument, ...]:
+        """The policies in force."""
+        return self._policies.documents
+
+    @property
+    def services(self) -> frozenset[ServiceName]:
+        """The services that have a snapshot."""
+        return frozenset(self.shelf.items())
 
     @property
     def is_ready(self) -> bool:
@@ -217,6 +278,23 @@ class Registry:
         else:
             self._compiled = wanted
             self._put_in_force(compiled)
+            await self._restage()
+
+    async def _restage(self) -> None:
+        """Compile what is staged for the inventory of now; if that fails, canaries keep theirs."""
+        if self._staged is not None:
+            prepared = self._staged[1]
+            try:
+                compiled = await self._compile(prepared.policies, prepared.number, strict=False)
+            except MeshpyError as error:
+                self.problems = (*self.problems, f"canary of revision {prepared.number}: {error}")
+            else:
+                self.notify(set(self._stage(compiled)))
+
+    def _stage(self, compiled: Compiled) -> frozenset[ServiceName]:
+        differing = self._differing(compiled)
+        self.shelf.stage({name: new for name, new in compiled.snapshots.items() if name in differing})
+        return differing
 
     async def _compile(self, policies: PolicySet, revision: int, *, strict: bool) -> Compiled:
         begin = time.perf_counter()
@@ -226,22 +304,21 @@ class Registry:
         self.compile_s = time.perf_counter() - begin
         return compiled
 
-    def _put_in_force(self, compiled: Compiled) -> int:
+    def _put_in_force(self, compiled: Compiled) -> None:
         found = (*compiled.errors, *compiled.warnings)
         self.problems = tuple(str(problem) for problem in found)
         changed = self.shelf.replace(compiled.snapshots)
         if changed:
             self.notify(changed)
-        return len(changed)
 
-    def _would_change(self, compiled: Compiled) -> int:
-        """How many services would get another snapshot, the revision's number aside."""
+    def _differing(self, compiled: Compiled) -> frozenset[ServiceName]:
+        """The services that get another snapshot than they hold, the revision's number aside."""
         held = self.shelf.items()
-        return sum(
-            1
+        return frozenset(
+            name
             for name, new in compiled.snapshots.items()
             if name not in held or _content(new) != _content(held[name])
-        ) + len(set(held) - set(compiled.snapshots))
+        ) | (set(held) - set(compiled.snapshots))
 
 
 def _content(snapshot: Printed) -> dict[str, Any]:

@@ -37,14 +37,15 @@ def printed(snapshot: Snapshot) -> Printed:
 class _Row:
     newest: Printed
     history: dict[str, Printed]
-    frames: dict[str, str] = field(default_factory=dict)
+    frames: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Shelf:
-    """The newest snapshot of every service."""
+    """The newest snapshot of every service, and the candidates that only canaries get."""
 
     def __init__(self) -> None:
         self._rows: dict[ServiceName, _Row] = {}
+        self._candidates: Mapping[ServiceName, Printed] = {}
 
     def replace(self, snapshots: Mapping[ServiceName, Printed]) -> set[ServiceName]:
         """Put a whole new set in place.
@@ -60,14 +61,21 @@ class Shelf:
             if row is not None and row.newest.version == new.version:
                 continue
             changed.add(name)
-            history = dict(row.history) if row else {}
-            history[new.version] = new
-            while len(history) > HISTORY:
-                del history[next(iter(history))]
-            self._rows[name] = _Row(new, history)
+            self._rows[name] = _Row(new, _remembered(row.history if row else {}, new))
         return changed
 
-    def newest(self, service: ServiceName) -> Printed | None:
+    def stage(self, candidates: Mapping[ServiceName, Printed]) -> None:
+        """Hold these beside the newest ones, in the place of the candidates before; none ends it."""
+        self._candidates = candidates
+        for name, candidate in candidates.items():
+            row = self._rows.get(name)
+            if row is not None:
+                row.history = _remembered(row.history, candidate)
+
+    def newest(self, service: ServiceName, *, is_canary: bool = False) -> Printed | None:
+        """What a sidecar of the service should hold; a canary's is the candidate where there is one."""
+        if is_canary and service in self._candidates:
+            return self._candidates[service]
         row = self._rows.get(service)
         return row.newest if row else None
 
@@ -80,24 +88,31 @@ class Shelf:
         """Every newest snapshot."""
         return {name: row.newest for name, row in self._rows.items()}
 
-    def frame(self, service: ServiceName, held: str) -> str | None:
-        """The message that brings a sidecar from the version it holds to the newest one.
+    def frame(self, service: ServiceName, held: str, target: Printed) -> str:
+        """The message that brings a sidecar of `service` from the version it holds to `target`.
 
         Args:
             held: empty, or a version that is unknown by now, makes it the whole snapshot.
-
-        Returns:
-            JSON text, None when there is no snapshot for the service.
         """
         row = self._rows.get(service)
         if row is None:
-            return None
+            return _frame(None, target)
         base = row.history.get(held)
-        key = base.version if base else ""
+        key = (base.version if base else "", target.version)
         text = row.frames.get(key)
         if text is None:
-            change = delta(base.data if base else None, row.newest.data)
-            message = {"type": "snapshot", "delta": change}
-            text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
-            row.frames[key] = text  # at most one per version in the history
+            text = row.frames[key] = _frame(base, target)  # a few versions from a few others
         return text
+
+
+def _remembered(history: Mapping[str, Printed], new: Printed) -> dict[str, Printed]:
+    found = {version: item for version, item in history.items() if version != new.version}
+    found[new.version] = new
+    while len(found) > HISTORY:
+        del found[next(iter(found))]
+    return found
+
+
+def _frame(base: Printed | None, target: Printed) -> str:
+    message = {"type": "snapshot", "delta": delta(base.data if base else None, target.data)}
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from control_plane.rollout import NOTHING, Figures
 from control_plane.snapshots import Printed
 from meshpy.model.names import ServiceName
 
@@ -41,6 +42,8 @@ class Stream:
         held: the version the sidecar said it holds.
         revision: the policy revision of that version; 0 when it is not known.
         not_after: when the certificate it connected with ends, and the stream with it.
+        traffic: what its sidecar reported since the stream began.
+        is_canary: whether it gets the candidate of a rollout.
     """
 
     service: ServiceName
@@ -57,6 +60,8 @@ class Stream:
     in_flight: Printed | None = None
     rejected: str = ""
     reason: str = ""
+    traffic: Figures = NOTHING
+    is_canary: bool = False
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.

@@ -8,11 +8,12 @@ Everything is bounded: edges, window, label texts.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from control_plane.errors import BadRequest
+from control_plane.rollout import Figures
 from meshpy.model.names import ServiceName
 
 __all__ = ["EdgeKey", "Telemetry", "quantile_ms"]
@@ -52,6 +53,13 @@ class Counts:
     responses: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
     latency: dict[tuple[float, ...], list[int]] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> Figures:
+        """What a rollout is judged by; an opaque connection counts as a request."""
+        denied = self.denied.total()
+        errors = sum(count for status, count in self.responses.items() if status.startswith("5"))
+        return Figures(max(self.plain["requests"] or self.plain["connections"], denied), denied, errors)
 
     def add(self, other: Counts) -> None:
         self.plain.update(other.plain)
@@ -98,10 +106,13 @@ class Telemetry:
         self._edges: dict[EdgeKey, dict[str, Side]] = {}
         self.dropped = 0
 
-    def record(self, reporter: ServiceName, records: object, now_s: float) -> None:
+    def record(self, reporter: ServiceName, records: object, now_s: float) -> Figures:
         """Add what a sidecar counted since its last report; it speaks for its own side of an edge only.
 
         A record that is malformed, or of others' traffic, is dropped and counted as dropped.
+
+        Returns:
+            The sum of what was counted.
 
         Raises:
             BadRequest: the report is not a list of records; nothing of it was counted.
@@ -109,6 +120,7 @@ class Telemetry:
         if not isinstance(records, list) or len(records) > MAX_RECORDS:
             self.dropped += 1
             raise BadRequest(f"stats: a list of at most {MAX_RECORDS} records is needed")
+        figures = Figures()
         for item in records:
             try:
                 key, direction, counts = _parsed(item, str(reporter))
@@ -120,6 +132,18 @@ class Telemetry:
                 self.dropped += 1
             else:
                 side.add(counts, int(now_s))
+                figures += counts.figures
+        return figures
+
+    def recent(self, services: Collection[ServiceName], now_s: float) -> Figures:
+        """What the sidecars of these services saw in the window of the last ten seconds."""
+        names = {str(name) for name in services}
+        figures = Figures()
+        for key, sides in self._edges.items():
+            for direction, own in (("outbound", key.source), ("inbound", key.destination)):
+                if own in names and direction in sides:
+                    figures += sides[direction].window(int(now_s)).figures
+        return figures
 
     def edges(self, now_s: float) -> list[dict[str, Any]]:
         """Every edge as `/v1/status` shows it, ordered by its names."""

@@ -18,6 +18,7 @@ from control_plane.errors import BadRequest, NotFound
 from control_plane.parts import Parts
 from control_plane.policy_set import removed, upserted
 from control_plane.registry import Applied, Change
+from control_plane.rollout import Plan, parse_plan
 from control_plane.store.revisions import Document, Revision
 
 __all__ = ["PolicyRoutes"]
@@ -68,17 +69,15 @@ class PolicyRoutes:
         author = require(request, Role.EDITOR)
         wanted = await _wanted(request)
         incoming = await self._parts.registry.read(wanted.documents)
-        return await self._change(
-            request, Change(lambda _held: incoming, author, wanted.message, wanted.expected)
-        )
+        change = Change(lambda _held: incoming, author, wanted.message, wanted.expected)
+        return await self._change(request, change, wanted.plan)
 
     async def patch(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         wanted = await _wanted(request)
         incoming = await self._parts.registry.read(wanted.documents)
-        return await self._change(
-            request, Change(lambda held: upserted(held, incoming), author, wanted.message, wanted.expected)
-        )
+        change = Change(lambda held: upserted(held, incoming), author, wanted.message, wanted.expected)
+        return await self._change(request, change, wanted.plan)
 
     async def delete(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
@@ -142,9 +141,12 @@ class PolicyRoutes:
             raise NotFound(f"there is no revision {number}")
         return found
 
-    async def _change(self, request: web.Request, change: Change) -> web.Response:
+    async def _change(self, request: web.Request, change: Change, plan: Plan | None = None) -> web.Response:
         dry_run = _flag(request, "dry_run")
-        applied = await self._parts.registry.change(change, dry_run=dry_run)
+        if plan is not None and not dry_run:
+            applied = await self._parts.rollouts.begin(change, plan)
+        else:
+            applied = await self._parts.registry.change(change, dry_run=dry_run)
         if not dry_run:
             how = f"{request.method} {request.path}"
             await self._parts.audit.write(
@@ -157,7 +159,7 @@ def _applied(applied: Applied, *, dry_run: bool) -> dict[str, Any]:
     return {
         "revision": applied.revision,
         "dry_run": dry_run,
-        "changed_services": applied.changed,
+        "changed_services": len(applied.changed),
         "warnings": [warning.to_json() for warning in applied.warnings],
     }
 
@@ -182,6 +184,7 @@ class _Wanted:
     documents: Sequence[Document]
     message: str
     expected: int | None
+    plan: Plan | None
 
 
 async def _wanted(request: web.Request) -> _Wanted:
@@ -192,7 +195,9 @@ async def _wanted(request: web.Request) -> _Wanted:
     if len(items) > MAX_DOCUMENTS:
         raise BadRequest(f"at most {MAX_DOCUMENTS} documents are taken")
     message = _message(member(body, "message", str, ""))
-    return _Wanted([_document(item, namespace) for item in items], message, expected)
+    rollout = member(body, "rollout", dict, None)
+    plan = parse_plan(rollout) if rollout is not None else None
+    return _Wanted([_document(item, namespace) for item in items], message, expected, plan)
 
 
 def _message(text: str) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "PROBLEM",
     "REVISION_LIST",
     "REVOKED",
+    "ROLLOUT",
     "SERVICE",
     "STATUS",
     "TOKEN",
@@ -60,8 +61,18 @@ DOCUMENTS = _object(
         "expected_revision": _or_null(COUNT),
         "default_namespace": {"type": "string", "default": "default"},
         "message": TEXT,
+        "rollout": _object(
+            {
+                "canary": {"type": ["string", "null"], "description": 'replicas, "1", or a share, "25%"'},
+                "watch_s": {"type": "number", "default": 60},
+                "max_denied_pct": {"type": "number", "default": 5},
+                "max_error_pct": {"type": "number", "default": 5},
+                "hold": {"type": "boolean", "default": False},
+            },
+            optional=("canary", "watch_s", "max_denied_pct", "max_error_pct", "hold"),
+        ),
     },
-    optional=("expected_revision", "default_namespace", "message"),
+    optional=("expected_revision", "default_namespace", "message", "rollout"),
 )
 APPLIED = _object(
     {"revision": COUNT, "dry_run": {"type": "boolean"}, "changed_services": COUNT, "warnings": _list(FINDING)}
@@ -80,6 +91,23 @@ REVISION_LIST = _object(
         "revisions": _list(
             _object({"revision": COUNT, "created": TEXT, "author": TEXT, "message": TEXT, "documents": COUNT})
         )
+    }
+)
+_FIGURES = _object({"requests": COUNT, "denied": COUNT, "errors": COUNT})
+ROLLOUT = _object(
+    {
+        "revision": COUNT,
+        "author": TEXT,
+        "message": TEXT,
+        "phase": {"enum": ["WATCHING", "HELD", "PROMOTED", "KEPT", "ROLLED_BACK", "ABORTED"]},
+        "reason": TEXT,
+        "canary": _or_null(TEXT),
+        "canaries": _list(_object({"service": TEXT, "task": TEXT})),
+        "services": _list(TEXT),
+        "remaining_s": NUMBER,
+        "bounds": _object({"denied_pct": NUMBER, "error_pct": NUMBER}),
+        "seen": _FIGURES,
+        "without": _FIGURES,
     }
 )
 WAITED = _object(
@@ -117,6 +145,7 @@ STATUS = _object(
                     "version": TEXT,
                     "held": TEXT,
                     "revision": COUNT,
+                    "canary": {"type": "boolean"},
                     "reason": TEXT,
                     "certificate_not_after": TEXT,
                 }

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import click
 
-from meshpy.cli.output import ask_format, print_json, print_table
+from meshpy.cli.output import ask_format, duration_s, print_json, print_table
+from meshpy.cli.rollout import follow, show
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError, Place
 from meshpy.policy import Document, load_documents
@@ -57,6 +58,11 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
 @NAMESPACE
 @MESSAGE
 @click.option("--dry-run", is_flag=True, help="Check only.")
+@click.option("--canary", metavar="N|P%", help="First on N, or P percent, of each service's sidecars.")
+@click.option("--watch", type=duration_s, metavar="TIME", help="Watch it; roll back when a bound is crossed.")
+@click.option("--max-denied", type=float, default=5, show_default=True, help="Percent points.")
+@click.option("--max-errors", type=float, default=5, show_default=True, help="Percent points of 5xx.")
+@click.option("--hold", is_flag=True, help="Keep the canary until `meshpy rollout promote`.")
 @click.option("--prune", is_flag=True, help="Remove every policy that is not in these files.")
 @click.option("--wait/--no-wait", default=True, help="Wait until every sidecar has it.")
 @ask_format
@@ -68,21 +74,33 @@ def apply(
     prune: bool,
     wait: bool,
     output: str,
+    **careful: Any,
 ) -> None:
     """Put policies in force, all of them or none.
 
     \b
     Examples:
       meshpy apply -f policies/
-      meshpy apply -f policies/ -m "close the back office"
+      meshpy apply -f policies/ -m "close the back office" --watch 2m
+      meshpy apply -f policies/ --canary 25% --watch 5m --max-denied 1
       cat policy.yaml | meshpy apply -f - -n shop
     """
     operator = Operator(Context.load())
-    body = {"documents": policy_texts(files), "default_namespace": namespace, "message": message}
+    plan = _plan(**careful)
+    body: dict[str, Any] = {
+        "documents": policy_texts(files),
+        "default_namespace": namespace,
+        "message": message,
+    }
+    if plan is not None:
+        body["rollout"] = plan
     query = "?dry_run=true" if dry_run else ""
     answer = operator.call("PUT" if prune else "PATCH", f"/v1/policies{query}", body)
     for warning in answer.get("warnings", []):
         click.echo(f"warning: {warning['file']}:{warning['line']}: {warning['message']}", err=True)
+    if plan is not None and not dry_run:
+        _finish_rollout(operator, answer, output, wait=wait)
+        return
     if wait and not dry_run:
         answer["enforced"] = wait_until_enforced(operator, answer["revision"])
     if output == "json":
@@ -94,6 +112,28 @@ def apply(
             "on every sidecar" if answer.get("enforced") else "not yet on every sidecar, see `meshpy status`"
         )
         click.echo(f"revision {answer['revision']} is in force {where if wait else ''}".rstrip())
+
+
+def _plan(
+    canary: str | None, watch: float | None, max_denied: float, max_errors: float, hold: bool
+) -> dict[str, Any] | None:
+    """The member `rollout` of the request; None for a change that is just applied."""
+    if canary is None and watch is None:
+        if hold:
+            raise click.UsageError("--hold goes with --canary")
+        return None
+    plan = {"canary": canary, "max_denied_pct": max_denied, "max_error_pct": max_errors, "hold": hold}
+    return plan if watch is None else {**plan, "watch_s": watch}
+
+
+def _finish_rollout(operator: Operator, answer: Mapping[str, Any], output: str, *, wait: bool) -> None:
+    state = follow(operator) if wait else operator.call("GET", "/v1/rollout")
+    if output == "json":
+        print_json({**answer, "rollout": state})
+    else:
+        show(state)
+    if state["phase"] in ("ROLLED_BACK", "ABORTED"):
+        sys.exit(1)
 
 
 def wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.0) -> bool:

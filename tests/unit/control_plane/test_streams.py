@@ -96,8 +96,8 @@ def test_frames_bring_any_remembered_version_forward():
     for version in versions:
         shelf.replace({API: version})
     for held in versions:
-        change = json.loads(shelf.frame(API, held.version))["delta"]
+        change = json.loads(shelf.frame(API, held.version, versions[-1]))["delta"]
         base = held.data if change["base"] else None
         assert apply_delta(base, change) == versions[-1].data
-    assert json.loads(shelf.frame(API, "0"))["delta"]["base"] == ""
-    assert json.loads(shelf.frame(API, "18"))["delta"]["base"] == "18"
+    assert json.loads(shelf.frame(API, "0", versions[-1]))["delta"]["base"] == ""
+    assert json.loads(shelf.frame(API, "18", versions[-1]))["delta"]["base"] == "18"
