@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 
 from meshpy.engine.authorize import InboundAuthorizer
 from meshpy.engine.egress import EgressAuthorizer
+from meshpy.engine.request import Request
 from meshpy.engine.rewrite import RewrittenTarget
 from meshpy.engine.route import Routed, Router, WeightedChoice
+from meshpy.engine.verdict import Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Protocol, Transport
+from meshpy.model.endpoint import Protocol, Transport, port_of_cluster
 from meshpy.model.resilience import RetryOn, RetryPolicy
-from meshpy.model.route import HeaderOps
+from meshpy.model.route import Destination, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
 from proxy.decide.headers import fold
 from proxy.net.pool import Upstream
@@ -64,6 +66,14 @@ class OutboundTarget:
             self._plans[id(routed)] = (routed, plan)
             return plan
         return self._rewritten(routed, routed.target)
+
+    def judge(self, egress: EgressAuthorizer, destination: Destination, request: Request | None) -> Verdict:
+        """Ask the egress rules: about services by identity, about hosts outside by name and addresses."""
+        port = port_of_cluster(destination.cluster)
+        if egress.is_open or destination.services:
+            return egress.judge(destination.services, (), port, request)
+        addresses = [host.endpoint.address for host in self.clusters[destination.cluster].hosts]
+        return egress.judge((), addresses, port, request, destination.host)
 
     def _rewritten(self, routed: Routed, target: RewrittenTarget) -> Plan:
         key = -id(routed.rule) ^ id(routed.destination)

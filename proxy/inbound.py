@@ -128,9 +128,8 @@ class Inbound:
         if judge is None or target is None:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
         verdict = judge.constant or self._judge(down, judge, head)
-        if verdict.audited:
-            for label in verdict.audited:
-                self._reporter.telemetry.verdict("audit", label, "", allowed=verdict.allowed)
+        if verdict.audited or verdict.pending is not None:
+            self._reporter.observe(verdict)
         if not verdict.allowed:
             return denial(verdict, target.plan.service, is_named=caller.certificate is not None)
         if verdict.policy:

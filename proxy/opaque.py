@@ -57,7 +57,7 @@ class OutboundTcp:
         if target is None or target.tcp is None or target.listener.tcp is None:
             return Way(Verdict(False, "egress", reason="this listener is being closed"), None, "")
         destination = target.tcp.pick(self._shared.draw())
-        verdict = compiled.egress.judge(destination.services, "", target.listener.port, None)
+        verdict = target.judge(compiled.egress, destination, None)
         return Way(verdict, target.clusters[destination.cluster], target.listener.tcp.host, compiled.workload)
 
     def still(self, side: OpaqueSide) -> Verdict | None:
@@ -69,7 +69,7 @@ class OutboundTcp:
             return None
         for destination in target.listener.tcp.destinations:
             if target.clusters[destination.cluster] is upstream:
-                return compiled.egress.judge(destination.services, "", target.listener.port, None)
+                return target.judge(compiled.egress, destination, None)
         return Verdict(True, "egress", reason="its route was replaced; a live connection stays where it is")
 
     def edge_key(self, side: OpaqueSide) -> EdgeKey:
@@ -176,6 +176,8 @@ class OpaqueSide(Side):
         way = self.way = self.role.way(self)
         self.service = way.service
         self.upstream = way.upstream
+        if way.verdict.audited or way.verdict.pending is not None:
+            self.reporter.observe(way.verdict)
         if not way.verdict.allowed or way.upstream is None:
             self.denied = way.verdict
             self.details = f"rbac_access_denied_matched_policy[{decider(way.verdict)}]"

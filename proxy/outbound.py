@@ -63,8 +63,9 @@ class Outbound:
             return Reply(
                 routing.status, "-", "direct_response", body, (), routing.virtual_host, routing.rule.name
             )
-        services = routing.destination.services
-        verdict = compiled.egress.judge(services, "", target.listener.port, request)
+        verdict = target.judge(compiled.egress, routing.destination, request)
+        if verdict.audited or verdict.pending is not None:
+            self._reporter.observe(verdict)
         if not verdict.allowed:
             return denial(verdict, routing.virtual_host, is_named=True)
         return target.plan_of(routing)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from meshpy.engine.verdict import Verdict
 from proxy.access_log import AccessLog, Line, quoted, quoted_bytes
 from proxy.exchange import Exchange
 from proxy.sides import ClientConnection
@@ -89,6 +90,15 @@ class Reporter:
                 stage,
             ),
         )
+
+    def observe(self, verdict: Verdict) -> None:
+        """Count what decides nothing: audits, Log rules, and the verdict of staged policies."""
+        count = self.telemetry.verdict
+        for label in verdict.audited:
+            count("audit", label, "", allowed=verdict.allowed)
+        pending = verdict.pending
+        if pending is not None:
+            count("pending", pending.policy or pending.stage, pending.rule, allowed=pending.allowed)
 
     def tcp(
         self,

@@ -99,6 +99,10 @@ def _print_explanation(explanation: Explanation) -> None:
     decided = " ".join(part for part in (verdict.policy, verdict.rule) if part)
     click.echo(f" at stage {verdict.stage}" + (f" by {decided}" if decided else ""))
     click.echo(f"  {verdict.reason}")
+    if verdict.pending is not None:
+        pending = verdict.pending
+        word = "allowed" if pending.allowed else "denied"
+        click.echo(f"  with the staged policies in force: {word}, for {pending.reason}")
     if len(explanation.legs) > 1:
         click.echo()
         rows = [

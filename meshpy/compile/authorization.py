@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from meshpy.compile.attachment import is_attached
 from meshpy.compile.hosts import Directory, share_network
-from meshpy.compile.network import tiers_for
+from meshpy.compile.network import stages_for
 from meshpy.compile.selection import Selection
 from meshpy.model.authz import Authorization, AuthorizationPolicy, AuthorizationRule, Condition, Source
 from meshpy.model.inventory import Service
@@ -28,14 +28,16 @@ def authorization_for(
     selected = [doc for doc in policies.authorization_policies if is_attached(doc, name, selection)]
     selected.sort(key=lambda doc: (doc.meta.namespace, doc.meta.name))
     directory = selection.directory
+    network = stages_for(policies, selection, name)
     return Authorization(
-        ingress=tiers_for(policies, selection, name, is_ingress=True),
-        egress=tiers_for(policies, selection, name, is_ingress=False),
+        ingress=network.ingress,
+        egress=network.egress,
         policies=tuple(_policy(doc, trust_domain) for doc in selected),
         baseline=frozenset(
             peer for peer in directory.reachable(service) if not directory.inventory.services[peer].exempt
         ),
         baseline_external=open_ports(service, directory),
+        pending=network.pending,
     )
 
 

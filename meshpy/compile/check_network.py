@@ -1,24 +1,34 @@
-"""Findings on Calico policies: tiers, selectors that pick nothing, rules that never meet a connection."""
+"""Findings on network policies: tiers, selectors that pick nothing, rules that never meet a connection."""
 
 from __future__ import annotations
 
 from meshpy.compile.findings import Notes, listed
+from meshpy.compile.network import enforced
 from meshpy.compile.snapshot import Mesh
 from meshpy.errors import Place
 from meshpy.model.inventory import Service
-from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc
+from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc, StagedAction
 from meshpy.policy.selectors import Global
 
 __all__ = ["check_network_policies"]
 
 
 def check_network_policies(mesh: Mesh, notes: Notes) -> None:
-    """Check every NetworkPolicy and GlobalNetworkPolicy."""
+    """Check every policy of the network stage, enforced or staged."""
+    held = {policy.target for policy in enforced(mesh.policies.network_policies)}
     tiers = {"default", *(document.meta.name for document in mesh.policies.tiers)}
     for policy in mesh.policies.network_policies:
         if policy.tier not in tiers:
             what = f"{policy.meta.title}: there is no tier {policy.tier!r}"
             notes.error(policy.tier_place, what, f"write one, or a Tier of that name; {listed(tiers)}")
+        if policy.staged is StagedAction.DELETE:
+            if policy.target not in held:
+                kind, namespace, name = policy.target
+                what = f"{policy.meta.title}: there is no {kind} {namespace}/{name} to delete".replace(
+                    " /", " "
+                )
+                notes.warning(policy.meta.place, what, "correct its name, or remove it")
+            continue
         selected = _selected(policy, mesh, notes)
         for rule in (*(policy.ingress or ()), *(policy.egress or ())):
             _check_rule(policy, rule, selected, mesh, notes)
@@ -77,17 +87,18 @@ def _check_peer(policy: NetworkPolicyDoc, peer: PeerDoc, mesh: Mesh, notes: Note
             names = [str(name) for name in directory.inventory.services]
             notes.missing(ref.place, what, listed(names), expected=scope in directory.namespaces)
         return
-    if not peer.picks_workloads or mesh.selection.peer(peer, namespace).services:
-        return
-    if mesh.selection.peer(peer, namespace).services is None:
+    meant = mesh.selection.peer(peer, namespace)
+    if not peer.picks_workloads or meant.services or meant.services is None or meant.set_nets:
         return
     chooser = peer.selector or peer.namespace_selector or peer.account_selector or peer.not_selector
     place, text = (chooser.place, chooser.text) if chooser is not None else (peer.place, "serviceAccounts")
     if chooser is not None and isinstance(chooser.selector, Global):
-        notes.warning(place, "global() matches nothing: every service belongs to a stack", "remove it")
+        notes.warning(
+            place, "global() matches nothing: no GlobalNetworkSet is picked", "write one, or remove it"
+        )
         return
     scope = f" in namespace {namespace}" if namespace and peer.namespace_selector is None else ""
-    what = f"{policy.meta.title}: {text!r} matches no service{scope}"
+    what = f"{policy.meta.title}: {text!r} matches no service{scope} and no network set"
     instead = f"correct it, or add namespaceSelector: all(); {listed(directory.namespaces)}"
     is_known = not namespace or namespace in directory.namespaces
     notes.missing(place, what, instead, expected=is_known and bool(directory.inventory.services))

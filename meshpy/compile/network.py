@@ -1,32 +1,104 @@
-"""Calico policies -> the tiers of one workload, ingress and egress."""
+"""Network policies -> the tiers of one workload, ingress and egress, in force and pending.
+
+Kubernetes' NetworkPolicies stand in the tier `default` at order 1000 (their reader puts them there).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from meshpy.compile.selection import Selection
-from meshpy.model.authz import NetworkAction, NetworkPolicy, NetworkRule, PeerMatch, PortRange, Tier
+from meshpy.model.authz import (
+    NetworkAction,
+    NetworkPolicy,
+    NetworkRule,
+    PeerMatch,
+    Pending,
+    PortRange,
+    Tier,
+)
 from meshpy.model.names import ServiceName
 from meshpy.policy import PolicySet
-from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc, TierDoc
+from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc, StagedAction, TierDoc
 
-__all__ = ["DEFAULT_TIER_ORDER", "tiers_for"]
+__all__ = ["DEFAULT_TIER_ORDER", "Stages", "enforced", "staged", "stages_for"]
 
 DEFAULT_TIER_ORDER = 1_000_000.0
 """Calico's own order of the tier `default`."""
 
 
-def tiers_for(
-    policies: PolicySet, selection: Selection, workload: ServiceName, *, is_ingress: bool
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The network stage of one workload; `pending` is None when staged policies change nothing for it."""
+
+    ingress: tuple[Tier, ...]
+    egress: tuple[Tier, ...]
+    pending: Pending | None
+
+
+def enforced(policies: Iterable[NetworkPolicyDoc]) -> tuple[NetworkPolicyDoc, ...]:
+    """Those that decide."""
+    return tuple(policy for policy in policies if policy.staged is None)
+
+
+def staged(policies: Iterable[NetworkPolicyDoc]) -> tuple[NetworkPolicyDoc, ...]:
+    """All as they would be with the staged ones in force.
+
+    Set and Learn put a policy in the place of the enforced one of its name, Delete takes that away, Ignore is
+    kept for later and judged nowhere.
+    """
+    known = tuple(policies)
+    active = {p.target: p for p in known if p.staged not in (None, StagedAction.IGNORE)}
+    new = tuple(policy for policy in active.values() if policy.staged is not StagedAction.DELETE)
+    return (*(policy for policy in enforced(known) if policy.target not in active), *new)
+
+
+def stages_for(policies: PolicySet, selection: Selection, workload: ServiceName) -> Stages:
+    """The tiers that apply to a workload, in both directions."""
+    every = policies.network_policies
+    mine = tuple(policy for policy in every if selection.applies_to(policy, workload))
+    now = _both(enforced(mine), policies.tiers, selection, workload)
+    if all(policy.staged is None for policy in every):
+        return Stages(*now, None)
+    next_ones = {policy.meta.title for policy in staged(every)}
+    after = _both(
+        tuple(policy for policy in mine if policy.meta.title in next_ones),
+        policies.tiers,
+        selection,
+        workload,
+    )
+    return Stages(*now, None if after == now else Pending(*after))
+
+
+def _both(
+    policies: Iterable[NetworkPolicyDoc],
+    tiers: Iterable[TierDoc],
+    selection: Selection,
+    workload: ServiceName,
+) -> tuple[tuple[Tier, ...], tuple[Tier, ...]]:
+    documents = {document.meta.name: document for document in tiers}
+    found = tuple(policies)
+    return (
+        _tiers(found, documents, selection, workload, is_ingress=True),
+        _tiers(found, documents, selection, workload, is_ingress=False),
+    )
+
+
+def _tiers(
+    policies: Iterable[NetworkPolicyDoc],
+    documents: Mapping[str, TierDoc],
+    selection: Selection,
+    workload: ServiceName,
+    *,
+    is_ingress: bool,
 ) -> tuple[Tier, ...]:
     """The tiers with a policy that applies in this direction, in the order in which they are asked."""
     by_tier: dict[str, list[NetworkPolicyDoc]] = {}
-    for policy in policies.network_policies:
-        rules = policy.ingress if is_ingress else policy.egress
-        if rules is not None and selection.applies_to(policy, workload):
+    for policy in policies:
+        if (policy.ingress if is_ingress else policy.egress) is not None:
             by_tier.setdefault(policy.tier, []).append(policy)
-    documents = {document.meta.name: document for document in policies.tiers}
     names = sorted(by_tier, key=lambda name: (_tier_order(name, documents), name))
     return tuple(
         Tier(
@@ -59,7 +131,7 @@ def _policy(
     rules = (policy.ingress if is_ingress else policy.egress) or ()
     direction = "ingress" if is_ingress else "egress"
     compiled = (
-        _rule(f"{direction}[{index}]", rule, policy, selection, workload, is_ingress=is_ingress)
+        _rule(rule.name or f"{direction}[{index}]", rule, policy, selection, workload, is_ingress=is_ingress)
         for index, rule in enumerate(rules)
     )
     return NetworkPolicy(policy.meta.title, tuple(rule for rule in compiled if rule is not None))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshpy.compile.hosts import Directory
 from meshpy.model.authz import PeerMatch
 from meshpy.model.inventory import Service
 from meshpy.model.names import ServiceName
-from meshpy.policy.kinds import NetworkPolicyDoc, PeerDoc
-from meshpy.policy.selectors import Selector, matches
+from meshpy.policy.kinds import NetworkPolicyDoc, NetworkSetDoc, PeerDoc, SelectorDoc
+from meshpy.policy.selectors import All, Selector, matches, picks_global
 
 __all__ = ["Selection", "namespace_labels", "workload_labels"]
 
@@ -39,11 +39,23 @@ def namespace_labels(namespace: str) -> dict[str, str]:
     }
 
 
+def _nets(sets: Iterable[NetworkSetDoc]) -> tuple[str, ...]:
+    return tuple(sorted({net for item in sets for net in item.nets}))
+
+
+def _set_labels(item: NetworkSetDoc) -> dict[str, str]:
+    given = {"projectcalico.org/name": item.meta.name}
+    if item.meta.namespace:
+        given["projectcalico.org/namespace"] = item.meta.namespace
+    return {**item.labels, **given}
+
+
 @dataclass(slots=True)
 class Selection:
     """Resolves peers against an inventory; each peer once, whoever asks."""
 
     directory: Directory
+    network_sets: tuple[NetworkSetDoc, ...] = ()
     _labels: dict[ServiceName, dict[str, str]] = field(default_factory=dict)
     _peers: dict[tuple[PeerDoc, str], PeerMatch] = field(default_factory=dict)
 
@@ -66,7 +78,7 @@ class Selection:
 
     @staticmethod
     def _in_namespace(selector: Selector, name: ServiceName) -> bool:
-        # global() holds for no labels: everything on a Swarm belongs to a stack
+        # global() holds for no service: each belongs to a stack
         return matches(selector, namespace_labels(name.namespace))
 
     def peer(self, peer: PeerDoc, namespace: str) -> PeerMatch:
@@ -90,7 +102,42 @@ class Selection:
         if excluded is not None:
             everyone = self.directory.inventory.services
             not_services = frozenset(n for n in everyone if matches(excluded.selector, self.labels_of(n)))
-        return PeerMatch(services, not_services, peer.nets, peer.not_nets)
+        return PeerMatch(
+            services,
+            not_services,
+            peer.nets,
+            peer.not_nets,
+            self._meant_sets(peer, namespace),
+            self._excluded_sets(peer),
+            peer.domains,
+        )
+
+    def _meant_sets(self, peer: PeerDoc, namespace: str) -> tuple[str, ...]:
+        """The addresses of the NetworkSets that the peer's selectors pick; they have no service account."""
+        if not self._narrows(peer, namespace) or peer.account_names or peer.account_selector:
+            return ()
+        selector = peer.selector.selector if peer.selector is not None else All()
+        return _nets(
+            item
+            for item in self.network_sets
+            if peer.takes_sets
+            and self._is_in_scope(item, peer.namespace_selector, namespace)
+            and matches(selector, _set_labels(item))
+        )
+
+    def _excluded_sets(self, peer: PeerDoc) -> tuple[str, ...]:
+        if peer.not_selector is None:
+            return ()
+        selector = peer.not_selector.selector
+        return _nets(item for item in self.network_sets if matches(selector, _set_labels(item)))
+
+    def _is_in_scope(self, item: NetworkSetDoc, spaces: SelectorDoc | None, namespace: str) -> bool:
+        own = item.meta.namespace
+        if spaces is None:
+            return not namespace or own == namespace
+        if not own:
+            return picks_global(spaces.selector)
+        return matches(spaces.selector, namespace_labels(own))
 
     @staticmethod
     def _narrows(peer: PeerDoc, namespace: str) -> bool:

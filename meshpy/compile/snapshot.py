@@ -37,7 +37,7 @@ class Mesh:
         return cls(
             directory,
             policies,
-            Selection(directory),
+            Selection(directory, policies.network_sets),
             document_index(policies.virtual_services, directory),
             rule_index(policies.destination_rules, directory),
         )

@@ -8,6 +8,7 @@ are left. The caller may memoise a verdict per (connection, method, path, host) 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from meshpy.engine.match import RequestTest
@@ -60,6 +61,7 @@ class ConnectionJudge:
         "_audit",
         "_deny",
         "_fallback",
+        "_pending",
         "_unmatched",
         "_walk",
         "constant",
@@ -78,6 +80,7 @@ class ConnectionJudge:
         *,
         depends_on_headers: bool,
         depends_on_auth: bool,
+        pending: ConnectionJudge | None = None,
     ) -> None:
         self._walk = walk
         self._fallback = fallback
@@ -85,6 +88,7 @@ class ConnectionJudge:
         self._allow = tuple(allow)
         self._unmatched = unmatched
         self._audit = tuple(audit)
+        self._pending = pending
         self.depends_on_headers = depends_on_headers
         self.depends_on_auth = depends_on_auth
         self.constant: Verdict | None = None
@@ -93,6 +97,8 @@ class ConnectionJudge:
 
     def _is_settled(self) -> bool:
         if self._walk.constant is None or any(entry.test for entry in self._audit):
+            return False
+        if self._pending is not None and self._pending.constant is None:
             return False
         network = self._walk.constant.verdict or self._fallback
         if not network.allowed:
@@ -108,6 +114,12 @@ class ConnectionJudge:
         return _NO_REQUEST if request is None else self._judge(request)
 
     def _judge(self, request: Request | None) -> Verdict:
+        verdict = self._enforced(request)
+        if self._pending is None:
+            return verdict
+        return replace(verdict, pending=self._pending.constant or self._pending._judge(request))
+
+    def _enforced(self, request: Request | None) -> Verdict:
         outcome = self._walk.constant or self._walk.decide(request)
         verdict = outcome.verdict or self._fallback
         if verdict.allowed:
@@ -122,14 +134,7 @@ class ConnectionJudge:
 
     def _with_audit(self, verdict: Verdict, logged: tuple[str, ...], request: Request | None) -> Verdict:
         seen = [entry.label for entry in self._audit if _first((entry,), request)]
-        return Verdict(
-            verdict.allowed,
-            verdict.stage,
-            verdict.policy,
-            verdict.rule,
-            verdict.reason,
-            tuple(dict.fromkeys((*logged, *seen))),
-        )
+        return replace(verdict, audited=tuple(dict.fromkeys((*logged, *seen))))
 
 
 class InboundAuthorizer:
@@ -150,6 +155,7 @@ class InboundAuthorizer:
         "_memo",
         "_network",
         "_observed",
+        "_pending",
         "depends_on_auth",
         "depends_on_headers",
     )
@@ -157,6 +163,7 @@ class InboundAuthorizer:
     def __init__(self, auth: Authorization, trust_domain: str = "cluster.local") -> None:
         self._auth = auth
         self._network = NetworkStage(auth.ingress, "network")
+        self._pending = NetworkStage(auth.pending.ingress, "pending") if auth.pending is not None else None
         enforced = [policy for policy in auth.policies if not policy.dry_run]
         proxies = auth.trusted_proxies
         self._deny = _compile(enforced, Action.DENY, trust_domain, proxies)
@@ -167,8 +174,11 @@ class InboundAuthorizer:
             *(item for action in Action for item in _compile(dry, action, trust_domain, proxies)),
         )
         every = (*self._deny, *self._allow, *self._observed)
-        self.depends_on_headers = any(rule.depends_on_headers for item in every for rule in item.rules)
         self.depends_on_auth = any(rule.depends_on_auth for item in every for rule in item.rules)
+        stages = (self._network, *((self._pending,) if self._pending is not None else ()))
+        self.depends_on_headers = any(
+            rule.depends_on_headers for item in every for rule in item.rules
+        ) or any(stage.depends_on_headers for stage in stages)
         self._memo: dict[tuple[object, ...], ConnectionJudge] = {}
 
     def for_connection(
@@ -202,16 +212,25 @@ class InboundAuthorizer:
     def _judge_of(self, connection: Connection) -> ConnectionJudge:
         deny = _entries(self._deny, connection, allowed=False)
         allow = _entries(self._allow, connection, allowed=True)
-        return ConnectionJudge(
-            self._network.walk(connection),
-            self._baseline(connection),
-            deny,
-            allow,
-            self._unmatched(connection) if self._allow else None,
-            _every_entry(self._observed, connection),
-            depends_on_headers=self.depends_on_headers and not connection.opaque,
-            depends_on_auth=self.depends_on_auth and not connection.opaque,
-        )
+        observed = _every_entry(self._observed, connection)
+
+        def judge(walk: Walk, audit: Sequence[_Entry], pending: ConnectionJudge | None) -> ConnectionJudge:
+            return ConnectionJudge(
+                walk,
+                self._baseline(connection),
+                deny,
+                allow,
+                self._unmatched(connection) if self._allow else None,
+                audit,
+                depends_on_headers=self.depends_on_headers and not connection.opaque,
+                depends_on_auth=self.depends_on_auth and not connection.opaque,
+                pending=pending,
+            )
+
+        pending = None
+        if self._pending is not None:
+            pending = judge(self._pending.walk(connection), (), None)
+        return judge(self._network.walk(connection), observed, pending)
 
     def _baseline(self, connection: Connection) -> Verdict:
         """What the stack allowed before any policy: callers on a shared network, and published ports."""
@@ -256,6 +275,8 @@ class InboundAuthorizer:
         opaque = request is None or not protocol.is_http
         connection = Connection.of_peer(peer, port, opaque=opaque, local_address=local_address, sni=sni)
         steps = self._network.steps(connection, request)
+        if self._pending is not None:
+            steps += self._pending.steps(connection, request)
         outcome = self._network.walk(connection).decide(None if opaque else request)
         if outcome.verdict is None:
             baseline = self._baseline(connection)

@@ -19,7 +19,7 @@ from meshpy.engine.request import Peer, Request
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, WeightedChoice
 from meshpy.engine.verdict import Step, Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Protocol
+from meshpy.model.endpoint import Protocol, port_of_cluster
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward, RouteRule
 from meshpy.model.snapshot import OutboundListener, Snapshot
@@ -79,6 +79,7 @@ class Leg:
             "policy": verdict.policy or None,
             "rule": verdict.rule or None,
             "reason": verdict.reason,
+            "pending": pending_json(verdict),
         }
 
 
@@ -99,6 +100,7 @@ class Explanation:
             "policy": self.verdict.policy or None,
             "rule": self.verdict.rule or None,
             "reason": self.verdict.reason,
+            "pending": pending_json(self.verdict),
             "route": self.route,
             "destinations": [leg.to_json() for leg in self.legs],
             "audited": list(dict.fromkeys(name for leg in self.legs for name in leg.verdict.audited)),
@@ -114,6 +116,20 @@ class Explanation:
                 for step in self.steps
             ],
         }
+
+
+def pending_json(verdict: Verdict) -> dict[str, Any] | None:
+    """What staged policies would make of it; null where none takes part."""
+    pending = verdict.pending
+    if pending is None:
+        return None
+    return {
+        "allowed": pending.allowed,
+        "stage": pending.stage,
+        "policy": pending.policy or None,
+        "rule": pending.rule or None,
+        "reason": pending.reason,
+    }
 
 
 def explain(
@@ -291,14 +307,14 @@ def _legs(
 ) -> list[Leg]:
     caller = snapshots[source.service] if source.service else None
     assert caller is not None  # noqa: S101 - callers outside have no routes
-    port = _cluster_port(destination.cluster)
+    port = port_of_cluster(destination.cluster)
     egress = EgressAuthorizer(caller.authorization)
     services: Sequence[ServiceName] = destination.services
     if not services:
         return [_empty_leg(caller, egress, destination, port, share, request)]
     each = share / len(services)
-    verdict = egress.judge(services, "", port, request)
-    steps = tuple(egress.evaluate_all(services, "", port, request))
+    verdict = egress.judge(services, (), port, request)
+    steps = tuple(egress.evaluate_all(services, (), port, request))
     if not verdict.allowed:
         return [Leg(service, destination, port, each, verdict, None, steps) for service in services]
     legs = [_inbound(snapshots, item, port, _peer_of(snapshots, source), request) for item in services]
@@ -319,19 +335,13 @@ def _empty_leg(
     """A host outside the mesh, or a cluster without any service: nobody answers there."""
     cluster = caller.clusters.get(destination.cluster)
     reachable = cluster is not None and (cluster.dns or cluster.endpoints)
-    address = cluster.endpoints[0].address if cluster is not None and cluster.endpoints else ""
-    verdict = egress.judge((), address, port, request)
-    steps = tuple(egress.evaluate_all((), address, port, request))
+    addresses = [item.address for item in cluster.endpoints] if cluster is not None else []
+    verdict = egress.judge((), addresses, port, request, destination.host)
+    steps = tuple(egress.evaluate_all((), addresses, port, request, destination.host))
     if verdict.allowed and not reachable:
         reason = f"no service stands behind {destination.cluster}: requests get 503 (UH)"
         verdict = Verdict(False, "route", reason=reason)
     return Leg(None, destination, port, share, verdict, None, steps)
-
-
-def _cluster_port(cluster: str) -> int:
-    """The port of `outbound|8080|v1|catalog.shop`."""
-    number = cluster.split("|")[1] if cluster.count("|") == 3 else ""
-    return int(number) if number.isdecimal() else 0
 
 
 def _peer_of(snapshots: Snapshots, source: Source) -> Peer:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meshpy.engine.match import RequestTest, all_of, compile_any
+from meshpy.engine.match import RequestTest, all_of, compile_any, compile_header_condition, compile_hosts
 from meshpy.engine.request import Request
 from meshpy.engine.verdict import Address, Connection, Step, Verdict, compile_nets, describe_all
 from meshpy.model.authz import (
@@ -26,6 +26,7 @@ from meshpy.model.authz import (
     PortRange,
     Tier,
 )
+from meshpy.model.match import HeaderMatch
 from meshpy.model.names import ServiceName
 
 __all__ = ["NetworkStage", "Outcome", "Walk"]
@@ -101,13 +102,17 @@ class NetworkStage:
         MatchError: a CIDR or path that cannot be judged.
     """
 
-    __slots__ = ("_stage", "_tiers", "depends_on_request", "empty")
+    __slots__ = ("_stage", "_tiers", "depends_on_headers", "depends_on_request", "empty")
 
     def __init__(self, tiers: Sequence[Tier], stage: str) -> None:
         self._stage = stage
         self._tiers = tuple((tier, tuple(_compile(tier.policies))) for tier in tiers)
         self.empty = not self._tiers
         self.depends_on_request = any(rule.on_request for _, rules in self._tiers for rule in rules)
+        policies = (policy for tier in tiers for policy in tier.policies)
+        self.depends_on_headers = any(
+            rule.http.headers for policy in policies for rule in policy.rules if rule.http is not None
+        )
 
     def walk(self, connection: Connection) -> Walk:
         """Settle everything that the connection shows."""
@@ -201,7 +206,7 @@ def _compile(policies: Sequence[NetworkPolicy]) -> list[_Rule]:
 
 
 def _compile_rule(policy: str, rule: NetworkRule) -> _Rule:
-    peer = _peer_failure(rule.peer, allows=rule.action is NetworkAction.ALLOW)
+    peer = _peer_failure(rule.peer, denies=rule.action is NetworkAction.DENY)
     ports = _port_failure(rule.ports, rule.not_ports)
     test = _http_test(rule.http) if rule.http else None
     return _Rule(
@@ -216,13 +221,25 @@ def _compile_rule(policy: str, rule: NetworkRule) -> _Rule:
 
 def _http_test(http: HttpMatch) -> RequestTest | None:
     tests: list[RequestTest] = []
-    if http.methods and "*" not in http.methods:
-        methods = frozenset(http.methods)
-        tests.append(lambda request: request.method in methods)
+    if http.methods:
+        methods = compile_any(http.methods)
+        tests.append(lambda request: methods(request.method))
     if http.paths:
         paths = compile_any(http.paths, path=True)
         tests.append(lambda request: paths(request.path))
+    if http.hosts:
+        hosts = compile_hosts(http.hosts)
+        tests.append(lambda request: hosts(request.authority))
+    tests += [_header_test(header) for header in http.headers]
     return all_of(tests) or _is_http
+
+
+def _header_test(header: HeaderMatch) -> RequestTest:
+    """A header of an allow rule: each value that was sent must hold."""
+    values = () if header.match is None else (header.match,)
+    if not values:
+        return lambda request: header.name in request.headers
+    return compile_header_condition(header.name, values, (), denies=False)
 
 
 def _is_http(_request: Request) -> bool:
@@ -230,8 +247,12 @@ def _is_http(_request: Request) -> bool:
 
 
 def _http_text(http: HttpMatch) -> str:
-    parts = [f"methods {' | '.join(http.methods)}"] if http.methods else []
-    parts += [f"paths {describe_all(http.paths)}"] if http.paths else []
+    parts = [
+        f"{field} {describe_all(matches)}"
+        for field, matches in (("methods", http.methods), ("paths", http.paths), ("hosts", http.hosts))
+        if matches
+    ]
+    parts += [f"header {header.name}" for header in http.headers]
     return f"http {' and '.join(parts)}" if parts else "http"
 
 
@@ -253,21 +274,30 @@ def _spans(ports: Sequence[PortRange]) -> str:
     )
 
 
-def _peer_failure(peer: PeerMatch, *, allows: bool) -> Callable[[Connection], str]:
-    """Why the other end does not match; an unknown address is in no net, and fails `notNets` of an Allow."""
+def _peer_failure(peer: PeerMatch, *, denies: bool) -> Callable[[Connection], str]:
+    """Why the other end does not match.
+
+    An unknown address is in no net and fails `notNets`; for a Deny it may be in any net, unless the other end
+    is a service, whose identity says more than an address.
+    """
     inside = compile_nets(peer.nets) if peer.nets is not None else None
     unwanted = compile_nets(peer.not_nets) if peer.not_nets is not None else None
+    in_sets = compile_nets(peer.set_nets)
+    in_unwanted_sets = compile_nets(peer.not_set_nets)
+    is_named = compile_any(peer.domains) if peer.domains is not None else None
 
     def failure(connection: Connection) -> str:
         service, ip = connection.service, connection.ip
-        if peer.services is not None and service not in peer.services:
-            names = _names(peer.services)
+        if peer.services is not None and service not in peer.services and not (ip and in_sets(ip)):
+            names = _names(peer.services, peer.set_nets)
             return f"{connection.caller} is none of the services that its selector means ({names})"
-        if peer.not_services is not None and service in peer.not_services:
+        if peer.not_services is not None and (service in peer.not_services or (ip and in_unwanted_sets(ip))):
             return f"{connection.caller} is one of the services that its notSelector means"
-        if inside is not None and not _holds(inside, ip, unknown=False):
+        if is_named is not None and not (connection.host and is_named(connection.host)):
+            return f"domains {describe_all(peer.domains or ())} does not hold for {connection.caller}"
+        if inside is not None and not _holds(inside, ip, unknown=denies and service is None):
             return f"nets {' | '.join(peer.nets or ())} does not hold for {ip or 'an unknown address'}"
-        if unwanted is not None and _holds(unwanted, ip, unknown=allows):
+        if unwanted is not None and _holds(unwanted, ip, unknown=not denies):
             return f"notNets {' | '.join(peer.not_nets or ())} does not hold for {ip or 'an unknown address'}"
         return ""
 
@@ -278,8 +308,8 @@ def _holds(test: Callable[[Address], bool], ip: Address | None, *, unknown: bool
     return unknown if ip is None else test(ip)
 
 
-def _names(services: frozenset[ServiceName]) -> str:
-    names = sorted(map(str, services))
+def _names(services: frozenset[ServiceName], set_nets: Sequence[str]) -> str:
+    names = [*sorted(map(str, services)), *set_nets]
     return (
         ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
     )

@@ -35,11 +35,12 @@ class Verdict:
     """A decision and who made it.
 
     Args:
-        stage: `network` (tiers), `baseline`, `deny`, `allow` (Istio), or `egress`.
+        stage: `network` (tiers), `baseline`, `deny`, `allow` (Istio), `egress`, or `pending` (staged tiers).
         policy: `NetworkPolicy default/deny-all`; empty when no policy decided.
         rule: `ingress[0]`; empty when the policy decided by having no rule that matched.
         reason: one sentence for a person.
         audited: AUDIT and dry-run policies that matched and Log rules that were passed, `policy rule`.
+        pending: what it would be with the staged policies in force; None where none would take part.
     """
 
     allowed: bool
@@ -48,6 +49,7 @@ class Verdict:
     rule: str = ""
     reason: str = ""
     audited: tuple[str, ...] = ()
+    pending: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Connection:
         opaque: True when there is no request that an L7 rule could be judged on.
         namespace: of the peer's identity; empty without one.
         ip: the peer's address; None when unknown.
+        host: the host outside the mesh that is called; empty for callers and for services.
     """
 
     service: ServiceName | None
@@ -80,6 +83,7 @@ class Connection:
     opaque: bool
     local_ip: Address | None = None
     sni: str = ""
+    host: str = ""
 
     @classmethod
     def of_peer(
@@ -102,6 +106,8 @@ class Connection:
     @property
     def caller(self) -> str:
         """The peer as a sentence names it."""
+        if self.host:
+            return f"{self.host} ({self.ip})" if self.ip else self.host
         if self.service:
             return str(self.service)
         if self.principal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from meshpy.model.match import StringMatch
+from meshpy.model.match import HeaderMatch, StringMatch
 from meshpy.model.names import ServiceName
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "NetworkRule",
     "Operation",
     "PeerMatch",
+    "Pending",
     "PortRange",
     "Source",
     "Tier",
@@ -157,20 +158,31 @@ class PeerMatch:
         services: identities; None is any, also one without identity. An unknown peer is in no set.
         not_services: must not be one of these (an unknown peer is not).
         nets: CIDRs of which one must contain the peer's address.
+        set_nets: addresses of NetworkSets that the selector of `services` picked too: in there is as good.
+        not_set_nets: the same of `not_services`: must not be in there.
+        domains: hosts outside the mesh, of egress rules; one must be the host that is called.
     """
 
     services: frozenset[ServiceName] | None = None
     not_services: frozenset[ServiceName] | None = None
     nets: tuple[str, ...] | None = None
     not_nets: tuple[str, ...] | None = None
+    set_nets: tuple[str, ...] = ()
+    not_set_nets: tuple[str, ...] = ()
+    domains: tuple[StringMatch, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpMatch:
-    """Calico `http`: methods and paths, both must hold; empty is any."""
+    """The request of a rule: every part must hold, of a part any value; empty is any.
 
-    methods: tuple[str, ...] = ()
+    Calico's `http` has methods and paths, Cilium's hosts and headers besides.
+    """
+
+    methods: tuple[StringMatch, ...] = ()
     paths: tuple[StringMatch, ...] = ()
+    hosts: tuple[StringMatch, ...] = ()
+    headers: tuple[HeaderMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +215,14 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """The network stage as it would be with the staged policies in force: judged, counted, never decides."""
+
+    ingress: tuple[Tier, ...] = ()
+    egress: tuple[Tier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
     """Everything the workload's sidecar decides by.
 
@@ -215,6 +235,7 @@ class Authorization:
             over a network shared with services outside the mesh.
         trusted_proxies: how many proxies in front append to `x-forwarded-for` and are believed; 0: nobody is,
             and `remote.ip` is the address of the connection.
+        pending: None when no staged policy would change the tiers.
     """
 
     ingress: tuple[Tier, ...] = ()
@@ -223,3 +244,4 @@ class Authorization:
     baseline: frozenset[ServiceName] = frozenset()
     baseline_external: frozenset[int] = frozenset()
     trusted_proxies: int = 0
+    pending: Pending | None = None

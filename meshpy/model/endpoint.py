@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from meshpy.model.names import ServiceName
 from meshpy.model.resilience import ConnectionPool, LoadBalancing, OutlierDetection
 
-__all__ = ["Cluster", "Endpoint", "Protocol", "Transport"]
+__all__ = ["Cluster", "Endpoint", "Protocol", "Transport", "port_of_cluster"]
 
 
 class Protocol(StrEnum):
@@ -71,3 +72,10 @@ class Cluster:
     load_balancing: LoadBalancing = LoadBalancing.LEAST_REQUEST
     pool: ConnectionPool = field(default_factory=ConnectionPool)
     outlier: OutlierDetection | None = None
+
+
+@functools.lru_cache(maxsize=4096)
+def port_of_cluster(name: str) -> int:
+    """The port of `outbound|8080|v1|catalog.shop`; 0 for a name of another form."""
+    number = name.split("|")[1] if name.count("|") == 3 else ""
+    return int(number) if number.isdecimal() else 0

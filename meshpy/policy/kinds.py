@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 from meshpy.errors import Place
@@ -28,11 +29,13 @@ __all__ = [
     "Meta",
     "NetworkPolicyDoc",
     "NetworkRuleDoc",
+    "NetworkSetDoc",
     "PeerDoc",
     "PolicyValue",
     "SelectorDoc",
     "ServiceRef",
     "SourceDoc",
+    "StagedAction",
     "SubsetDoc",
     "TcpMatchDoc",
     "TcpRouteDoc",
@@ -54,6 +57,7 @@ class Meta:
     name: str
     place: Place
     annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -222,7 +226,11 @@ class ServiceRef:
 
 @dataclass(frozen=True, slots=True)
 class PeerDoc:
-    """A `source` or `destination`; None is 'not said'."""
+    """A `source` or `destination`; None is 'not said'.
+
+    Args:
+        takes_sets: a selector also picks NetworkSets by their labels (Calico); Kubernetes knows none.
+    """
 
     place: Place
     selector: SelectorDoc | None = None
@@ -235,6 +243,8 @@ class PeerDoc:
     not_nets: tuple[str, ...] | None = None
     ports: tuple[PortRange, ...] = ()
     not_ports: tuple[PortRange, ...] = ()
+    takes_sets: bool = True
+    domains: tuple[StringMatch, ...] | None = None
 
     @property
     def picks_workloads(self) -> bool:
@@ -250,7 +260,11 @@ class PeerDoc:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRuleDoc:
-    """`is_tcp` False: the rule speaks of another protocol and never meets a connection of the mesh."""
+    """`is_tcp` False: the rule speaks of another protocol and never meets a connection of the mesh.
+
+    Args:
+        name: as verdicts show it, where one written rule became several; empty is `ingress[INDEX]`.
+    """
 
     place: Place
     action: NetworkAction
@@ -258,11 +272,29 @@ class NetworkRuleDoc:
     destination: PeerDoc
     is_tcp: bool = True
     http: HttpMatch | None = None
+    name: str = ""
+
+
+class StagedAction(StrEnum):
+    """Calico `stagedAction`: what becomes of the policy of the same name when the staged one is enforced."""
+
+    SET = "Set"
+    DELETE = "Delete"
+    LEARN = "Learn"
+    IGNORE = "Ignore"
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPolicyDoc:
-    """NetworkPolicy, and GlobalNetworkPolicy when `meta.namespace` is empty."""
+    """What decides on connections: Calico's policies, staged ones too, and Kubernetes' NetworkPolicy.
+
+    It belongs to no namespace (GlobalNetworkPolicy) when `meta.namespace` is empty.
+
+    Args:
+        ingress: None when the policy does not apply in that direction.
+        staged: it decides nothing and is judged beside what does; None for enforced policies.
+        expires: an ISO date, of the annotation `meshpy.io/expires`.
+    """
 
     meta: Meta
     selector: SelectorDoc
@@ -273,6 +305,25 @@ class NetworkPolicyDoc:
     order: float | None = None
     ingress: tuple[NetworkRuleDoc, ...] | None = None
     egress: tuple[NetworkRuleDoc, ...] | None = None
+    staged: StagedAction | None = None
+    expires: str = ""
+
+    @property
+    def target(self) -> tuple[str, str, str]:
+        """Kind, namespace and name of the enforced policy that this is, or that it is the next version of."""
+        kind = self.meta.kind.removeprefix("Staged")
+        if kind == "KubernetesNetworkPolicy":
+            kind = "NetworkPolicy.networking.k8s.io"
+        return kind, self.meta.namespace, self.meta.name
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSetDoc:
+    """NetworkSet, and GlobalNetworkSet when `meta.namespace` is empty: addresses that selectors pick."""
+
+    meta: Meta
+    labels: Mapping[str, str] = field(default_factory=dict)
+    nets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,5 +334,10 @@ class TierDoc:
 
 
 PolicyValue: TypeAlias = (
-    VirtualServiceDoc | DestinationRuleDoc | AuthorizationPolicyDoc | NetworkPolicyDoc | TierDoc
+    VirtualServiceDoc
+    | DestinationRuleDoc
+    | AuthorizationPolicyDoc
+    | NetworkPolicyDoc
+    | NetworkSetDoc
+    | TierDoc
 )

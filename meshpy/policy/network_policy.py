@@ -1,16 +1,24 @@
-"""Calico NetworkPolicy, GlobalNetworkPolicy and Tier. Source: docs.tigera.io, Calico resource reference."""
+"""Calico's policies, enforced and staged, Tiers and NetworkSets.
+
+Source: docs.tigera.io, Calico resource reference.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 from meshpy.errors import Place
 from meshpy.model.authz import NetworkAction
-from meshpy.policy.kinds import Meta, NetworkPolicyDoc, NetworkRuleDoc, TierDoc
+from meshpy.policy.kinds import Meta, NetworkPolicyDoc, NetworkRuleDoc, NetworkSetDoc, StagedAction, TierDoc
 from meshpy.policy.network_rule import network_rule, optional_selector, selector_doc
 from meshpy.policy.reader import Cursor, Fields, no_meaning
+from meshpy.policy.strings import cidr
 
-__all__ = ["network_policy", "tier"]
+__all__ = ["EXPIRES", "expiry", "network_policy", "network_set", "staged_action", "tier"]
+
+EXPIRES = "meshpy.io/expires"
+"""An annotation of staged policies: the day after which they are a leftover, which lint tells."""
 
 _MAX_RULES = 1024
 _KNOWN = ("tier", "order", "selector", "serviceAccountSelector", "types", "ingress", "egress")
@@ -26,8 +34,11 @@ _MAX_ORDER = 1e15
 
 
 def network_policy(meta: Meta, spec: Cursor) -> NetworkPolicyDoc:
-    """Read `spec` of both kinds; GlobalNetworkPolicy has a `namespaceSelector` besides."""
+    """Read `spec` of all four kinds; global ones have `namespaceSelector`, staged ones `stagedAction`."""
     known = _KNOWN if meta.namespace else (*_KNOWN, "namespaceSelector")
+    is_staged = meta.kind.startswith("Staged")
+    if is_staged:
+        known = (*known, "stagedAction")
     refused = dict(_REFUSED)
     if meta.namespace:
         refused["namespaceSelector"] = ("belongs to GlobalNetworkPolicy", "remove it, or change the kind")
@@ -51,7 +62,31 @@ def network_policy(meta: Meta, spec: Cursor) -> NetworkPolicyDoc:
         order.number(-_MAX_ORDER, _MAX_ORDER) if order is not None else None,
         ingress if "Ingress" in types else None,
         egress if "Egress" in types else None,
+        staged_action(fields) if is_staged else None,
+        expiry(meta, spec),
     )
+
+
+def staged_action(fields: Fields) -> StagedAction:
+    """`stagedAction`, by default Set."""
+    cursor = fields.get("stagedAction")
+    known = tuple(action.value for action in StagedAction)
+    value = cursor.choice(known) if cursor is not None else StagedAction.SET.value
+    return StagedAction(value) if value in known else StagedAction.IGNORE
+
+
+def expiry(meta: Meta, spec: Cursor) -> str:
+    """The day that the annotation names, empty without it; an enforced policy does not expire."""
+    text = meta.annotations.get(EXPIRES, "")
+    if not text:
+        return ""
+    if not meta.kind.startswith("Staged"):
+        spec.problem(f"the annotation {EXPIRES} is for staged policies, {meta.kind} stays", "remove it")
+    try:
+        return dt.date.fromisoformat(text).isoformat()
+    except ValueError:
+        spec.problem(f"the annotation {EXPIRES} is {text!r}, which is no day", 'write "2027-03-31"')
+        return ""
 
 
 def _rules(fields: Fields, name: str) -> tuple[NetworkRuleDoc, ...]:
@@ -85,3 +120,14 @@ def tier(meta: Meta, spec: Cursor) -> TierDoc:
         order.number(-_MAX_ORDER, _MAX_ORDER) if order is not None else None,
         NetworkAction.PASS if chosen == "Pass" else NetworkAction.DENY,
     )
+
+
+def network_set(meta: Meta, spec: Cursor) -> NetworkSetDoc:
+    """Read a NetworkSet or GlobalNetworkSet; what picks it are its `metadata.labels`."""
+    fields = spec.fields(
+        ("nets",),
+        {"allowedEgressDomains": ("is of Calico Enterprise", "write a rule with destination.domains")},
+    )
+    if "nets" not in fields:
+        spec.problem("`nets` is missing", "write nets: [192.0.2.0/24]")
+    return NetworkSetDoc(meta, meta.labels, tuple(cidr(item) for item in fields.items("nets", empty=True)))

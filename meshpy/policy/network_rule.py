@@ -6,9 +6,9 @@ import re
 
 from meshpy.errors import Place
 from meshpy.model.authz import HttpMatch, NetworkAction, PortRange
-from meshpy.model.match import Exact, SegmentPrefix, StringMatch
+from meshpy.model.match import Exact, Present, SegmentPrefix, StringMatch, Suffix
 from meshpy.policy.kinds import NetworkRuleDoc, PeerDoc, SelectorDoc, ServiceRef
-from meshpy.policy.reader import Cursor, Fields, no_meaning
+from meshpy.policy.reader import Cursor, Fields, Refusal, no_meaning
 from meshpy.policy.selectors import All, SelectorError, parse_selector
 from meshpy.policy.strings import cidr
 
@@ -28,6 +28,7 @@ _ENTITY = (
     "ports",
     "notPorts",
 )
+_DOMAIN = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 _RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 
 
@@ -68,6 +69,8 @@ def network_rule(cursor: Cursor, *, is_ingress: bool) -> NetworkRuleDoc:
     if (metadata := fields.get("metadata")) is not None:
         metadata.fields(("annotations",)).labels("annotations")
     http = None
+    if destination.domains is not None and action is not NetworkAction.ALLOW and at_destination is not None:
+        at_destination.problem("`domains` stands in a rule with action Allow only", "write nets:, or Allow")
     if at_http is not None:
         if not is_ingress or action is not NetworkAction.ALLOW:
             at_http.problem("`http` stands in an ingress rule with action Allow only", "remove it")
@@ -95,7 +98,10 @@ def _protocol(fields: Fields, name: str) -> int | None:
 def _entity(cursor: Cursor | None, place: Place, *, is_own: bool, is_source: bool) -> PeerDoc:
     if cursor is None:
         return PeerDoc(place)
-    refused = {"domains": ("is not supported yet by meshpy", "remove it")}
+    refused: dict[str, Refusal] = {}
+    known = _ENTITY if is_own or is_source else (*_ENTITY, "domains")
+    if is_own or is_source:
+        refused["domains"] = ("stands in the destination of an egress rule only", "remove it")
     if is_source:
         why = no_meaning("a caller's own port is chosen at random", "write destination.ports")
         refused |= {"ports": why, "notPorts": why}
@@ -103,8 +109,12 @@ def _entity(cursor: Cursor | None, place: Place, *, is_own: bool, is_source: boo
         why = no_meaning("it would be the workload's own overlay address", "write the policy's selector")
         refused |= {"nets": why, "notNets": why}
         refused |= {"services": ("names the other end only", "write the policy's selector")}
-    fields = cursor.fields(_ENTITY, refused)
+    fields = cursor.fields(known, refused)
     for other in ("selector", "notSelector", "namespaceSelector", "serviceAccounts", "nets", "notNets"):
+        fields.only_one("services", other)
+        if other != "notNets":
+            fields.only_one("domains", other)
+    for other in ("ports", "notPorts", "domains"):
         fields.only_one("services", other)
     accounts = fields.get("serviceAccounts")
     names: tuple[str, ...] = ()
@@ -126,7 +136,16 @@ def _entity(cursor: Cursor | None, place: Place, *, is_own: bool, is_source: boo
         _nets(fields, "notNets"),
         tuple(_port(item) for item in fields.items("ports")),
         tuple(_port(item) for item in fields.items("notPorts")),
+        domains=tuple(_domain(item) for item in fields.items("domains")) if "domains" in fields else None,
     )
+
+
+def _domain(cursor: Cursor) -> StringMatch:
+    """Calico: a name, or `*.example.com` for every name below it."""
+    text = cursor.text().lower()
+    if not _DOMAIN.fullmatch(text):
+        cursor.problem(f"{text!r} is no domain", "write api.example.com, or *.example.com")
+    return Suffix(text[1:]) if text.startswith("*") else Exact(text)
 
 
 def _nets(fields: Fields, name: str) -> tuple[str, ...] | None:
@@ -158,13 +177,19 @@ def _port(cursor: Cursor) -> PortRange:
 
 def _http(cursor: Cursor) -> HttpMatch:
     fields = cursor.fields(("methods", "paths"))
-    methods = []
-    for item in fields.items("methods"):
-        method = item.text()
-        if not re.fullmatch(r"[A-Z][A-Z_-]*", method):
-            item.problem(f"{method!r} matches no method, methods are upper case", f"write {method.upper()}")
-        methods.append(method)
-    return HttpMatch(tuple(methods), tuple(_path(item) for item in fields.items("paths")))
+    methods = tuple(_method(item) for item in fields.items("methods"))
+    return HttpMatch(methods, tuple(_path(item) for item in fields.items("paths")))
+
+
+def _method(cursor: Cursor) -> StringMatch:
+    text = cursor.text()
+    if text == "*":
+        return Present()
+    if not re.fullmatch(r"[A-Z][A-Z_-]*", text):
+        cursor.problem(
+            f"{text!r} matches no method, methods are upper case", f"write {text.upper() or 'GET'}"
+        )
+    return Exact(text)
 
 
 def _path(cursor: Cursor) -> StringMatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,12 +17,14 @@ from meshpy.policy.kinds import (
     DestinationRuleDoc,
     Meta,
     NetworkPolicyDoc,
+    NetworkSetDoc,
     PolicyValue,
     TierDoc,
     VirtualServiceDoc,
 )
-from meshpy.policy.network_policy import network_policy, tier
-from meshpy.policy.reader import Cursor, Fields, Report, suggestion
+from meshpy.policy.kubernetes import kubernetes_network_policy
+from meshpy.policy.network_policy import network_policy, network_set, tier
+from meshpy.policy.reader import Cursor, Fields, Refusal, Report, suggestion
 from meshpy.policy.virtual_service import virtual_service
 
 __all__ = ["Document", "PolicySet", "load", "load_documents"]
@@ -31,6 +34,7 @@ T = TypeVar("T")
 _ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 _CALICO = ("projectcalico.org/v3",)
+_KUBERNETES = ("networking.k8s.io/v1",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,33 @@ _KINDS = {
     "NetworkPolicy": _Kind(_CALICO, True, True, network_policy),
     "GlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
     "Tier": _Kind(_CALICO, False, False, tier),
+    "NetworkSet": _Kind(_CALICO, True, True, network_set),
+    "GlobalNetworkSet": _Kind(_CALICO, False, True, network_set),
+    "StagedNetworkPolicy": _Kind(_CALICO, True, True, network_policy),
+    "StagedGlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
+    "StagedKubernetesNetworkPolicy": _Kind(_CALICO, True, True, kubernetes_network_policy),
+    "NetworkPolicy.networking.k8s.io": _Kind(_KUBERNETES, True, True, kubernetes_network_policy),
 }
+"""By the name that verdicts show; the second of two groups with one kind's name is KIND.GROUP (kubectl)."""
+_ELSEWHERE: MappingType[str, Refusal] = {
+    "Sidecar": (
+        "is not needed: a sidecar knows what its service shared a network with, no more",
+        "remove it; `dependencies` in x-mesh of the stack file narrows that, egress rules deny",
+    ),
+    "Gateway": (
+        "has nothing to configure: published ports are the gateway of a Swarm",
+        "remove it; `ports:` of the stack file publishes, a VirtualService with gateways: [mesh] routes",
+    ),
+    "EnvoyFilter": (
+        "patches Envoy's own configuration, and this sidecar is not Envoy",
+        "write what it was for as a VirtualService, DestinationRule, AuthorizationPolicy or Telemetry",
+    ),
+    "WorkloadEntry": ("registers machines by hand", "write a ServiceEntry with endpoints"),
+    "HostEndpoint": ("is for nodes and their interfaces, the mesh sees services only", "remove it"),
+    "Profile": ("has no meaning on Swarm: what the stack's networks allowed is the baseline", "remove it"),
+}
+"""Kinds that users bring along and that mean nothing here: why, and what to write instead."""
+_WRITTEN = tuple(dict.fromkeys(key.partition(".")[0] for key in _KINDS))
 _FROM_SERVER = frozenset(
     ("creationTimestamp", "uid", "resourceVersion", "generation", "managedFields", "selfLink")
 )
@@ -87,6 +117,7 @@ class PolicySet:
     authorization_policies: tuple[AuthorizationPolicyDoc, ...] = ()
     network_policies: tuple[NetworkPolicyDoc, ...] = ()
     tiers: tuple[TierDoc, ...] = ()
+    network_sets: tuple[NetworkSetDoc, ...] = ()
     documents: tuple[Document, ...] = ()
 
 
@@ -129,12 +160,13 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
     if problems:
         raise DocumentError(dict.fromkeys(problems))
     return PolicySet(
-        _of(values, VirtualServiceDoc),
-        _of(values, DestinationRuleDoc),
-        _of(values, AuthorizationPolicyDoc),
-        _of(values, NetworkPolicyDoc),
-        _of(values, TierDoc),
-        tuple(documents),
+        virtual_services=_of(values, VirtualServiceDoc),
+        destination_rules=_of(values, DestinationRuleDoc),
+        authorization_policies=_of(values, AuthorizationPolicyDoc),
+        network_policies=_of(values, NetworkPolicyDoc),
+        tiers=_of(values, TierDoc),
+        network_sets=_of(values, NetworkSetDoc),
+        documents=tuple(documents),
     )
 
 
@@ -175,20 +207,23 @@ _WRITTEN_BY_SERVER = ("is written by a server, not read", "remove it")
 
 
 def _kind(fields: Fields) -> str | None:
-    at_kind = fields.required("kind", f"kind: one of {', '.join(_KINDS)}")
+    at_kind = fields.required("kind", f"kind: one of {', '.join(_WRITTEN)}")
     at_version = fields.required("apiVersion", f"apiVersion: {_ISTIO_NETWORKING[0]} or {_CALICO[0]}")
     if at_kind is None or at_version is None:
         return None
     name, version = at_kind.text(), at_version.text()
-    kind = _KINDS.get(name)
-    if kind is None:
-        at_kind.problem(f"the kind {name!r} is not supported by meshpy", suggestion(name, tuple(_KINDS)))
+    found = [key for key in _KINDS if key.partition(".")[0] == name]
+    if not found:
+        what, instead = _ELSEWHERE.get(name, ("is not supported by meshpy", ""))
+        at_kind.problem(f"the kind {name!r} {what}", instead or suggestion(name, _WRITTEN))
         return None
-    if version not in kind.versions:
+    fitting = [key for key in found if version in _KINDS[key].versions]
+    if not fitting:
         what = f"{name} has no apiVersion {version!r}"
-        at_version.problem(what, f"write {' or '.join(kind.versions)}")
+        known = (known for key in found for known in _KINDS[key].versions)
+        at_version.problem(what, f"write {' or '.join(known)}")
         return None
-    return name
+    return fitting[0]
 
 
 def _meta(fields: Fields, kind: str, default_namespace: str) -> Meta:
@@ -208,6 +243,5 @@ def _meta(fields: Fields, kind: str, default_namespace: str) -> Meta:
         if at_namespace is not None:
             at_namespace.problem(f"{kind} belongs to no namespace", "remove it")
         namespace = ""
-    inner.labels("labels")
     name = at_name.text() if at_name is not None else ""
-    return Meta(kind, namespace, name, place, inner.labels("annotations"))
+    return Meta(kind, namespace, name, place, inner.labels("annotations"), inner.labels("labels"))

@@ -24,6 +24,7 @@ __all__ = [
     "SelectorError",
     "matches",
     "parse_selector",
+    "picks_global",
     "show",
 ]
 
@@ -38,7 +39,7 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """`global()`: what belongs to no namespace; on Swarm everything belongs to a stack."""
+    """`global()`: what belongs to no namespace, which on Swarm only a GlobalNetworkSet does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,19 @@ def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
         case Or(operands):
             return any(matches(operand, labels) for operand in operands)
     assert_never(selector)
+
+
+def picks_global(selector: Selector) -> bool:
+    """Whether a namespaceSelector means what belongs to no namespace: by `global()` only, as Calico says."""
+    match selector:
+        case Global():
+            return True
+        case And(operands):
+            return all(picks_global(operand) for operand in operands)
+        case Or(operands):
+            return any(picks_global(operand) for operand in operands)
+        case _:
+            return False
 
 
 def _compare(term: Compare, labels: Mapping[str, str]) -> bool:

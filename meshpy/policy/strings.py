@@ -15,6 +15,7 @@ from meshpy.policy.reader import NOT_YET, Cursor
 __all__ = [
     "MAX_REGEX",
     "cidr",
+    "cidr_outside",
     "header_name",
     "header_ops",
     "host_ref",
@@ -118,6 +119,15 @@ def cidr(cursor: Cursor) -> str:
     except ValueError:
         cursor.problem(f"{text!r} is no address and no CIDR", "write 10.1.0.0/16 or 10.1.2.3")
         return "0.0.0.0/32"
+
+
+def cidr_outside(cursor: Cursor, net: str) -> str:
+    """A network that is cut out of `net`."""
+    text = cidr(cursor)
+    inner, outer = ipaddress.ip_network(text), ipaddress.ip_network(net)
+    if inner.version != outer.version or inner.prefixlen < outer.prefixlen or inner[0] not in outer:
+        cursor.problem(f"{text} does not lie in {net}", "write a network inside of it")
+    return text
 
 
 def host_ref(cursor: Cursor) -> HostRef:

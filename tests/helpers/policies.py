@@ -18,6 +18,12 @@ VERSIONS = {
     "NetworkPolicy": "projectcalico.org/v3",
     "GlobalNetworkPolicy": "projectcalico.org/v3",
     "Tier": "projectcalico.org/v3",
+    "NetworkSet": "projectcalico.org/v3",
+    "GlobalNetworkSet": "projectcalico.org/v3",
+    "StagedNetworkPolicy": "projectcalico.org/v3",
+    "StagedGlobalNetworkPolicy": "projectcalico.org/v3",
+    "StagedKubernetesNetworkPolicy": "projectcalico.org/v3",
+    "NetworkPolicy.networking.k8s.io": "networking.k8s.io/v1",
 }
 
 BRIEF = """\
@@ -55,10 +61,11 @@ spec:
 """
 
 
-def document(kind: str, spec: str, name: str = "p", namespace: str = "shop") -> str:
-    """A document whose `spec` begins on line 5, two columns in."""
-    scope = "" if kind in ("GlobalNetworkPolicy", "Tier") else f", namespace: {namespace}"
-    head = f"apiVersion: {VERSIONS[kind]}\nkind: {kind}\nmetadata: {{name: {name}{scope}}}\nspec:\n"
+def document(kind: str, spec: str, name: str = "p", namespace: str = "shop", more: str = "") -> str:
+    """A document whose `spec` begins on line 5, two columns in; `more` goes into its metadata."""
+    scope = "" if kind == "Tier" or "Global" in kind or "wide" in kind else f", namespace: {namespace}"
+    head = f"apiVersion: {VERSIONS[kind]}\nkind: {kind.partition('.')[0]}\n"
+    head += f"metadata: {{name: {name}{scope}{more}}}\nspec:\n"
     return head + indent(dedent(spec).strip("\n") + "\n", "  ")
 
 

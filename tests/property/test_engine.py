@@ -63,7 +63,7 @@ network_rules = st.builds(
     st.builds(PeerMatch, services=some_services, not_services=some_services),
     few(st.just(PortRange(80, 80))),
     few(st.just(PortRange(81, 81))),
-    st.none() | st.builds(HttpMatch, few(st.sampled_from(METHODS)), few(paths)),
+    st.none() | st.builds(HttpMatch, few(methods), few(paths)),
 )
 network_policies = st.builds(NetworkPolicy, st.just("n"), few(network_rules))
 tiers = st.builds(
@@ -133,9 +133,7 @@ def reference_network(auth, peer, port, request):
             if http and request is None:
                 matches &= rule.action is NetworkAction.DENY
             elif http:
-                matches &= (not http.methods or request.method in http.methods) and some(
-                    http.paths, request.path
-                )
+                matches &= (some(http.methods, request.method)) and some(http.paths, request.path)
             if matches and rule.action in (NetworkAction.ALLOW, NetworkAction.DENY):
                 return rule.action is NetworkAction.ALLOW
             if matches and rule.action is NetworkAction.PASS:

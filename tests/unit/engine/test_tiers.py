@@ -109,7 +109,7 @@ def test_ports_are_ranges_with_exceptions(port, allowed):
     assert judge(tier("t", np("a", rule)), port=port).allowed is allowed
 
 
-HTTP = HttpMatch(("GET",), (SegmentPrefix("/foo"), Exact("/bar")))
+HTTP = HttpMatch((Exact("GET"),), (SegmentPrefix("/foo"), Exact("/bar")))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,8 @@ def test_steps_end_where_a_rule_acts():
 
 
 def egress(*tiers, services=(API,), address="", port=8080, request=GET):
-    return EgressAuthorizer(Authorization(egress=tiers)).judge(services, address, port, request)
+    addresses = (address,) if address else ()
+    return EgressAuthorizer(Authorization(egress=tiers)).judge(services, addresses, port, request)
 
 
 def test_egress_is_open_until_a_tier_decides():
