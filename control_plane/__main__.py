@@ -19,7 +19,7 @@ from certs.store import CaStore
 from control_plane.app import running
 from control_plane.errors import StartRefused
 from control_plane.language import MeshLanguage
-from control_plane.settings import Listen, Settings, Source
+from control_plane.settings import Listen, Settings, Source, StoreKind
 from meshpy.errors import MeshpyError
 
 __all__ = ["main"]
@@ -70,6 +70,14 @@ def main() -> None:
 )
 @click.option("--operator-host", multiple=True, help="A DNS name operators reach this server by; repeatable.")
 @click.option(
+    "--store",
+    type=click.Choice([kind.value for kind in StoreKind]),
+    envvar="MESHPY_STORE",
+    default=StoreKind.SQLITE.value,
+    show_default=True,
+    help="Where revisions are kept; `swarm` is shared by replicas.",
+)
+@click.option(
     "--certificate-ttl",
     type=click.IntRange(10, 86400),
     envvar="MESHPY_CERTIFICATE_TTL_S",
@@ -93,6 +101,7 @@ def serve(
     docker_host: str | None,
     operator_tls: str,
     operator_host: tuple[str, ...],
+    store: str,
     certificate_ttl: int,
     log: str,
 ) -> None:
@@ -114,6 +123,7 @@ def serve(
             operator_tls=operator_tls == "on",
             operator_hosts=frozenset({"control-plane", *operator_host}),
             certificate_ttl_s=certificate_ttl,
+            store=StoreKind(store),
         )
         uvloop.run(_serve(settings))
     except (MeshpyError, CertError) as error:

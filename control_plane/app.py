@@ -36,9 +36,11 @@ from control_plane.errors import StartRefused
 from control_plane.parts import Parts
 from control_plane.registry import Language, Registry
 from control_plane.rollouts import Rollouts
-from control_plane.settings import Listen, Settings, Source, read_secret
+from control_plane.settings import Listen, Settings, Source, StoreKind, read_secret
 from control_plane.signing import Signing, load_authority
+from control_plane.store.revisions import Store
 from control_plane.store.sqlite import SqliteStore
+from control_plane.store.swarm import SwarmStore
 from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
 
@@ -72,7 +74,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         parts = await _parts(settings, language, stack)
         streams = StreamRoute(parts)
         discovery = parts.discovery.run(parts.registry.set_view)
-        works = (discovery, parts.registry.run(), parts.rollouts.run(), _renew(parts.signing))
+        registry, rollouts = parts.registry, parts.rollouts
+        works = (discovery, registry.run(), registry.follow(), rollouts.run(), _renew(parts.signing))
         await stack.enter_async_context(_background(*works))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
@@ -141,7 +144,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     stack.callback(revocations.close)
     audit = AppendLog(settings.data / "audit.jsonl")
     stack.callback(audit.close)
-    store = SqliteStore(settings.data / "revisions.sqlite")
+    store = _store(settings, stack)
     stack.push_async_callback(store.close)
     discovery = _discovery(settings, stack)
     telemetry = Telemetry()
@@ -168,6 +171,16 @@ def _ca_dir(settings: Settings) -> Path | None:
     if settings.ca_dir is None and settings.source is Source.SWARM:
         raise StartRefused("on a Swarm the CA is given: set --ca-dir (MESHPY_CA_DIR), see `ca init`")
     return settings.ca_dir
+
+
+def _store(settings: Settings, stack: AsyncExitStack) -> Store:
+    if settings.store is StoreKind.SQLITE:
+        return SqliteStore(settings.data / "revisions.sqlite")
+    if settings.source is not Source.SWARM:
+        raise StartRefused("--store swarm goes with --discovery swarm; use --store sqlite")
+    client = DockerClient(settings.docker_host)
+    stack.push_async_callback(client.close)
+    return SwarmStore(client)
 
 
 def _discovery(settings: Settings, stack: AsyncExitStack) -> Discovery:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from control_plane.discovery.view import View
-from control_plane.errors import Conflict, NotFound, Unavailable
+from control_plane.errors import Conflict, NotFound, StoreError, Unavailable
 from control_plane.policy_set import stored
 from control_plane.snapshots import Printed, Shelf
 from control_plane.store.revisions import EMPTY, Document, Revision, Store
@@ -28,6 +29,7 @@ from meshpy.policy.policy_set import PolicySet
 __all__ = ["Applied", "Change", "Compiled", "Language", "Registry"]
 
 SETTLE_S = 0.05
+FOLLOW_S = 1.0
 FIRST_VIEW_S = 5.0
 
 Edit = Callable[[Sequence[PolicyDocument]], Sequence[PolicyDocument]]
@@ -155,6 +157,15 @@ class Registry:
             async with self._turn:
                 await self._recompile()
 
+    async def follow(self) -> None:
+        """Take revisions that other replicas stored, until cancelled; a store that fails is asked again."""
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            with suppress(StoreError):
+                newest = await self._store.newest()
+                if newest.number != self.revision.number:
+                    self._inventory_changed.set()
+
     async def change(self, change: Change, *, dry_run: bool = False) -> Applied:
         """Change the policy set: read, compile, store, put in force, in this order.
 
@@ -199,6 +210,9 @@ class Registry:
             if self._staged is None:
                 raise NotFound("no canary is under way")
             change, prepared = self._staged
+            await self._catch_up()
+            if self.revision.number != prepared.number - 1:
+                raise Conflict(prepared.number - 1, self.revision.number)
             inventory = self.view.inventory
             compiled = await self._compile(prepared.policies, prepared.number, strict=False)
             applied = await self._commit(change, replace(prepared, inventory=inventory, compiled=compiled))
@@ -268,10 +282,11 @@ class Registry:
             raise Unavailable("no inventory was read yet; see `discovery` in /v1/status") from None
 
     async def _recompile(self) -> None:
-        wanted = (self.view.inventory, self.revision.number)
-        if wanted == self._compiled:
-            return
         try:
+            await self._catch_up()
+            wanted = (self.view.inventory, self.revision.number)
+            if wanted == self._compiled or not self._viewed.is_set():
+                return
             compiled = await self._compile(self._policies, self.revision.number, strict=False)
         except MeshpyError as error:
             self.problems = (str(error),)

@@ -160,6 +160,9 @@ class Rollouts:
             newer = self._registry.revision.number
             await self._end(rollout, Phase.KEPT, f"revision {newer} came after it; it is watched no longer")
             return
+        if plan.canary is not None and self._registry.revision.number >= rollout.revision:
+            await self._end(rollout, Phase.ABORTED, "another replica stored a revision first; apply it again")
+            return
         refused = self._look(rollout)
         why = refused or breach(plan.bounds, rollout.without, rollout.seen)
         if why is not None:

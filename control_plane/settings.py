@@ -8,7 +8,7 @@ from pathlib import Path
 
 from control_plane.errors import StartRefused
 
-__all__ = ["Listen", "Settings", "Source", "read_secret"]
+__all__ = ["Listen", "Settings", "Source", "StoreKind", "read_secret"]
 
 
 class Source(StrEnum):
@@ -16,6 +16,13 @@ class Source(StrEnum):
 
     SWARM = "swarm"
     STATIC = "static"
+
+
+class StoreKind(StrEnum):
+    """Where revisions are kept: a file of ours, or the Swarm's Raft, which replicas share."""
+
+    SQLITE = "sqlite"
+    SWARM = "swarm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Settings:
     operator_tls: bool = True
     operator_hosts: frozenset[str] = frozenset()
     certificate_ttl_s: int = 3600
+    store: StoreKind = StoreKind.SQLITE
 
 
 def read_secret(path: Path, what: str) -> bytes:

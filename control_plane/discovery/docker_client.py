@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import aiodocker
@@ -22,7 +24,7 @@ WATCHED = ["service", "network", "node"]
 
 
 class DockerClient:
-    """Reads of one engine; it must be a manager.
+    """What is asked of one engine; it must be a manager. Configs alone are also written.
 
     Args:
         host: `unix:///var/run/docker.sock`, `tcp://…`; None takes DOCKER_HOST, then the usual socket.
@@ -55,6 +57,55 @@ class DockerClient:
         """
         async with self._engine() as docker:
             return _items(await docker.tasks.list(filters=RUNNING))
+
+    async def configs(self, label: str) -> Sequence[Mapping[str, Any]]:
+        """The configs with a label, their data included.
+
+        Raises:
+            DiscoveryError: as `everything`.
+        """
+        async with self._engine() as docker:
+            return _items(await docker.configs.list(filters={"label": [label]}))
+
+    async def config(self, name: str) -> Mapping[str, Any] | None:
+        """One config by its whole name, None when there is none.
+
+        Raises:
+            DiscoveryError: as `everything`.
+        """
+        async with self._engine() as docker:
+            try:
+                return await docker.configs.inspect(name)
+            except aiodocker.DockerError as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
+
+    async def create_config(self, name: str, data: bytes, labels: Mapping[str, str]) -> bool:
+        """Create a config; False when the name is taken, by whomever.
+
+        Raises:
+            DiscoveryError: as `everything`; whether it was created is not known then.
+        """
+        async with self._engine() as docker:
+            try:
+                await docker.configs.create(
+                    name, base64.b64encode(data).decode("ascii"), b64=True, labels=labels
+                )
+            except aiodocker.DockerError as error:
+                if error.status == HTTPStatus.CONFLICT:
+                    return False
+                raise
+        return True
+
+    async def remove_config(self, name: str) -> None:
+        """Remove a config that no service uses.
+
+        Raises:
+            DiscoveryError: as `everything`.
+        """
+        async with self._engine() as docker:
+            await docker.configs.delete(name)
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` at every event that may change the lists, until the stream ends. Tasks send none.

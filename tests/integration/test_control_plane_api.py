@@ -181,6 +181,17 @@ async def test_another_process_on_the_same_store_is_noticed(mesh):
     assert (await mesh.put(DENY_ALL, expected_revision=1))[1]["revision"] == 2
 
 
+async def test_a_revision_of_another_replica_is_put_in_force(mesh):
+    from datetime import UTC, datetime
+
+    document = Document("x.yaml", DENY_ALL)
+    await mesh.running.parts.store.append([document], author="other", expected=0, now=datetime.now(UTC))
+    async with asyncio.timeout(5):
+        while (await mesh.call("GET", "/v1/status"))[1]["revision"] != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert "Deny" in (await mesh.call("GET", "/v1/policies"))[1]["documents"][0]["text"]
+
+
 async def test_metrics_are_prometheus_text(mesh):
     await mesh.put(DENY_ALL)
     headers = {"Authorization": f"Bearer {VIEWER}"}

@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.errors import Conflict, StartRefused, StorageFull
+from control_plane.errors import Conflict, StartRefused, StorageFull, StoreError
 from control_plane.store.revisions import EMPTY, Document, Revision
 from control_plane.store.sqlite import SqliteStore
 from control_plane.store.sqlite_file import row_hash
+from control_plane.store.swarm import LABEL, SwarmStore
+from tests.helpers.configs import Configs
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 A, B = Document("a.yaml", "a: 1\n"), Document("b.yaml", "b: ünïcode\n", "shop", 7)
-STORES = {"sqlite": lambda folder: SqliteStore(folder / "revisions.sqlite")}
+SWARMS: dict[Path, Configs] = {}
+"""One Swarm a test folder."""
+STORES = {
+    "sqlite": lambda folder: SqliteStore(folder / "revisions.sqlite"),
+    "swarm": lambda folder: SwarmStore(SWARMS.setdefault(folder, Configs())),
+}
 
 
 @pytest.fixture(params=STORES)
@@ -141,3 +148,67 @@ async def test_a_full_disk_leaves_the_old_state(tmp_path):
     await store._run(lambda c: c.execute("PRAGMA max_page_count = 4000").fetchall())
     assert (await store.append([B], author="x", expected=1, now=NOW)).number == 2
     await store.close()
+
+
+async def test_a_replica_sees_what_another_one_stored():
+    swarm = Configs()
+    ours, theirs = SwarmStore(swarm), SwarmStore(swarm)
+    assert await ours.newest() == EMPTY
+    for number in range(3):
+        made = await theirs.append([A], author="y", expected=number, now=NOW)
+    assert await ours.newest() == made
+    swarm.asked.clear()
+    assert await ours.newest() == made
+    assert swarm.asked == ["meshpy-revision-0000000004"]  # one small question while nothing is new
+
+
+async def test_old_revisions_are_pruned_and_numbers_go_on():
+    swarm = Configs()
+    store = SwarmStore(swarm, keep=3)
+    for number in range(6):
+        await store.append([Document(f"{number}", "")], author="x", expected=number, now=NOW)
+    assert [r.number for r in await store.history(9)] == [6, 5, 4]
+    assert await store.get(2) is None
+    assert (await SwarmStore(swarm).append([A], author="x", expected=6, now=NOW)).number == 7
+
+
+async def test_a_swarm_that_fails_is_a_store_error_and_is_asked_again():
+    swarm = Configs()
+    store = SwarmStore(swarm)
+    made = await store.append([A], author="x", expected=0, now=NOW)
+    swarm.failure = "The swarm does not have a leader"
+    for ask in (
+        store.newest(),
+        store.get(1),
+        store.history(1),
+        store.append([B], author="x", expected=1, now=NOW),
+    ):
+        with pytest.raises(StoreError, match="does not have a leader"):
+            await ask
+    swarm.failure = ""
+    assert await store.newest() == made
+
+
+async def test_a_config_that_was_tampered_with_is_refused_by_name():
+    swarm = Configs()
+    store = SwarmStore(swarm)
+    await store.append([A], author="x", expected=0, now=NOW)
+    held = swarm.held["meshpy-revision-0000000001"]["Spec"]
+    held["Data"] = held["Data"][:-8] + "AAAAAAA="
+    with pytest.raises(StoreError, match="meshpy-revision-0000000001 is damaged"):
+        await SwarmStore(swarm).newest()
+    swarm.held["meshpy-revision-0000000002"] = {
+        "Spec": {"Name": "meshpy-revision-0000000002", "Labels": {LABEL: "2"}}
+    }
+    with pytest.raises(StoreError, match="0000000002 is damaged"):
+        await store.get(2)
+
+
+async def test_a_set_that_no_config_can_hold_is_refused_whole():
+    import random
+
+    noise = "".join(random.Random(1).choices("0123456789abcdef", k=2_500_000))
+    store = SwarmStore(Configs())
+    with pytest.raises(StorageFull, match="--store sqlite"):
+        await store.append([Document("big", noise)], author="x", expected=0, now=NOW)
+    assert await store.newest() == EMPTY

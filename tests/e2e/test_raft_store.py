@@ -1,0 +1,50 @@
+"""Revisions as Docker configs of a real Swarm."""
+
+import asyncio
+import os
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from control_plane.discovery.docker_client import DockerClient
+from control_plane.errors import Conflict
+from control_plane.store.revisions import Document
+from control_plane.store.swarm import SwarmStore
+
+pytestmark = pytest.mark.docker
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+@pytest.fixture
+async def stores(engine):
+    """Eight replicas on one Swarm, which holds no revisions before and after."""
+    clients = [DockerClient(os.environ["MESHPY_E2E_DOCKER_HOST"]) for _ in range(8)]
+    yield [SwarmStore(client, keep=3) for client in clients]
+    for name in engine.docker(
+        "config", "ls", "--filter", "label=meshpy.revision", "--format", "{{.Name}}"
+    ).split():
+        engine.docker("config", "rm", name)
+    for client in clients:
+        await client.close()
+
+
+async def test_of_eight_replicas_one_stores_the_revision_and_all_read_it(stores):
+    noise = "".join(random.Random(3).choices("0123456789abcdef", k=1_500_000))
+    writes = [
+        store.append([Document(f"{i}.yaml", noise)], author=f"r{i}", expected=0, now=NOW, message="größe")
+        for i, store in enumerate(stores)
+    ]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    made = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    assert len(made) == 1
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 7
+    assert [await store.newest() for store in stores] == made * 8
+
+
+async def test_old_revisions_are_pruned_on_the_swarm(stores):
+    store = stores[0]
+    for number in range(5):
+        await store.append([Document("a.yaml", "a: 1")], author="x", expected=number, now=NOW)
+    assert [revision.number for revision in await store.history(9)] == [5, 4, 3]
+    assert (await stores[1].newest()).number == 5
