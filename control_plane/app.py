@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from certs.errors import CertError
+from control_plane.api.ca import CaRoutes
 from control_plane.api.certificates import CertificateRoute
 from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
@@ -26,6 +27,7 @@ from control_plane.api.stream import StreamRoute
 from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
+from control_plane.denylist import DenyList
 from control_plane.discovery.docker_client import DockerClient
 from control_plane.discovery.stack_file import read_stack
 from control_plane.discovery.static import StaticDiscovery, read_inventory
@@ -43,6 +45,7 @@ from control_plane.store.sqlite import SqliteStore
 from control_plane.store.swarm import SwarmStore
 from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
+from meshpy.model.names import ServiceName
 
 __all__ = ["Running", "operator_app", "operator_routes", "running", "sidecar_app"]
 
@@ -75,7 +78,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         streams = StreamRoute(parts)
         discovery = parts.discovery.run(parts.registry.set_view)
         registry, rollouts = parts.registry, parts.rollouts
-        works = (discovery, registry.run(), registry.follow(), rollouts.run(), _renew(parts.signing))
+        following = (registry.follow(), parts.denylist.follow())
+        works = (discovery, registry.run(), *following, rollouts.run(), _renew(parts.signing))
         await stack.enter_async_context(_background(*works))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
@@ -91,6 +95,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *StatusRoutes(parts).routes(),
         *PolicyRoutes(parts).routes(),
         *RolloutRoutes(parts).routes(),
+        *CaRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -144,14 +149,20 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     stack.callback(revocations.close)
     audit = AppendLog(settings.data / "audit.jsonl")
     stack.callback(audit.close)
-    store = _store(settings, stack)
-    stack.push_async_callback(store.close)
+    store, denied = _stores(settings, stack)
     discovery = _discovery(settings, stack)
     telemetry = Telemetry()
     registry = Registry(store, language)
     distribution = Distribution(registry.shelf, telemetry, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
     await registry.start()
+
+    def revoke(services: frozenset[ServiceName]) -> None:
+        registry.set_denied(services)
+        distribution.end(services)
+
+    denylist = DenyList(denied, revoke)
+    await denylist.start()
     log_of = Audit(audit)
     return Parts(
         registry=registry,
@@ -164,6 +175,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         attestor=_attestor(settings, registry, discovery),
         audit=log_of,
         rollouts=Rollouts(registry, distribution, telemetry, log_of),
+        denylist=denylist,
     )
 
 
@@ -173,14 +185,18 @@ def _ca_dir(settings: Settings) -> Path | None:
     return settings.ca_dir
 
 
-def _store(settings: Settings, stack: AsyncExitStack) -> Store:
+def _stores(settings: Settings, stack: AsyncExitStack) -> tuple[Store, Store]:
+    """Of the policies, and of the deny-list."""
     if settings.store is StoreKind.SQLITE:
-        return SqliteStore(settings.data / "revisions.sqlite")
+        files = [SqliteStore(settings.data / f"{name}.sqlite") for name in ("revisions", "denied")]
+        for store in files:
+            stack.push_async_callback(store.close)
+        return files[0], files[1]
     if settings.source is not Source.SWARM:
         raise StartRefused("--store swarm goes with --discovery swarm; use --store sqlite")
     client = DockerClient(settings.docker_host)
     stack.push_async_callback(client.close)
-    return SwarmStore(client)
+    return SwarmStore(client), SwarmStore(client, "meshpy.denied")
 
 
 def _discovery(settings: Settings, stack: AsyncExitStack) -> Discovery:

@@ -59,6 +59,13 @@ class Distribution:
                 wake.set()
         self._told()
 
+    def end(self, revoked: Collection[ServiceName]) -> None:
+        """End the streams of services whose identity is revoked."""
+        for stream, wake in self._live.items():
+            if stream.service in revoked:
+                stream.is_revoked = True
+                wake.set()
+
     async def serve(self, stream: Stream, socket: Socket) -> str:
         """Run one stream until it ends.
 
@@ -163,7 +170,7 @@ class Distribution:
                 await wake.wait()
             greeting.reschedule(None)
         await socket.send(json.dumps({"type": "bundle", "pem": self._bundle_pem()}))
-        while True:
+        while not stream.is_revoked:
             wake.clear()
             newest = self._target(stream)
             if newest is not None and stream.must_send(newest):
@@ -174,6 +181,7 @@ class Distribution:
                 if newest is not None and stream.recognise(newest):
                     self._told()
                 await wake.wait()
+        return "its identity is revoked"
 
     def _greet(self, stream: Stream, message: dict[str, Any], now_s: float) -> None:
         stream.task, stream.node = _field(message, "task"), _field(message, "node")

@@ -11,6 +11,7 @@ from control_plane.snapshots import printed
 from control_plane.store.revisions import Document
 from meshpy.compile import check, compile_mesh
 from meshpy.model.inventory import Inventory
+from meshpy.model.names import ServiceName
 from meshpy.policy import PolicySet, load_documents
 
 __all__ = ["MeshLanguage"]
@@ -25,9 +26,20 @@ class MeshLanguage:
     def read(self, documents: Sequence[Document]) -> PolicySet:
         return load_documents(readable(documents))
 
-    def compile(self, inventory: Inventory, policies: PolicySet, revision: int, *, strict: bool) -> Compiled:
+    def compile(
+        self,
+        inventory: Inventory,
+        policies: PolicySet,
+        revision: int,
+        *,
+        denied: frozenset[ServiceName],
+        strict: bool,
+    ) -> Compiled:
         findings = check(inventory, policies, strict=strict)
-        snapshots = compile_mesh(inventory, policies, trust_domain=self.trust_domain, revision=revision)
+        ids = frozenset(f"spiffe://{self.trust_domain}{service.spiffe_path}" for service in denied)
+        snapshots = compile_mesh(
+            inventory, policies, trust_domain=self.trust_domain, revision=revision, denied=ids
+        )
         return Compiled(
             {name: printed(snapshot) for name, snapshot in snapshots.items()},
             findings.errors,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from control_plane.attest import Attestor
 from control_plane.audit import Audit
+from control_plane.denylist import DenyList
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.rate import RateLimit
@@ -31,4 +32,5 @@ class Parts:
     attestor: Attestor
     audit: Audit
     rollouts: Rollouts
+    denylist: DenyList
     enrolments: RateLimit = field(default_factory=RateLimit)

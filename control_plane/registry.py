@@ -55,10 +55,19 @@ class Language(Protocol):
             DocumentError: any of them is wrong; all problems are named.
         """
 
-    def compile(self, inventory: Inventory, policies: PolicySet, revision: int, *, strict: bool) -> Compiled:
+    def compile(
+        self,
+        inventory: Inventory,
+        policies: PolicySet,
+        revision: int,
+        *,
+        denied: frozenset[ServiceName],
+        strict: bool,
+    ) -> Compiled:
         """Check and compile what `read` returned.
 
         Args:
+            denied: services that every sidecar refuses.
             strict: whether a policy that misses something in the inventory is an error, or a warning.
         """
 
@@ -79,14 +88,26 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What one compilation was made of."""
+
+    inventory: Inventory
+    denied: frozenset[ServiceName]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Prepared:
     """A change that was read and compiled, and could be put in force."""
 
-    number: int
+    inputs: _Inputs
     documents: tuple[Document, ...]
     policies: PolicySet
-    inventory: Inventory
     compiled: Compiled
+
+    @property
+    def number(self) -> int:
+        return self.inputs.revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +143,8 @@ class Registry:
         self._turn = asyncio.Lock()
         self._staged: tuple[Change, _Prepared] | None = None
         self._inventory_changed = asyncio.Event()
-        self._compiled: tuple[Inventory, int] | None = None
+        self._denied: frozenset[ServiceName] = frozenset()
+        self._compiled: _Inputs | None = None
 
     async def start(self) -> None:
         """Read the newest revision.
@@ -147,6 +169,11 @@ class Registry:
         if not self._viewed.is_set() or before.inventory != view.inventory:
             self._viewed.set()
             self._inventory_changed.set()
+
+    def set_denied(self, services: frozenset[ServiceName]) -> None:
+        """Take the revoked identities; every sidecar is told soon."""
+        self._denied = services
+        self._inventory_changed.set()
 
     async def run(self) -> None:
         """Compile after every change of the inventory, until cancelled."""
@@ -213,9 +240,9 @@ class Registry:
             await self._catch_up()
             if self.revision.number != prepared.number - 1:
                 raise Conflict(prepared.number - 1, self.revision.number)
-            inventory = self.view.inventory
-            compiled = await self._compile(prepared.policies, prepared.number, strict=False)
-            applied = await self._commit(change, replace(prepared, inventory=inventory, compiled=compiled))
+            inputs = self._inputs(prepared.number)
+            compiled = await self._compile(prepared.policies, inputs, strict=False)
+            applied = await self._commit(change, replace(prepared, inputs=inputs, compiled=compiled))
             self._staged = None
             self.shelf.stage({})
             return applied
@@ -234,7 +261,7 @@ class Registry:
             now=datetime.now(UTC),
             message=change.message,
         )
-        self._policies, self._compiled = prepared.policies, (prepared.inventory, prepared.number)
+        self._policies, self._compiled = prepared.policies, prepared.inputs
         differing = self._differing(prepared.compiled)
         self._put_in_force(prepared.compiled)
         return Applied(prepared.number, prepared.compiled.warnings, differing)
@@ -246,11 +273,14 @@ class Registry:
             raise Conflict(change.expected, newest)
         documents = stored(change.edit(self._policies.documents))
         policies = await asyncio.to_thread(self._language.read, documents)
-        inventory = self.view.inventory
-        compiled = await self._compile(policies, newest + 1, strict=True)
+        inputs = self._inputs(newest + 1)
+        compiled = await self._compile(policies, inputs, strict=True)
         if compiled.errors:
             raise DocumentError(compiled.errors)
-        return _Prepared(newest + 1, documents, policies, inventory, compiled)
+        return _Prepared(inputs, documents, policies, compiled)
+
+    def _inputs(self, revision: int) -> _Inputs:
+        return _Inputs(self.view.inventory, self._denied, revision)
 
     @property
     def documents(self) -> tuple[PolicyDocument, ...]:
@@ -284,10 +314,10 @@ class Registry:
     async def _recompile(self) -> None:
         try:
             await self._catch_up()
-            wanted = (self.view.inventory, self.revision.number)
+            wanted = self._inputs(self.revision.number)
             if wanted == self._compiled or not self._viewed.is_set():
                 return
-            compiled = await self._compile(self._policies, self.revision.number, strict=False)
+            compiled = await self._compile(self._policies, wanted, strict=False)
         except MeshpyError as error:
             self.problems = (str(error),)
         else:
@@ -300,7 +330,8 @@ class Registry:
         if self._staged is not None:
             prepared = self._staged[1]
             try:
-                compiled = await self._compile(prepared.policies, prepared.number, strict=False)
+                inputs = self._inputs(prepared.number)
+                compiled = await self._compile(prepared.policies, inputs, strict=False)
             except MeshpyError as error:
                 self.problems = (*self.problems, f"canary of revision {prepared.number}: {error}")
             else:
@@ -311,10 +342,15 @@ class Registry:
         self.shelf.stage({name: new for name, new in compiled.snapshots.items() if name in differing})
         return differing
 
-    async def _compile(self, policies: PolicySet, revision: int, *, strict: bool) -> Compiled:
+    async def _compile(self, policies: PolicySet, inputs: _Inputs, *, strict: bool) -> Compiled:
         begin = time.perf_counter()
         compiled = await asyncio.to_thread(
-            self._language.compile, self.view.inventory, policies, revision, strict=strict
+            self._language.compile,
+            inputs.inventory,
+            policies,
+            inputs.revision,
+            denied=inputs.denied,
+            strict=strict,
         )
         self.compile_s = time.perf_counter() - begin
         return compiled

@@ -62,6 +62,7 @@ class Stream:
     reason: str = ""
     traffic: Figures = NOTHING
     is_canary: bool = False
+    is_revoked: bool = False
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.

@@ -92,6 +92,7 @@ class CertificateRoute:
         task = member(body, "task", str, "")
         facts["task"] = task
         facts["by"] = self._prove(request, service, body.get("token"))
+        self._parts.denylist.check(service)
         attested = await self._parts.attestor.attest(Claim(service, task, address))
         csr = member(body, "csr", str).encode("utf-8", "surrogatepass")
         return attested, self._parts.signing.issue(csr, attested.service)

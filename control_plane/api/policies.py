@@ -21,7 +21,7 @@ from control_plane.registry import Applied, Change
 from control_plane.rollout import Plan, parse_plan
 from control_plane.store.revisions import Document, Revision
 
-__all__ = ["PolicyRoutes"]
+__all__ = ["PolicyRoutes", "message_of"]
 
 MAX_BODY = 4 * 1024 * 1024
 MAX_DOCUMENTS = 2_000
@@ -83,7 +83,7 @@ class PolicyRoutes:
         author = require(request, Role.EDITOR)
         named = request.match_info
         kind, namespace, name = named["kind"], named["namespace"], named["name"]
-        message = _message(request.query.get("message", ""))
+        message = message_of(request.query.get("message", ""))
         return await self._change(
             request, Change(lambda held: removed(held, kind, namespace, name), author, message)
         )
@@ -92,7 +92,7 @@ class PolicyRoutes:
         author = require(request, Role.EDITOR)
         revision = await self._revision(request)
         before = await self._parts.registry.read(revision.documents)
-        message = _message(request.query.get("message", "")) or f"roll back to revision {revision.number}"
+        message = message_of(request.query.get("message", "")) or f"roll back to revision {revision.number}"
         return await self._change(request, Change(lambda _held: before, author, message))
 
     async def list(self, request: web.Request) -> web.Response:
@@ -194,13 +194,18 @@ async def _wanted(request: web.Request) -> _Wanted:
     items = member(body, "documents", list)
     if len(items) > MAX_DOCUMENTS:
         raise BadRequest(f"at most {MAX_DOCUMENTS} documents are taken")
-    message = _message(member(body, "message", str, ""))
+    message = message_of(member(body, "message", str, ""))
     rollout = member(body, "rollout", dict, None)
     plan = parse_plan(rollout) if rollout is not None else None
     return _Wanted([_document(item, namespace) for item in items], message, expected, plan)
 
 
-def _message(text: str) -> str:
+def message_of(text: str) -> str:
+    """A message as it is kept.
+
+    Raises:
+        BadRequest: it is too long, or not printable.
+    """
     if len(text) > MAX_MESSAGE or not text.replace("\n", "").isprintable():
         raise BadRequest(f"a message is printable text of at most {MAX_MESSAGE} characters")
     return text.strip()

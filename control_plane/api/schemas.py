@@ -7,6 +7,8 @@ from typing import Any
 __all__ = [
     "APPLIED",
     "BUNDLE",
+    "CA",
+    "DENIED",
     "DOCUMENTS",
     "HEALTH",
     "POLICIES",
@@ -93,6 +95,18 @@ REVISION_LIST = _object(
         )
     }
 )
+_CERTIFICATE = _object({"subject": TEXT, "serial": TEXT, "not_before": TEXT, "not_after": TEXT})
+CA = _object(
+    {
+        "trust_domain": TEXT,
+        "roots": _list(_CERTIFICATE),
+        "intermediate": _CERTIFICATE,
+        "leaf_ttl_s": COUNT,
+        "issued": COUNT,
+        "refused": COUNT,
+    }
+)
+DENIED = _object({"denied": _list(_object({"service": TEXT, "message": TEXT}))})
 _FIGURES = _object({"requests": COUNT, "denied": COUNT, "errors": COUNT})
 ROLLOUT = _object(
     {

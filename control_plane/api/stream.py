@@ -79,7 +79,9 @@ class StreamRoute:
         namespace, service = held.namespace, held.service
         if namespace is None or service is None or namespace == ROOT_NAMESPACE:
             raise AttestationRefused("certificate", f"{held} is no workload that has a stream")
-        return ServiceName(namespace, service)
+        name = ServiceName(namespace, service)
+        self._parts.denylist.check(name)
+        return name
 
 
 def _certificate(request: web.Request) -> x509.Certificate:

@@ -8,7 +8,6 @@ immutable. The content is compressed and carries a hash.
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import hashlib
 import json
@@ -23,7 +22,6 @@ from control_plane.store.revisions import EMPTY, Document, Revision
 __all__ = ["Configs", "SwarmStore"]
 
 LABEL = "meshpy.revision"
-PREFIX = "meshpy-revision-"
 MAX_BYTES = 1_000_000
 """Below the 1,024,000 bytes that the engine takes (SWARM: configs)."""
 KEEP = 50
@@ -47,10 +45,14 @@ class Configs(Protocol):
 
 
 class SwarmStore:
-    """Invariant: a revision that was read stays readable here while the managers have no quorum."""
+    """One sequence of revisions.
 
-    def __init__(self, configs: Configs, *, keep: int = KEEP) -> None:
-        self._configs, self._keep = configs, keep
+    Args:
+        label: of its configs; their names are `<label>-<number>`, dots as dashes.
+    """
+
+    def __init__(self, configs: Configs, label: str = LABEL, *, keep: int = KEEP) -> None:
+        self._configs, self._label, self._keep = configs, label, keep
         self._newest: Revision | None = None
 
     async def newest(self) -> Revision:
@@ -99,36 +101,45 @@ class SwarmStore:
 
     async def _create(self, number: int, data: bytes) -> bool:
         try:
-            return await self._configs.create_config(_name(number), data, {LABEL: str(number)})
+            return await self._configs.create_config(self._name(number), data, {self._label: str(number)})
         except DiscoveryError as error:
             raise StoreError(f"the Swarm does not store revision {number}: {error}") from error
 
     async def _one(self, number: int) -> Revision | None:
         try:
-            found = await self._configs.config(_name(number))
+            found = await self._configs.config(self._name(number))
         except DiscoveryError as error:
             raise StoreError(f"the Swarm does not tell revision {number}: {error}") from error
-        return _unpacked(found) if found is not None else None
+        return self._read(found) if found is not None else None
 
     async def _all(self) -> list[Revision]:
         try:
-            found = await self._configs.configs(LABEL)
+            found = await self._configs.configs(self._label)
         except DiscoveryError as error:
             raise StoreError(f"the Swarm does not list the revisions: {error}") from error
-        return sorted((_unpacked(each) for each in found), key=lambda revision: revision.number)
+        return sorted((self._read(each) for each in found), key=lambda revision: revision.number)
+
+    def _name(self, number: int) -> str:
+        return f"{self._label.replace('.', '-')}-{number:010d}"
+
+    def _read(self, config: Mapping[str, Any]) -> Revision:
+        name = str(config.get("Spec", {}).get("Name", "?"))
+        try:
+            revision = _unpacked(config["Spec"]["Data"])
+            if self._name(revision.number) != name:
+                raise ValueError("it is another revision")  # noqa: TRY301 - one way out for all damage
+        except (KeyError, TypeError, ValueError, EOFError, OSError, AttributeError) as error:
+            raise StoreError(f"the Docker config {name} is damaged: {error}") from error
+        return revision
 
     async def _prune(self, newest: int) -> None:
         try:
-            names = [str(each["Spec"]["Name"]) for each in await self._configs.configs(LABEL)]
+            names = [str(each["Spec"]["Name"]) for each in await self._configs.configs(self._label)]
             for name in sorted(names):
-                if int(name.removeprefix(PREFIX)) <= newest - self._keep:
+                if int(name.rpartition("-")[2]) <= newest - self._keep:
                     await self._configs.remove_config(name)
         except (DiscoveryError, ValueError, KeyError) as error:
             raise StoreError(f"old revisions cannot be pruned: {error}") from error
-
-
-def _name(number: int) -> str:
-    return f"{PREFIX}{number:010d}"
 
 
 def _packed(revision: Revision) -> bytes:
@@ -147,19 +158,14 @@ def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()
 
 
-def _unpacked(config: Mapping[str, Any]) -> Revision:
-    name = str(config.get("Spec", {}).get("Name", "?"))
-    try:
-        content = json.loads(gzip.decompress(base64.b64decode(config["Spec"]["Data"], validate=True)))
-        kept = content.pop("hash")
-        if kept != _hash(content) or _name(content["number"]) != name:
-            raise ValueError("its content does not match its hash")  # noqa: TRY301 - one way out for all damage
-        return Revision(
-            content["number"],
-            datetime.fromisoformat(content["created"]),
-            content["author"],
-            tuple(Document(*fields) for fields in content["documents"]),
-            content["message"],
-        )
-    except (KeyError, TypeError, ValueError, EOFError, OSError, binascii.Error, AttributeError) as error:
-        raise StoreError(f"the Docker config {name} is damaged: {error}") from error
+def _unpacked(data: str) -> Revision:
+    content = json.loads(gzip.decompress(base64.b64decode(data, validate=True)))
+    if content.pop("hash") != _hash(content):
+        raise ValueError("its content does not match its hash")
+    return Revision(
+        content["number"],
+        datetime.fromisoformat(content["created"]),
+        content["author"],
+        tuple(Document(*fields) for fields in content["documents"]),
+        content["message"],
+    )

@@ -62,6 +62,7 @@ async def test_roles_are_steps(mesh):
         201,
     ]
     assert (await mesh.call("DELETE", "/v1/join-tokens/ab", token=EDITOR))[0] == 403
+    assert (await mesh.call("PUT", "/v1/ca/denied/shop/api", token=EDITOR))[0] == 403
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import time
 import aiohttp
 import pytest
 
+from certs.keys import generate_key
 from meshpy.wire import decode_snapshot
-from tests.helpers.control_plane import API, DENY_ALL, WEB, plane, shop, write_inventory
+from tests.helpers.control_plane import API, DENY_ALL, WEB, csr_pem, plane, shop, write_inventory
 
 RULE = DENY_ALL.replace("deny-all", "deny-web")
 
@@ -120,6 +121,53 @@ async def test_a_changed_inventory_reaches_the_sidecars_that_depend_on_it(mesh):
         delta = await sidecar.take()
         assert all(key.startswith("clusters/") for key in delta["set"])
         assert "127.0.0.7" in json.dumps(delta["set"])
+
+
+async def test_a_revoked_service_is_refused_by_the_ca_and_named_to_every_sidecar(mesh):
+    identity, other = await mesh.enrol(), await mesh.enrol(WEB, task="t2")
+    async with mesh.stream(other, task="t2") as sidecar:
+        await sidecar.take()
+        status, answer = await mesh.call("PUT", "/v1/ca/denied/shop/api?message=stolen")
+        assert (status, answer["denied"]) == (200, [{"service": "shop/api", "message": "stolen"}])
+        await sidecar.take()
+        assert sidecar.snapshot["denied"] == ["spiffe://cluster.local/ns/shop/sa/api"]
+        body = {"csr": csr_pem(generate_key(), API), "service": "shop/api", "task": "t1"}
+        for tls, token in ((None, await mesh.token()), (mesh.speaking_as(identity), None)):
+            status, answer = await mesh.ask({**body, "token": token} if token else body, tls)
+            assert (status, answer["evidence"]) == (403, "deny-list")
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            async with mesh.stream(identity):
+                pass
+        await mesh.put(DENY_ALL)
+        await sidecar.take()
+        await mesh.call("POST", "/v1/revisions/0/rollback")
+        await sidecar.take()
+        assert sidecar.snapshot["denied"]  # rolling policies back restores nobody
+        assert (await mesh.call("DELETE", "/v1/ca/denied/shop/api"))[1]["denied"] == []
+        await sidecar.take()
+        assert "denied" not in sidecar.snapshot
+    assert (await mesh.ask({**body, "token": await mesh.token()}))[0] == 200
+    assert (await mesh.call("DELETE", "/v1/ca/denied/shop/api"))[0] == 404
+
+
+async def test_the_stream_of_a_service_that_is_revoked_ends(mesh):
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        await sidecar.take()
+        await mesh.call("PUT", "/v1/ca/denied/shop/api")
+        async with asyncio.timeout(5):
+            while not sidecar.socket.closed:
+                message = await sidecar.socket.receive()
+        assert message.extra == "its identity is revoked"
+
+
+async def test_a_revocation_survives_a_restart(tmp_path):
+    async with plane(tmp_path) as mesh:
+        await mesh.call("PUT", "/v1/ca/denied/shop/api")
+    async with plane(tmp_path) as mesh:
+        identity = await mesh.enrol(WEB, task="t2")
+        async with mesh.stream(identity, task="t2") as sidecar:
+            await sidecar.take()
+            assert sidecar.snapshot["denied"] == ["spiffe://cluster.local/ns/shop/sa/api"]
 
 
 async def test_a_broken_inventory_file_changes_nothing_and_is_reported(mesh):
