@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshpy.compile.check_requests import check_open_requests
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.network import enforced
 from meshpy.compile.snapshot import Mesh
@@ -32,6 +33,7 @@ def check_network_policies(mesh: Mesh, notes: Notes) -> None:
         selected = _selected(policy, mesh, notes)
         for rule in (*(policy.ingress or ()), *(policy.egress or ())):
             _check_rule(policy, rule, selected, mesh, notes)
+    check_open_requests(mesh, notes)
 
 
 def _selected(policy: NetworkPolicyDoc, mesh: Mesh, notes: Notes) -> tuple[Service, ...]:

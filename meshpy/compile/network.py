@@ -1,13 +1,15 @@
 """Network policies -> the tiers of one workload, ingress and egress, in force and pending.
 
-Kubernetes' NetworkPolicies stand in the tier `default` at order 1000 (their reader puts them there).
+Kubernetes' and Cilium's policies stand in the tier `default` at order 1000 (their readers put them there).
+Among policies of one order what Cilium denies comes first, whichever policy says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from meshpy.compile.selection import Selection
 from meshpy.model.authz import (
@@ -21,7 +23,7 @@ from meshpy.model.authz import (
 )
 from meshpy.model.names import ServiceName
 from meshpy.policy import PolicySet
-from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc, StagedAction, TierDoc
+from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc, RulePhase, StagedAction, TierDoc
 
 __all__ = ["DEFAULT_TIER_ORDER", "Stages", "enforced", "staged", "stages_for"]
 
@@ -99,18 +101,18 @@ def _tiers(
     for policy in policies:
         if (policy.ingress if is_ingress else policy.egress) is not None:
             by_tier.setdefault(policy.tier, []).append(policy)
-    names = sorted(by_tier, key=lambda name: (_tier_order(name, documents), name))
-    return tuple(
-        Tier(
-            name,
-            tuple(
-                _policy(policy, selection, workload, is_ingress=is_ingress)
-                for policy in sorted(by_tier[name], key=_policy_order)
-            ),
-            documents[name].default_action if name in documents else NetworkAction.DENY,
+    direction = "ingress" if is_ingress else "egress"
+    tiers = []
+    for name in sorted(by_tier, key=lambda name: (_tier_order(name, documents), name)):
+        pieces = sorted(
+            (piece for policy in by_tier[name] for piece in _pieces(policy, selection, workload, direction)),
+            key=lambda piece: piece[0],
         )
-        for name in names
-    )
+        action = documents[name].default_action if name in documents else NetworkAction.DENY
+        if all(direction in policy.passive for policy in by_tier[name]):
+            action = NetworkAction.PASS
+        tiers.append(Tier(name, tuple(policy for _, policy in pieces), action))
+    return tuple(tiers)
 
 
 def _tier_order(name: str, documents: Mapping[str, TierDoc]) -> float:
@@ -119,22 +121,29 @@ def _tier_order(name: str, documents: Mapping[str, TierDoc]) -> float:
     return DEFAULT_TIER_ORDER if name == "default" else math.inf
 
 
-def _policy_order(policy: NetworkPolicyDoc) -> tuple[float, str, str]:
-    """Without an order last; ties by name, then by namespace."""
-    order = math.inf if policy.order is None else policy.order
-    return order, policy.meta.name, policy.meta.namespace
+_Order: TypeAlias = tuple[float, int, str, str, str]
 
 
-def _policy(
-    policy: NetworkPolicyDoc, selection: Selection, workload: ServiceName, *, is_ingress: bool
-) -> NetworkPolicy:
+def _pieces(
+    policy: NetworkPolicyDoc, selection: Selection, workload: ServiceName, direction: str
+) -> Iterator[tuple[_Order, NetworkPolicy]]:
+    """A policy by the phases of its rules, each with where it stands in its tier.
+
+    Without an order it is last; ties go by name, by namespace, by kind.
+    """
+    is_ingress = direction == "ingress"
     rules = (policy.ingress if is_ingress else policy.egress) or ()
-    direction = "ingress" if is_ingress else "egress"
-    compiled = (
-        _rule(rule.name or f"{direction}[{index}]", rule, policy, selection, workload, is_ingress=is_ingress)
-        for index, rule in enumerate(rules)
-    )
-    return NetworkPolicy(policy.meta.title, tuple(rule for rule in compiled if rule is not None))
+    phases: dict[RulePhase, list[NetworkRule]] = {rule.phase: [] for rule in rules} or {RulePhase.ALLOW: []}
+    for index, rule in enumerate(rules):
+        name = rule.name or f"{direction}[{index}]"
+        found = _rule(name, rule, policy, selection, workload, is_ingress=is_ingress)
+        if found is not None:
+            phases[rule.phase].append(found)
+    order = math.inf if policy.order is None else policy.order
+    meta = policy.meta
+    for phase, members in phases.items():
+        place = math.inf if phase is RulePhase.REST else order
+        yield (place, phase, meta.name, meta.namespace, meta.kind), NetworkPolicy(meta.title, tuple(members))
 
 
 def _rule(

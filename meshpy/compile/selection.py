@@ -89,6 +89,8 @@ class Selection:
         return self._peers[key]
 
     def _resolve(self, peer: PeerDoc, namespace: str) -> PeerMatch:
+        if peer.is_outside:
+            return PeerMatch(None, frozenset(self.directory.inventory.services), peer.nets, peer.not_nets)
         services: frozenset[ServiceName] | None = None
         if peer.service is not None:
             ref = peer.service

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from meshpy.errors import Place
@@ -32,6 +32,7 @@ __all__ = [
     "NetworkSetDoc",
     "PeerDoc",
     "PolicyValue",
+    "RulePhase",
     "SelectorDoc",
     "ServiceRef",
     "SourceDoc",
@@ -230,6 +231,7 @@ class PeerDoc:
 
     Args:
         takes_sets: a selector also picks NetworkSets by their labels (Calico); Kubernetes knows none.
+        is_outside: it has no identity of the mesh.
     """
 
     place: Place
@@ -245,6 +247,7 @@ class PeerDoc:
     not_ports: tuple[PortRange, ...] = ()
     takes_sets: bool = True
     domains: tuple[StringMatch, ...] | None = None
+    is_outside: bool = False
 
     @property
     def picks_workloads(self) -> bool:
@@ -258,12 +261,21 @@ class PeerDoc:
         )
 
 
+class RulePhase(IntEnum):
+    """Cilium's order: what any policy denies, what any allows, and at the very end the rest of L7 ports."""
+
+    DENY = 0
+    ALLOW = 1
+    REST = 2
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkRuleDoc:
     """`is_tcp` False: the rule speaks of another protocol and never meets a connection of the mesh.
 
     Args:
         name: as verdicts show it, where one written rule became several; empty is `ingress[INDEX]`.
+        phase: among policies of one order; Calico's and Kubernetes' have one phase.
     """
 
     place: Place
@@ -273,6 +285,7 @@ class NetworkRuleDoc:
     is_tcp: bool = True
     http: HttpMatch | None = None
     name: str = ""
+    phase: RulePhase = RulePhase.ALLOW
 
 
 class StagedAction(StrEnum):
@@ -294,6 +307,7 @@ class NetworkPolicyDoc:
         ingress: None when the policy does not apply in that direction.
         staged: it decides nothing and is judged beside what does; None for enforced policies.
         expires: an ISO date, of the annotation `meshpy.io/expires`.
+        passive: directions in which it puts nobody into default deny (Cilium `enableDefaultDeny`).
     """
 
     meta: Meta
@@ -307,6 +321,7 @@ class NetworkPolicyDoc:
     egress: tuple[NetworkRuleDoc, ...] | None = None
     staged: StagedAction | None = None
     expires: str = ""
+    passive: frozenset[str] = frozenset()
 
     @property
     def target(self) -> tuple[str, str, str]:

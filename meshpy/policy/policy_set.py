@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from meshpy.errors import DocumentError, Place, Problem
 from meshpy.policy.authorization_policy import authorization_policy
+from meshpy.policy.cilium import cilium_policy
 from meshpy.policy.destination_rule import destination_rule
 from meshpy.policy.documents import Mapping, Tree, parse
 from meshpy.policy.kinds import (
@@ -35,6 +36,7 @@ _ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "n
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 _CALICO = ("projectcalico.org/v3",)
 _KUBERNETES = ("networking.k8s.io/v1",)
+_CILIUM = ("cilium.io/v2",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ _KINDS = {
     "StagedGlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
     "StagedKubernetesNetworkPolicy": _Kind(_CALICO, True, True, kubernetes_network_policy),
     "NetworkPolicy.networking.k8s.io": _Kind(_KUBERNETES, True, True, kubernetes_network_policy),
+    "CiliumNetworkPolicy": _Kind(_CILIUM, True, True, cilium_policy),
+    "CiliumClusterwideNetworkPolicy": _Kind(_CILIUM, False, True, cilium_policy),
 }
 """By the name that verdicts show; the second of two groups with one kind's name is KIND.GROUP (kubectl)."""
 _ELSEWHERE: MappingType[str, Refusal] = {
@@ -189,7 +193,10 @@ def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Docum
     if not isinstance(tree.root, Mapping):
         root.problem("a document is a mapping", "begin with apiVersion:, kind: and metadata:")
         return None
-    fields = root.fields(("apiVersion", "kind", "metadata", "spec"), {"status": _WRITTEN_BY_SERVER})
+    refused = {"status": _WRITTEN_BY_SERVER}
+    if any(getattr(value, "text", "").startswith("Cilium") for _, value in tree.root.entries):
+        refused["specs"] = _SPECS
+    fields = root.fields(("apiVersion", "kind", "metadata", "spec"), refused)
     kind = _kind(fields)
     if kind is None:
         return None
@@ -203,6 +210,7 @@ def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Docum
     return document, value
 
 
+_SPECS = ("holds several rules, one is read per document", "write a document with `spec` for each")
 _WRITTEN_BY_SERVER = ("is written by a server, not read", "remove it")
 
 

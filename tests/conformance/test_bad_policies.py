@@ -32,6 +32,7 @@ WHOLE = [
     (f"{HEAD}metadata: {{name: a}}\n", 1, 1, "", "`spec` is missing"),
     (f"{HEAD}metadata: {{name: a}}\nspecs: {{}}\n{ROUTE}", 4, 1, "specs", "the key 'specs' is unknown"),
     (f"{HEAD}metadata: {{name: a}}\n{ROUTE}{ROUTE}", 5, 1, "", "'spec' is written twice, first on line 4"),
+    ("kind: CiliumNetworkPolicy\nspecs: []\n", 2, 1, "specs", "holds several rules"),
     ("- a\n", 1, 1, "", "a document is a mapping"),
     ("a: [\n", 2, 1, "", "is not YAML"),
     ("a: !!python/object:os.system x\n", 1, 4, "", "the tag"),

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tests.helpers.policies import document
 from tests.helpers.verdicts import Tried
 
-TABLES = ("network_policies.yml",)
+TABLES = ("network_policies.yml", "cilium_policies.yml")
 CASES = [
     case
     for table in TABLES

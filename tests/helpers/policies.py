@@ -24,6 +24,8 @@ VERSIONS = {
     "StagedGlobalNetworkPolicy": "projectcalico.org/v3",
     "StagedKubernetesNetworkPolicy": "projectcalico.org/v3",
     "NetworkPolicy.networking.k8s.io": "networking.k8s.io/v1",
+    "CiliumNetworkPolicy": "cilium.io/v2",
+    "CiliumClusterwideNetworkPolicy": "cilium.io/v2",
 }
 
 BRIEF = """\
