@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from meshpy.wire import encode
+from proxy.cluster_stats import state_of
 from proxy.http.events import Refused
 from proxy.http.h1 import RequestParser
 from proxy.http.head import RequestHead
@@ -95,24 +96,8 @@ class Admin(asyncio.Protocol):
         return 200, _JSON, json.dumps(encode(snapshot) if snapshot is not None else None, indent=1) + "\n"
 
     def _stats(self) -> Answer:
-        clusters = {
-            name: {
-                "active_requests": upstream.active_requests,
-                "active_retries": upstream.active_retries,
-                "connections": upstream.connections,
-                "pending": upstream.pending,
-                "hosts": [
-                    {
-                        "address": host.name,
-                        "active": host.active,
-                        "idle": len(host.idle),
-                        "ejected": host.health.ejected_until > self._sidecar.loop.time(),
-                    }
-                    for host in upstream.hosts
-                ],
-            }
-            for name, upstream in self._sidecar.clusters.live.items()
-        }
+        now = self._sidecar.loop.time()
+        clusters = {name: state_of(each, now) for name, each in self._sidecar.clusters.live.items()}
         return (
             200,
             _JSON,

@@ -38,6 +38,7 @@ async def serve(options: Options, worker: int = 0) -> int:
         addresses=Addresses(options.binds),
         mesh_bind=options.mesh_bind or MESH_DEFAULT,
         is_shared=options.workers > 1,
+        node=options.node,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,6 +24,7 @@ _RESOLVE_EVERY_S = 1.0
 _RESOLVE_TIMEOUT_S = 5.0
 _SWEEP_EVERY_S = 5.0
 _FIRST_ANSWER_S = 1.0
+_BUILD_TURNS = 10_000
 
 
 class Clusters:
@@ -47,6 +48,11 @@ class Clusters:
                 prepared[name].update(cluster)
         self.live = prepared
 
+    def refresh(self) -> None:
+        """Where this sidecar and its endpoints are may have changed."""
+        for upstream in self.live.values():
+            upstream.refresh()
+
     def retire_connections(self) -> None:
         """Our certificate was renewed: idle connections end, busy ones after their exchange."""
         for upstream in self.live.values():
@@ -58,7 +64,11 @@ class Clusters:
             upstream.cut(is_cut)
 
     async def resolve_new(self, prepared: Mapping[str, Upstream]) -> None:
-        """Ask once for the names of clusters that have no answer yet, a second at most."""
+        """Have hash tables built, and ask once for names without an answer yet, a second at most."""
+        for _ in range(_BUILD_TURNS):
+            if not any(upstream.is_building for upstream in prepared.values()):
+                break
+            await asyncio.sleep(0)
         new = [upstream for upstream in prepared.values() if not upstream.is_resolved]
         if new:
             asked = asyncio.gather(*(self._resolve(upstream) for upstream in new))

@@ -16,16 +16,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from meshpy.model.resilience import ConsistentHash
+from proxy.decide.affinity import key_of, made_cookie, wants_cookie
 from proxy.decide.outlier import Reply as HostReply
 from proxy.decide.retry import (
     IDEMPOTENT,
+    MAX_RETRY_AFTER_S,
     Outcome,
     backoff_s,
     is_retryable,
     is_status_retryable,
-    is_within_budget,
+    retry_after_s,
 )
-from proxy.http.events import Body, End, Headers, Refused
+from proxy.http.events import Body, End, Header, Headers, Refused
 from proxy.http.h1 import Event
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from proxy.net.timers import Timer
     from proxy.sides import DownstreamSide
 
-__all__ = ["NOT_SENT", "REPLAY_LIMIT_BYTES", "Exchange"]
+__all__ = ["NOT_SENT", "OVERLOADED", "REPLAY_LIMIT_BYTES", "Exchange"]
 
 REPLAY_LIMIT_BYTES = 64 * 1024
 """A request whose content is longer is not kept for a retry (Envoy's and Istio's buffers are of this size).
@@ -44,6 +47,9 @@ REPLAY_LIMIT_BYTES = 64 * 1024
 
 NOT_SENT = b"x-meshpy-not-sent"
 """On a 503 of a sidecar: nothing of the request reached the application, any method may be sent again."""
+
+OVERLOADED = (b"x-envoy-overloaded", b"true")
+"""On a 503 of a limit, in Envoy's word: come back later."""
 
 _MESH_FIELDS = (b"x-meshpy-denied-by", NOT_SENT)
 _SILENT_RETRIES = 1
@@ -61,6 +67,7 @@ class Exchange:
         "bytes_received",
         "bytes_sent",
         "connection",
+        "cookie",
         "deadline",
         "details",
         "down",
@@ -108,6 +115,7 @@ class Exchange:
         self.connection: UpstreamSide | None = None
         self.extra: Headers = []
         self.drop: Collection[bytes] = ()
+        self.cookie = b""
         self.end: End | None = None
         self.out: list[bytes | memoryview] = []
         self.out_bytes = 0
@@ -143,7 +151,10 @@ class Exchange:
         self.drop = drop
         if plan.retry.attempts or self.head.method in IDEMPOTENT:
             self.replay = [bytes(data) for data in self.out]
-        plan.upstream.active_requests += 1
+        upstream = plan.upstream
+        upstream.active_requests += 1
+        if upstream.counts_requests:
+            upstream.count_request()
 
     def on_body(self, data: bytes | memoryview) -> None:
         """Content of the request."""
@@ -200,9 +211,14 @@ class Exchange:
         assert plan is not None  # noqa: S101 - `flush` and `_retry` have checked
         upstream = plan.upstream
         if upstream.active_requests > upstream.cluster.pool.max_requests:
+            upstream.stats.overflow["requests"] += 1
             self._fail_overflow()
             return
-        host = upstream.pick(self.tried if plan.retry.ignore_previous_hosts else ())
+        tried = self.tried if plan.retry.ignore_previous_hosts else ()
+        if upstream.affinity is None:
+            host = upstream.pick(tried, is_remote=self.attempts > 0 and plan.retry.remote_localities)
+        else:
+            host = upstream.pick(tried, self._affinity_key(upstream.affinity))
         if host is None:
             self._fail(503, "UH", "no_healthy_upstream", b"no healthy upstream", is_unsent=True)
             return
@@ -223,6 +239,14 @@ class Exchange:
             self.on_connection(connection)
         else:
             self.is_waiting = True
+
+    def _affinity_key(self, policy: ConsistentHash) -> int | None:
+        """The key of consistent hashing; a client without the cookie that it asks for gets one."""
+        down = self.down
+        key = key_of(policy, self.head, down.connection.peer_address)
+        if key is None and wants_cookie(policy):
+            self.cookie, key = made_cookie(policy, down.own.ids.hex(32))
+        return key
 
     def on_connection(self, connection: UpstreamSide) -> None:
         """A pooled or new connection is ours."""
@@ -247,7 +271,7 @@ class Exchange:
         if self.is_over:
             return
         self.last_failure = reason
-        self._judge_host(HostReply.LOCAL_ORIGIN)
+        self._judge_host(HostReply.LOCAL_ORIGIN, is_sent=self.is_sent)
         if self.is_response_begun:
             self._break("UC", f"upstream_reset_after_response_started{{{reason.replace(' ', '_')}}}")
             return
@@ -259,7 +283,7 @@ class Exchange:
         if self.is_over or self.is_response_begun:
             return
         self.last_failure = "per try timeout"
-        self._judge_host(HostReply.LOCAL_ORIGIN)
+        self._judge_host(HostReply.LOCAL_ORIGIN, is_sent=self.is_sent)
         self._drop_connection()
         self._on_failed_try(Outcome.PER_TRY_TIMEOUT, "per try timeout")
 
@@ -300,15 +324,10 @@ class Exchange:
             return False
         if not is_retryable(policy, outcome, self.head.method, is_sent=self.is_sent):
             return False
-        return self._is_within_budget(plan)
+        is_sent = self.is_sent and outcome is not Outcome.REFUSED
+        return plan.upstream.may_retry(is_active=self.is_retry_active, is_sent=is_sent)
 
-    def _is_within_budget(self, plan: Plan) -> bool:
-        upstream = plan.upstream
-        pool = upstream.cluster.pool
-        others = upstream.active_retries - self.is_retry_active
-        return is_within_budget(pool.retry_budget, upstream.active_requests, others, pool.max_retries)
-
-    def _retry(self, *, is_silent: bool = False) -> None:
+    def _retry(self, *, is_silent: bool = False, pause_s: float = 0.0) -> None:
         plan = self.plan
         assert plan is not None  # noqa: S101 - only an exchange with a plan has tries
         if self.host is not None:
@@ -322,9 +341,11 @@ class Exchange:
         if not self.is_retry_active:
             self.is_retry_active = True
             plan.upstream.active_retries += 1
+        plan.upstream.begin_retry()
         self.is_waiting = True
         number = self.attempts - self.silent_retries
-        self.down.own.wheel.after(backoff_s(plan.retry, number, self.down.own.draw()), self._try_again)
+        pause_s += backoff_s(plan.retry, number, self.down.own.draw())
+        self.down.own.wheel.after(pause_s, self._try_again)
 
     def _try_again(self) -> None:
         self.is_waiting = False
@@ -348,9 +369,9 @@ class Exchange:
         if connection is not None:
             connection.abort()
 
-    def _judge_host(self, reply: HostReply) -> None:
+    def _judge_host(self, reply: HostReply, *, is_sent: bool = False) -> None:
         if self.host is not None and self.plan is not None:
-            self.plan.upstream.judge(self.host, reply)
+            self.plan.upstream.judge(self.host, reply, is_sent=is_sent)
 
     # -- response
 
@@ -395,17 +416,12 @@ class Exchange:
             return False
         if status >= 500 and self._retry_refused(plan, head):
             return False
-        self._judge_host(HostReply.of_status(status))
-        if (
-            status >= 400
-            and self._can_replay()
-            and self.attempts - self.silent_retries <= plan.retry.attempts
-            and is_status_retryable(plan.retry, status, self.head.method, head.fields.get(b"grpc-status"))
-            and self._is_within_budget(plan)
-        ):
+        if self.host is not None:
+            plan.upstream.judge_status(self.host, status, self.upstream_time_s)
+        if status >= 400 and (pause_s := self._pause_for_status(plan, head)) is not None:
             self._drop_connection()
             self._end_try()
-            self._retry()
+            self._retry(pause_s=pause_s)
             return False
         if self.try_timer is not None:
             self.try_timer.cancel()
@@ -416,6 +432,23 @@ class Exchange:
         self.status = status
         self._send_head(plan, head)
         return True
+
+    def _pause_for_status(self, plan: Plan, head: ResponseHead) -> float | None:
+        """What the upstream wants waited before a response is asked for again; None when it is not."""
+        policy, fields = plan.retry, head.fields
+        if not self._can_replay() or self.attempts - self.silent_retries > policy.attempts:
+            return None
+        is_limited = b"x-envoy-ratelimited" in fields
+        grpc_status = fields.get(b"grpc-status")
+        if not is_status_retryable(
+            policy, head.status, self.head.method, grpc_status, is_rate_limited=is_limited
+        ):
+            return None
+        pause_s = retry_after_s(fields.get(b"retry-after")) or 0.0
+        spent_s = self.down.own.loop.time() - self.started_at
+        if pause_s > MAX_RETRY_AFTER_S or (plan.timeout_s is not None and spent_s + pause_s > plan.timeout_s):
+            return None
+        return pause_s if plan.upstream.may_retry(is_active=self.is_retry_active, is_sent=True) else None
 
     def _can_replay(self) -> bool:
         return self.replay is not None or not self.replay_bytes
@@ -440,7 +473,10 @@ class Exchange:
                 drop = (*ops.drop, NOT_SENT)
         elif b"x-meshpy-denied-by" in head.fields or NOT_SENT in head.fields:
             drop = (*ops.drop, *_MESH_FIELDS)
-        self.down.send_head(self, head, list(ops.extra) if ops.extra else [], drop)
+        extra: Headers = list(ops.extra) if ops.extra else []
+        if self.cookie:
+            extra.append((b"set-cookie", self.cookie))
+        self.down.send_head(self, head, extra, drop)
 
     def _switch(self, head: ResponseHead) -> None:
         """101: from here both sides speak another protocol; only when the client asked for it."""
@@ -492,22 +528,32 @@ class Exchange:
         self.bytes_sent = self.down.write_reply(self, reply)
         self.down.on_exchange_over(self)
 
-    def _fail(self, status: int, flags: str, details: str, body: bytes, *, is_unsent: bool = False) -> None:
+    def _fail(
+        self,
+        status: int,
+        flags: str,
+        details: str,
+        body: bytes,
+        extra: tuple[Header, ...] = (),
+        *,
+        is_unsent: bool = False,
+    ) -> None:
         service = self.plan.service if self.plan is not None else ""
         route_name = self.plan.route_name if self.plan is not None else ""
-        headers = ((NOT_SENT, b"1"),) if is_unsent and self.down.tells_not_sent else ()
+        headers = (*extra, (NOT_SENT, b"1")) if is_unsent and self.down.tells_not_sent else extra
         self.answer(Reply(status, flags, details, body, headers, service, route_name))
 
     def _fail_overflow(self) -> None:
         body = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
-        self._fail(503, "UO", "upstream_reset_before_response_started{overflow}", body, is_unsent=True)
+        details = "upstream_reset_before_response_started{overflow}"
+        self._fail(503, "UO", details, body, (OVERLOADED,), is_unsent=True)
 
     def _on_deadline(self) -> None:
         """The route's timeout: 504, or a broken message when the response has begun."""
         self.deadline = None
         if self.is_over:
             return
-        self._judge_host(HostReply.LOCAL_ORIGIN)
+        self._judge_host(HostReply.LOCAL_ORIGIN, is_sent=self.is_sent)
         self._drop_connection()
         if self.is_response_begun:
             self._break("UT", "response_timeout")

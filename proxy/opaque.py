@@ -15,8 +15,11 @@ from typing import cast
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.endpoint import Transport
+from meshpy.model.resilience import ConnectionPool, HashBy
 from proxy.access_log import Line
 from proxy.config import Compiled
+from proxy.decide.hashing import hash64
+from proxy.decide.outlier import Reply
 from proxy.denial import decider
 from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
@@ -115,16 +118,16 @@ class InboundTcp:
 class _Fresh(Dialed):
     """A dialled connection that waits to be joined."""
 
-    def __init__(self, keepalive_time_s: float) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.early: list[bytes] = []
         self.is_at_eof = False
-        self._keepalive_time_s = keepalive_time_s
+        self._pool = pool
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self.is_admitted(transport):
             self.transport = cast("asyncio.Transport", transport)
-            keep_alive(transport, self._keepalive_time_s)
+            keep_alive(transport, self._pool)
 
     def data_received(self, data: bytes) -> None:
         self.early.append(data)
@@ -169,7 +172,7 @@ class OpaqueSide(Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        keep_alive(transport, 300.0)
+        keep_alive(transport)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.peer_address = str(peer[0]) if peer else ""
         self.local_address = f"{local[0]}:{local[1]}" if local else ""
@@ -188,31 +191,35 @@ class OpaqueSide(Side):
     async def _connect(self, upstream: Upstream) -> None:
         """Dial up to three endpoints; each is counted as busy while the tunnel lives."""
         tried: list[Host] = []
-
-        def fresh_side() -> _Fresh:
-            return _Fresh(upstream.cluster.pool.keepalive_time_s)
+        affinity = upstream.affinity
+        by_source = affinity is not None and affinity.by is HashBy.SOURCE_IP
+        key = hash64(self.peer_address.encode()) if by_source else None
 
         for _ in range(_TRIES):
-            host = upstream.pick(tried)
+            host = upstream.pick(tried, key)
             if host is None:
                 self.flags, self.details = "UH", "no_healthy_upstream"
                 break
             tried.append(host)
             pool = upstream.cluster.pool
             if upstream.connections >= pool.max_connections:
+                upstream.stats.overflow["connections"] += 1
                 self.flags, self.details = "UO", "connection_limit"
                 break
             try:
                 fresh = await self.own.dialer.dial(
                     upstream.cluster,
                     host.endpoint,
-                    lambda: _Fresh(upstream.cluster.pool.keepalive_time_s),
+                    lambda: _Fresh(upstream.cluster.pool),
                     is_http=False,
                 )
             except DialError as error:
                 self.flags, self.details = "UF", "upstream_connect_failure"
                 self.failure = str(error)
+                upstream.stats.connect_failures += 1
+                upstream.judge(host, Reply.LOCAL_ORIGIN)
                 continue
+            upstream.judge(host, Reply.SUCCESS)
             if self.is_lost:
                 fresh.transport.abort()
                 return

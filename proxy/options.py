@@ -45,6 +45,7 @@ class Options:
     source: where snapshots and identity come from.
     binds: name of a network → own addresses on it.
     mesh_bind: where other sidecars are accepted.
+    node: the host name of the node that it runs on, for locality.
     """
 
     source: StaticOptions | ControlOptions
@@ -55,6 +56,7 @@ class Options:
     workers: int = 1
     grace_s: float = 10.0
     log_level: str = "INFO"
+    node: str = ""
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -88,6 +90,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         args.workers or _number(environment, "MESHPY_WORKERS", 1),
         float(_number(environment, "MESHPY_GRACE_S", 10)),
         environment.get("MESHPY_LOG", "info").upper(),
+        environment.get("MESHPY_NODE", ""),
     )
 
 

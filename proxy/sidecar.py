@@ -14,9 +14,11 @@ from certs.identity import Identity
 from meshpy.live import Live
 from meshpy.model.snapshot import Snapshot
 from proxy.access_log import AccessLog
+from proxy.cluster_stats import lines_of
 from proxy.clusters import Clusters
 from proxy.config import Compiled, ConfigError, compile_snapshot
 from proxy.decide.headers import Ids
+from proxy.decide.hosts import Place
 from proxy.doors import Doors
 from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
 from proxy.net.addresses import Addresses
@@ -48,6 +50,7 @@ class Sidecar:
         addresses: Addresses,
         mesh_bind: tuple[str, int] = MESH_DEFAULT,
         is_shared: bool = False,
+        node: str = "",
         draw: Callable[[], float] = random.random,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -61,11 +64,13 @@ class Sidecar:
         self.snapshot: Live[Snapshot | None] = Live(None)
         self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
         self.clusters = Clusters(self.own)
+        self.telemetry.sources.append(lambda: lines_of(self.clusters.live, loop.time()))
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom))
         self.capacity = Capacity()
         self.live: Live[Compiled] | None = None
         self.listeners: Listeners | None = None
         self.started_at = time.time()
+        self.node = node
         self._is_shared = is_shared
         self._pending: Snapshot | None = None
         self._apply_lock = asyncio.Lock()
@@ -107,6 +112,7 @@ class Sidecar:
             await self._apply(snapshot)
 
     async def _apply(self, snapshot: Snapshot) -> None:
+        self.own.place = Place(self.node, snapshot.localities)
         prepared = self.clusters.prepare(snapshot.clusters)
         compiled = compile_snapshot(snapshot, prepared)
         wanted = wanted_sockets(snapshot, self.addresses, self.mesh_bind)
@@ -121,6 +127,7 @@ class Sidecar:
             opened = listeners.open(wanted)
         self.snapshot.value = snapshot
         self.clusters.commit(snapshot.clusters, prepared)
+        self.clusters.refresh()
         self.live.value = compiled
         listeners.commit(wanted, opened)
         self._recheck(snapshot)

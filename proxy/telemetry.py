@@ -8,7 +8,7 @@ one.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 __all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
@@ -90,6 +90,8 @@ class Telemetry:
         self.verdicts: dict[tuple[str, str, str, bool], int] = {}
         self.refused_handshakes: dict[str, int] = {}
         self.gauges: dict[str, float] = {}
+        self.sources: list[Callable[[], Iterable[str]]] = []
+        """Lines of parts that count for themselves."""
         self._reported: dict[EdgeKey, dict[str, object]] = {}
 
     def edge(self, key: EdgeKey) -> Edge:
@@ -136,7 +138,13 @@ class Telemetry:
 
     def prometheus(self) -> str:
         """Text exposition format 0.0.4."""
-        return "\n".join((*self._http_lines(), *self._tcp_lines(), *self._own_lines())) + "\n"
+        return (
+            "\n".join((*self._http_lines(), *self._tcp_lines(), *self._own_lines(), *self._others())) + "\n"
+        )
+
+    def _others(self) -> Iterator[str]:
+        for source in self.sources:
+            yield from source()
 
     def _labels(self, key: EdgeKey) -> str:
         parts = {"reporter": "source" if key.direction == "outbound" else "destination"}

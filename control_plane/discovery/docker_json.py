@@ -70,12 +70,13 @@ def view_of(answers: Answers) -> View:
         names = {str(item["Id"]): str(item["Name"]) for item in answers.networks}
         services = [_swarm_service(item, names) for item in answers.services]
         nodes = {str(item["ID"]): _hostname(item) for item in answers.nodes}
+        localities = {_hostname(item): _locality(item) for item in answers.nodes}
         sidecars = {s.id: s.workload for s in services if s.workload}
         tasks = {t.task: t for t in _sidecar_tasks(answers.tasks, sidecars, nodes)}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DiscoveryError(f"the engine's answer is incomplete: {error!r}") from error
     meshed = _with_endpoints(_meshed([s for s in services if s.namespace]), tasks.values())
-    return View(Inventory(meshed), tasks)
+    return View(Inventory(meshed, localities), tasks)
 
 
 def _swarm_service(item: Mapping[str, Any], networks: Mapping[str, str]) -> _SwarmService:
@@ -108,6 +109,18 @@ def _published(item: Mapping[str, Any]) -> tuple[Port, ...]:
 
 def _hostname(item: Mapping[str, Any]) -> str:
     return str((item.get("Description") or {}).get("Hostname") or "")
+
+
+_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+
+
+def _locality(item: Mapping[str, Any]) -> str:
+    """`region/zone/subzone` of a node, from its labels; the subzone is the node itself unless labelled."""
+    labels = (item.get("Spec") or {}).get("Labels") or {}
+    given = str(labels.get("meshpy.locality", "")).split("/") if "meshpy.locality" in labels else ()
+    parts = given or tuple(str(labels.get(name, "")) for name in _TOPOLOGY)
+    region, zone, subzone = (*parts, "", "", "")[:3]
+    return f"{region}/{zone}/{subzone or _hostname(item)}"
 
 
 def _sidecar_tasks(

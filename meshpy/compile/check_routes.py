@@ -131,6 +131,7 @@ def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
             notes.missing(rule.host.place, what, _hint(mesh.directory, namespace), expected=expected)
             continue
         by_host[namespace, host.label].append(rule)
+        _check_callers(rule, mesh, notes)
         for subset in rule.subsets:
             if not selected(mesh.directory, host, subset):
                 labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items())
@@ -145,7 +146,28 @@ def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
         _check_overlap(label, rules, notes)
 
 
+def _check_callers(rule: DestinationRuleDoc, mesh: Mesh, notes: Notes) -> None:
+    """A `workloadSelector` is for callers of the rule's own namespace: one of them should have the labels."""
+    if rule.callers is None:
+        return
+    services = mesh.directory.inventory.services.items()
+    own = [service for name, service in services if name.namespace == rule.meta.namespace]
+    if not any(rule.callers.items() <= service.labels.items() for service in own):
+        labels = ", ".join(f"{key}={value}" for key, value in rule.callers.items())
+        what = f"{rule.meta.title}: no service of {rule.meta.namespace} has the labels {labels}"
+        instead = f"write labels that a caller has; {listed([str(service.name) for service in own])}"
+        notes.missing(
+            rule.meta.place, what, instead, expected=rule.meta.namespace in mesh.directory.namespaces
+        )
+
+
 def _check_overlap(label: str, rules: list[DestinationRuleDoc], notes: Notes) -> None:
+    for callers in {tuple(sorted((rule.callers or {}).items())): None for rule in rules}:
+        same = [rule for rule in rules if tuple(sorted((rule.callers or {}).items())) == callers]
+        _check_same_callers(label, same, notes)
+
+
+def _check_same_callers(label: str, rules: list[DestinationRuleDoc], notes: Notes) -> None:
     seen: dict[str, DestinationRuleDoc] = {}
     first: DestinationRuleDoc | None = None
     for rule in rules:

@@ -11,9 +11,9 @@ from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.inventory import Service
 from meshpy.model.names import ROOT_NAMESPACE, ServiceName
-from meshpy.model.resilience import ConnectionPool, LoadBalancing
+from meshpy.model.resilience import ConnectionPool
 from meshpy.model.snapshot import mesh_sni
-from meshpy.policy.kinds import DestinationRuleDoc, SubsetDoc, TrafficPolicy
+from meshpy.policy.kinds import BalancerDoc, DestinationRuleDoc, SubsetDoc, TrafficPolicy
 
 __all__ = [
     "ClusterTable",
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _SILENT = TrafficPolicy()
+_LEAST_REQUEST = BalancerDoc()
 
 
 RuleIndex: TypeAlias = Mapping[str, tuple[DestinationRuleDoc, ...]]
@@ -41,18 +42,33 @@ def rule_index(rules: Iterable[DestinationRuleDoc], directory: Directory) -> Rul
     return {label: tuple(members) for label, members in found.items()}
 
 
-def rules_for(rules: RuleIndex, host: LogicalHost, caller_namespace: str) -> tuple[DestinationRuleDoc, ...]:
-    """Istio's look-up: the caller's namespace, else the host's, else the root's; in name order."""
+def rules_for(
+    rules: RuleIndex, host: LogicalHost, caller_namespace: str, labels: Mapping[str, str] | None = None
+) -> tuple[DestinationRuleDoc, ...]:
+    """Istio's look-up: the caller's namespace, else the host's, else the root's; in name order.
+
+    A rule with a `workloadSelector` is for callers of its own namespace with these labels, and comes first.
+
+    Args:
+        labels: of the caller; None asks for the rules of any caller.
+    """
     found: dict[str, list[DestinationRuleDoc]] = {}
     for rule in rules.get(host.label, ()):
         found.setdefault(rule.meta.namespace, []).append(rule)
     for namespace in dict.fromkeys((caller_namespace, host.namespace, ROOT_NAMESPACE)):
         usable = [
-            rule for rule in found.get(namespace, ()) if namespace == caller_namespace or not rule.is_private
+            rule
+            for rule in found.get(namespace, ())
+            if (namespace == caller_namespace or not rule.is_private)
+            and (rule.callers is None or _is_meant(rule.callers, labels, own=namespace == caller_namespace))
         ]
         if usable:
-            return tuple(sorted(usable, key=lambda rule: rule.meta.name))
+            return tuple(sorted(usable, key=lambda rule: (rule.callers is None, rule.meta.name)))
     return ()
+
+
+def _is_meant(callers: Mapping[str, str], labels: Mapping[str, str] | None, *, own: bool) -> bool:
+    return own and (labels is None or callers.items() <= labels.items())
 
 
 def subset_named(rules: Iterable[DestinationRuleDoc], name: str) -> SubsetDoc | None:
@@ -79,6 +95,7 @@ def _merged(below: TrafficPolicy, above: TrafficPolicy | None, port: int) -> Tra
         above.load_balancing or below.load_balancing,
         above.pool or below.pool,
         above.outlier or below.outlier,
+        health_check=above.health_check or below.health_check,
     )
 
 
@@ -108,7 +125,7 @@ class ClusterTable:
     def _applicable(self, host: LogicalHost) -> tuple[DestinationRuleDoc, ...]:
         if host.label not in self._rules_of:
             namespace = self.caller.name.namespace
-            self._rules_of[host.label] = rules_for(self.rules, host, namespace)
+            self._rules_of[host.label] = rules_for(self.rules, host, namespace, self.caller.labels)
         return self._rules_of[host.label]
 
     def _policy(
@@ -128,13 +145,18 @@ class ClusterTable:
         services: tuple[ServiceName, ...],
         policy: TrafficPolicy,
     ) -> Cluster:
+        balancer = policy.load_balancing or _LEAST_REQUEST
         cluster = Cluster(
             name,
             host.ports.get(port, Protocol.TCP),
             Transport.MTLS,
-            load_balancing=policy.load_balancing or LoadBalancing.LEAST_REQUEST,
+            load_balancing=balancer.simple,
             pool=policy.pool or ConnectionPool(),
             outlier=policy.outlier,
+            affinity=balancer.affinity,
+            locality=balancer.locality,
+            warmup=balancer.warmup,
+            health_check=policy.health_check,
         )
         if not host.namespace:
             return replace(cluster, transport=Transport.PLAIN, dns=host.name, dns_port=port)

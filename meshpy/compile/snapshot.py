@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from meshpy.compile.authorization import authorization_for, open_ports
@@ -92,8 +92,19 @@ def compile_workload(
         outbound=listeners.outbound,
         clusters=dict(sorted(clusters.items())),
         denied=denied,
+        localities=_localities(mesh.directory.inventory, service, clusters.values()),
     )
     return replace(snapshot, version=version_of(encode(snapshot)))
+
+
+def _localities(inventory: Inventory, service: Service, clusters: Iterable[Cluster]) -> dict[str, str]:
+    """Where the nodes lie that matter to a workload whose clusters ask for it."""
+    asking = [cluster for cluster in clusters if cluster.locality is not None]
+    if not asking:
+        return {}
+    nodes = {endpoint.node for cluster in asking for endpoint in cluster.endpoints}
+    nodes.update(endpoint.node for endpoint in service.endpoints)
+    return {node: inventory.localities.get(node, f"//{node}") for node in sorted(nodes) if node}
 
 
 def outbound_of(mesh: Mesh, service: Service) -> tuple[Listeners, dict[str, Cluster]]:

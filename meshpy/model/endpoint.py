@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from meshpy.model.names import ServiceName
-from meshpy.model.resilience import ConnectionPool, LoadBalancing, OutlierDetection
+from meshpy.model.resilience import (
+    ConnectionPool,
+    ConsistentHash,
+    HealthCheck,
+    LoadBalancing,
+    Locality,
+    OutlierDetection,
+    Warmup,
+)
 
 __all__ = ["Cluster", "Endpoint", "Protocol", "Transport", "port_of_cluster"]
 
@@ -41,7 +49,7 @@ class Endpoint:
     Args:
         address: an IP address; `port` is the port to dial (the mesh port for mTLS).
         workload: the service whose identity must answer; its SPIFFE id is checked after the handshake.
-        node: the Swarm node it runs on, for locality; empty when unknown.
+        node: the host name of the Swarm node it runs on; its locality is in the snapshot's `localities`.
     """
 
     address: str
@@ -60,6 +68,7 @@ class Cluster:
             every second (the app behind a sidecar, an external host); empty otherwise.
         dns_port: the port that goes with `dns`.
         sni: the TLS server name sent with MTLS, `p8080.catalog.shop.mesh` (see `mesh_sni`).
+        affinity: takes the place of `load_balancing` for requests that have the key it asks for.
     """
 
     name: str
@@ -72,6 +81,10 @@ class Cluster:
     load_balancing: LoadBalancing = LoadBalancing.LEAST_REQUEST
     pool: ConnectionPool = field(default_factory=ConnectionPool)
     outlier: OutlierDetection | None = None
+    affinity: ConsistentHash | None = None
+    locality: Locality | None = None
+    warmup: Warmup | None = None
+    health_check: HealthCheck | None = None
 
 
 @functools.lru_cache(maxsize=4096)

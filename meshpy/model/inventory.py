@@ -70,6 +70,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All services by name."""
+    """All services by name.
+
+    Args:
+        localities: host name of a node → its `region/zone/subzone`.
+    """
 
     services: Mapping[ServiceName, Service] = field(default_factory=dict)
+    localities: Mapping[str, str] = field(default_factory=dict)

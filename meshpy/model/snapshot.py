@@ -92,6 +92,8 @@ class Snapshot:
         version: changes whenever anything here does (a content hash).
         revision: the policy revision that it was compiled from.
         denied: SPIFFE ids that are cut off whatever their certificates say.
+        localities: node → `region/zone/subzone`, of the workload's own nodes and of those it calls, where
+            a cluster asks for locality.
     """
 
     version: str
@@ -102,3 +104,4 @@ class Snapshot:
     outbound: tuple[OutboundListener, ...] = ()
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
+    localities: Mapping[str, str] = field(default_factory=dict)

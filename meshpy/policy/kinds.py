@@ -14,13 +14,23 @@ from typing import TypeAlias
 from meshpy.errors import Place
 from meshpy.model.authz import Action, Condition, HttpMatch, NetworkAction, Operation, PortRange
 from meshpy.model.match import RequestMatch, StringMatch
-from meshpy.model.resilience import ConnectionPool, LoadBalancing, OutlierDetection, RetryPolicy
+from meshpy.model.resilience import (
+    ConnectionPool,
+    ConsistentHash,
+    HealthCheck,
+    LoadBalancing,
+    Locality,
+    OutlierDetection,
+    RetryPolicy,
+    Warmup,
+)
 from meshpy.model.route import DirectResponse, Fault, HeaderOps, Redirect, Rewrite
 from meshpy.policy.selectors import Selector
 
 __all__ = [
     "AuthorizationPolicyDoc",
     "AuthorizationRuleDoc",
+    "BalancerDoc",
     "DestinationDoc",
     "DestinationRuleDoc",
     "HostRef",
@@ -136,13 +146,24 @@ class VirtualServiceDoc:
 
 
 @dataclass(frozen=True, slots=True)
+class BalancerDoc:
+    """`loadBalancer`: one thing, which a subset's word replaces whole."""
+
+    simple: LoadBalancing = LoadBalancing.LEAST_REQUEST
+    affinity: ConsistentHash | None = None
+    locality: Locality | None = None
+    warmup: Warmup | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficPolicy:
     """None is 'not said': a subset's silence leaves the host's word in force."""
 
-    load_balancing: LoadBalancing | None = None
+    load_balancing: BalancerDoc | None = None
     pool: ConnectionPool | None = None
     outlier: OutlierDetection | None = None
     ports: Mapping[int, TrafficPolicy] = field(default_factory=dict)
+    health_check: HealthCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +181,8 @@ class DestinationRuleDoc:
     policy: TrafficPolicy | None = None
     subsets: tuple[SubsetDoc, ...] = ()
     is_private: bool = False
+    callers: Mapping[str, str] | None = None
+    """`workloadSelector`: labels of the callers that it is for; None is all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from meshpy.model.resilience import DEFAULT_RETRY, RetryOn, RetryPolicy
-from meshpy.policy.reader import NOT_YET, Cursor, suggestion
+from meshpy.policy.reader import Cursor, suggestion
 
 __all__ = ["MAX_ATTEMPTS", "retry_policy"]
 
 MAX_ATTEMPTS = 100
 """Above it a retry policy is an amplifier, not a remedy (THREATS 144)."""
 
-_KNOWN = ("attempts", "perTryTimeout", "retryOn", "backoff", "retryIgnorePreviousHosts")
+_KNOWN = (
+    "attempts",
+    "perTryTimeout",
+    "retryOn",
+    "backoff",
+    "retryIgnorePreviousHosts",
+    "retryRemoteLocalities",
+)
+_MEANINGLESS = {
+    "retriable-headers": "there is no field to list the headers in (Istio has none either)",
+    "http3-post-connect-failure": "nothing here speaks HTTP/3",
+}
 _WORDS = tuple(word.value for word in RetryOn)
 
 
 def retry_policy(cursor: Cursor) -> RetryPolicy:
     """Read `retries`; what is not written is Istio's default."""
-    fields = cursor.fields(_KNOWN, {"retryRemoteLocalities": NOT_YET})
+    fields = cursor.fields(_KNOWN)
     attempts = fields.get("attempts")
     on, codes = DEFAULT_RETRY.on, DEFAULT_RETRY.status_codes
     conditions = fields.get("retryOn")
@@ -29,6 +40,7 @@ def retry_policy(cursor: Cursor) -> RetryPolicy:
         status_codes=codes,
         backoff_s=fields.duration("backoff", 0.001) or DEFAULT_RETRY.backoff_s,
         ignore_previous_hosts=fields.boolean("retryIgnorePreviousHosts", DEFAULT_RETRY.ignore_previous_hosts),
+        remote_localities=fields.boolean("retryRemoteLocalities"),
     )
 
 
@@ -51,8 +63,8 @@ def _conditions(cursor: Cursor) -> tuple[frozenset[RetryOn], frozenset[int]]:
             words.add(RetryOn.RETRIABLE_STATUS_CODES)
         elif part in _WORDS:
             words.add(RetryOn(part))
-        elif part in ("retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"):
-            cursor.problem(f"the condition {part!r} is not supported yet by meshpy", "remove it")
+        elif part in _MEANINGLESS:
+            cursor.problem(f"the condition {part!r} never holds: {_MEANINGLESS[part]}", "remove it")
         else:
             cursor.problem(f"{part!r} is no retry condition", suggestion(part, (*_WORDS, "503")))
     return frozenset(words), frozenset(codes)

@@ -12,11 +12,25 @@ from enum import Enum
 
 from meshpy.model.resilience import RetryBudget, RetryOn, RetryPolicy
 
-__all__ = ["IDEMPOTENT", "Outcome", "backoff_s", "is_retryable", "is_status_retryable", "is_within_budget"]
+__all__ = [
+    "FULL_LUCK",
+    "IDEMPOTENT",
+    "MAX_RETRY_AFTER_S",
+    "Outcome",
+    "Spending",
+    "backoff_s",
+    "is_retryable",
+    "is_status_retryable",
+    "retry_after_s",
+]
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 
 _MAX_BACKOFF_FACTOR = 10.0
+FULL_LUCK = 100
+_SLOTS = 10
+MAX_RETRY_AFTER_S = 10.0
+"""Who asks for a longer pause is not asked again: the caller is told, with the header."""
 
 
 class Outcome(Enum):
@@ -58,9 +72,18 @@ def is_retryable(policy: RetryPolicy, outcome: Outcome, method: str, *, is_sent:
 
 
 def is_status_retryable(
-    policy: RetryPolicy, status: int, method: str, grpc_status: bytes | None = None
+    policy: RetryPolicy,
+    status: int,
+    method: str,
+    grpc_status: bytes | None = None,
+    *,
+    is_rate_limited: bool = False,
 ) -> bool:
-    """Whether a response is thrown away and asked for again."""
+    """Whether a response is thrown away and asked for again.
+
+    Args:
+        is_rate_limited: it carries `x-envoy-ratelimited`.
+    """
     if method not in IDEMPOTENT:
         return False
     on = policy.on
@@ -71,15 +94,70 @@ def is_status_retryable(
         or (status in (502, 503, 504) and RetryOn.GATEWAY_ERROR in on)
         or (status == 409 and RetryOn.RETRIABLE_4XX in on)
         or (status in policy.status_codes and RetryOn.RETRIABLE_STATUS_CODES in on)
+        or (is_rate_limited and RetryOn.RATE_LIMITED in on)
     )
 
 
-def is_within_budget(
-    budget: RetryBudget, active_requests: int, active_retries: int, max_retries: int
-) -> bool:
-    """Whether one more retry may run now (Envoy's retry budget: a share of what is active)."""
-    allowed = max(float(budget.min_concurrency), active_requests * budget.percent / 100.0)
-    return active_retries < min(allowed, float(max_retries))
+class Spending:
+    """What a cluster may still spend on retries.
+
+    The budget is Envoy's: a share of the active requests, or of those begun within an interval. It bounds one
+    hop; where several hops retry the same failure the shares multiply, and few requests always get their
+    `min_concurrency`. So there is a second bound on what costs the application work, gRPC's retry throttle
+    (gRFC A6): once bad answers outnumber good ones by half of `FULL_LUCK`, no request that was sent is sent
+    again until good ones come back. An outage costs some fifty tries a hop, whatever the load.
+    """
+
+    __slots__ = ("_begun", "_retried", "_slot", "luck")
+
+    def __init__(self) -> None:
+        self.luck = FULL_LUCK
+        self._slot = 0
+        self._begun = [0] * _SLOTS
+        self._retried = [0] * _SLOTS
+
+    def on_bad_answer(self) -> None:
+        """A request that was sent came to nothing."""
+        self.luck -= self.luck > 0
+
+    @property
+    def is_out_of_luck(self) -> bool:
+        """Whether most of the last answers were bad."""
+        return self.luck <= FULL_LUCK // 2
+
+    def on_request(self, budget: RetryBudget, now: float) -> None:
+        """A request begins; needed for budgets with an interval only."""
+        self._turn(budget, now)
+        self._begun[self._slot % _SLOTS] += 1
+
+    def on_retry(self, budget: RetryBudget, now: float) -> None:
+        """A retry begins; as `on_request`."""
+        self._turn(budget, now)
+        self._retried[self._slot % _SLOTS] += 1
+
+    def is_within(self, budget: RetryBudget, requests: int, retries: int, now: float) -> bool:
+        """Whether one more retry may run now.
+
+        Args:
+            requests, retries: those that are active.
+        """
+        if budget.interval_s:
+            self._turn(budget, now)
+            retries, requests = sum(self._retried), sum(self._begun)
+        return retries < max(float(budget.min_concurrency), requests * budget.percent / 100.0)
+
+    def _turn(self, budget: RetryBudget, now: float) -> None:
+        slot = int(now * _SLOTS / budget.interval_s)
+        for number in range(max(self._slot + 1, slot - _SLOTS + 1), slot + 1):
+            self._begun[number % _SLOTS] = self._retried[number % _SLOTS] = 0
+        self._slot = max(self._slot, slot)
+
+
+def retry_after_s(value: bytes | None) -> float | None:
+    """Seconds that a `Retry-After` asks for; None when there is none, or a date (RFC 9110 §10.2.3)."""
+    if value is None or not value.isdigit() or len(value) > 9:
+        return None
+    return float(value)
 
 
 def backoff_s(policy: RetryPolicy, retry_number: int, draw: float) -> float:

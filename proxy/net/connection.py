@@ -7,6 +7,7 @@ so one object serves many exchanges and allocates nothing for any of them.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -83,6 +84,7 @@ class UpstreamConnection(Dialed):
         self.is_open = False
         self.is_retired = False
         self._is_chunked = False
+        self._poll: select.poll | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self.is_admitted(transport):
@@ -90,7 +92,7 @@ class UpstreamConnection(Dialed):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self.is_open = True
-        keep_alive(transport, self.host.upstream.cluster.pool.keepalive_time_s)
+        keep_alive(transport, self.host.upstream.cluster.pool)
 
     def data_received(self, data: bytes) -> None:
         client = self.client
@@ -128,6 +130,18 @@ class UpstreamConnection(Dialed):
     @property
     def is_reused(self) -> bool:
         return self.served > 1
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come while it was idle, not even its end.
+
+        The kernel may know that the peer has closed before the loop has told: a request that must not be sent
+        twice would be lost there (Istio's `reset-before-request`, here before the first byte is written).
+        """
+        if self._poll is None:
+            sock = self.transport.get_extra_info("socket")
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def begin(self, client: Client, method: str) -> None:
         self.client = client

@@ -14,13 +14,11 @@ from certs.spiffe import SpiffeId
 from meshpy.errors import MeshpyError
 from meshpy.live import Live
 from meshpy.model.endpoint import Cluster, Endpoint, Transport
+from meshpy.model.resilience import ConnectionPool
 from meshpy.model.snapshot import Snapshot, mesh_sni
 from proxy.net.tls import Credentials, PeerCertificate, dialled_peer
 
 __all__ = ["DialError", "Dialed", "Dialer", "keep_alive"]
-
-_PROBE_INTERVAL_S = 30
-_PROBES = 4
 
 
 class DialError(MeshpyError):
@@ -53,16 +51,18 @@ class Dialed(asyncio.Protocol):
 
 P = TypeVar("P", bound=Dialed)
 
+_DEFAULTS = ConnectionPool()
 
-def keep_alive(transport: asyncio.BaseTransport, idle_s: float) -> None:
+
+def keep_alive(transport: asyncio.BaseTransport, pool: ConnectionPool = _DEFAULTS) -> None:
     """Have the kernel probe an idle peer: a Swarm VIP forgets connections after 900 s (moby#31208)."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(idle_s)))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_INTERVAL_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(pool.keepalive_time_s)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(pool.keepalive_interval_s)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, pool.keepalive_probes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,20 @@ A host survives the snapshots as long as its endpoint does, and with it connecti
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from meshpy.model.endpoint import Cluster, Endpoint
-from proxy.decide.balance import Balancer
-from proxy.decide.outlier import Health, Reply, eligible, record
+from meshpy.model.resilience import LoadBalancing, OutlierDetection
+from proxy.cluster_stats import ClusterStats
+from proxy.decide.balance import Balancer, Latency
+from proxy.decide.hosts import Choice, Place
+from proxy.decide.outlier import Cause, Health, Reply, judge_rates, record
+from proxy.decide.retry import FULL_LUCK, IDEMPOTENT, Spending
 from proxy.net.connection import Client, UpstreamConnection
 from proxy.net.dial import Dialer, DialError
 from proxy.net.timers import Wheel
@@ -23,6 +30,12 @@ _SWEEP_S = 5.0
 _MAX_IDLE_S = 590.0
 """Below the 600 s at which many servers, and the 900 s at which Swarm's IPVS, forget a connection."""
 _EXPIRY_MARGIN_S = 5.0
+_BUILD_SLOTS = 1000
+"""Slots of a Maglev table that are filled at once: about a millisecond."""
+_FAILURE_S = 1.0
+"""What a try that failed is taken to have cost, so that a host which fails fast does not look quick."""
+
+_log = logging.getLogger("meshpy.proxy")
 
 
 class Surroundings:
@@ -32,7 +45,7 @@ class Surroundings:
         draw: uniform numbers of [0, 1).
     """
 
-    __slots__ = ("dialer", "draw", "loop", "tasks", "wheel")
+    __slots__ = ("dialer", "draw", "loop", "place", "tasks", "wheel")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, wheel: Wheel, dialer: Dialer, draw: Callable[[], float]
@@ -41,6 +54,7 @@ class Surroundings:
         self.wheel = wheel
         self.dialer = dialer
         self.draw = draw
+        self.place = Place()
         self.tasks: set[asyncio.Task[None]] = set()
 
     def own(self, task: asyncio.Task[None]) -> None:
@@ -57,36 +71,61 @@ class Surroundings:
 
 
 class Upstream:
-    """A cluster in use."""
+    """A cluster in use.
+
+    `affinity` is what of a request decides its host; `counts_requests` is set where a retry budget has an
+    interval. Without health, hashing, locality and warm-up there is no `_choice`: every host may be chosen.
+    """
 
     __slots__ = (
+        "_balancer",
+        "_choice",
+        "_is_judged",
+        "_rates_at",
         "active_requests",
         "active_retries",
-        "balancer",
+        "affinity",
         "cluster",
         "connections",
+        "counts_requests",
         "hosts",
         "is_resolved",
         "own",
         "pending",
+        "spending",
+        "stats",
     )
 
     def __init__(self, cluster: Cluster, own: Surroundings) -> None:
         self.own = own
-        self.cluster = cluster
         self.hosts: list[Host] = [Host(self, endpoint) for endpoint in cluster.endpoints]
-        self.balancer: Balancer[Host] = Balancer(cluster.load_balancing, own.draw)
         self.active_requests = 0
         self.active_retries = 0
         self.connections = 0
         self.pending = 0
         self.is_resolved = not cluster.dns
+        self.spending = Spending()
+        self.stats = ClusterStats()
+        self._rates_at = 0.0
+        self._take(cluster)
+
+    def _take(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.affinity = cluster.affinity
+        self.counts_requests = cluster.pool.retry_budget.interval_s > 0
+        self._balancer: Balancer[Host] = Balancer(cluster.load_balancing, self.own.draw)
+        self._is_judged = cluster.outlier is not None or cluster.load_balancing is LoadBalancing.PEAK_EWMA
+        is_plain = not (cluster.outlier or cluster.health_check or cluster.affinity or cluster.locality)
+        self._choice: Choice[Host] | None = None
+        if not is_plain or cluster.warmup or cluster.load_balancing is LoadBalancing.PEAK_EWMA:
+            self._choice = Choice(cluster, self.own.draw)
+            self._replace_hosts()
 
     def update(self, cluster: Cluster) -> None:
         """Take a new version of the cluster; hosts whose endpoint stays keep everything."""
-        if cluster.load_balancing is not self.cluster.load_balancing:
-            self.balancer = Balancer(cluster.load_balancing, self.own.draw)
         is_redialled = cluster.transport is not self.cluster.transport
+        if replace(cluster, endpoints=()) != replace(self.cluster, endpoints=()):
+            self._take(cluster)
         self.cluster = cluster
         if is_redialled:
             self.set_endpoints(())
@@ -96,25 +135,135 @@ class Upstream:
     def set_endpoints(self, endpoints: Iterable[Endpoint]) -> None:
         """Replace the endpoints; removed hosts finish what they are busy with."""
         kept = {host.endpoint: host for host in self.hosts}
+        joined_at = self.own.loop.time() if self.hosts else -math.inf
+        before = self.hosts
         self.hosts = [
-            kept.pop(endpoint) if endpoint in kept else Host(self, endpoint) for endpoint in endpoints
+            kept.pop(endpoint) if endpoint in kept else Host(self, endpoint, joined_at)
+            for endpoint in endpoints
         ]
         for host in kept.values():
             host.retire()
+        if self._choice is not None and self.hosts != before:
+            self._replace_hosts()
 
-    def pick(self, avoid: Collection[Host]) -> Host | None:
-        """An endpoint for the next try; None when there is none."""
-        hosts = self.hosts
-        if len(hosts) == 1 and self.cluster.outlier is None:
-            return hosts[0]
-        healthy = eligible(hosts, self.cluster.outlier, self.own.loop.time())
-        return self.balancer.pick(healthy, avoid)
+    def _replace_hosts(self) -> None:
+        choice = self._choice
+        if choice is not None:
+            choice.replace(self.hosts, self.own.loop.time(), self.own.place)
+            if choice.growing is not None:
+                self.own.loop.call_soon(self._grow, choice)
 
-    def judge(self, host: Host, reply: Reply) -> None:
-        """Tell outlier detection what became of a try."""
-        outlier = self.cluster.outlier
-        if outlier is not None:
-            record(host, self.hosts, outlier, reply, self.own.loop.time())
+    def _grow(self, choice: Choice[Host]) -> None:
+        """Build a Maglev table bit by bit: whole it would hold everything else up for a tenth of a second."""
+        if choice is self._choice and not choice.grow(_BUILD_SLOTS):
+            self.own.loop.call_soon(self._grow, choice)
+
+    @property
+    def is_building(self) -> bool:
+        """Whether its first hash table is not there yet."""
+        return self._choice is not None and self._choice.is_building
+
+    def refresh(self) -> None:
+        """The health of a host, or where this sidecar is, has changed."""
+        if self._choice is not None:
+            self._choice.refresh(self.own.loop.time(), self.own.place)
+
+    def pick(
+        self, avoid: Collection[Host], key: int | None = None, *, is_remote: bool = False
+    ) -> Host | None:
+        """An endpoint for the next try; None when there is none.
+
+        Args:
+            key: of consistent hashing.
+            is_remote: other localities than the nearest may be taken.
+        """
+        choice = self._choice
+        if choice is None:
+            hosts = self.hosts
+            return hosts[0] if len(hosts) == 1 else self._balancer.pick(hosts, avoid)
+        now = self.own.loop.time()
+        if choice.is_due(now):
+            choice.refresh(now, self.own.place)
+        return choice.pick(now, avoid, key, is_remote=is_remote)
+
+    # -- what became of tries
+
+    def judge_status(self, host: Host, status: int, seconds: float) -> None:
+        """A try was answered."""
+        spending = self.spending
+        if status >= 500:
+            spending.on_bad_answer()
+        elif spending.luck < FULL_LUCK:
+            spending.luck += 1
+        if self._is_judged:
+            host.latency.observe(seconds, self.own.loop.time())
+            outlier = self.cluster.outlier
+            if outlier is not None:
+                self._record(host, outlier, Reply.of_status(status, outlier.error_codes))
+
+    def judge(self, host: Host, reply: Reply, *, is_sent: bool = False) -> None:
+        """A try brought no answer that could be used.
+
+        Args:
+            is_sent: the application may have worked for it.
+        """
+        if is_sent:
+            self.spending.on_bad_answer()
+        if self._is_judged:
+            host.latency.observe(_FAILURE_S, self.own.loop.time())
+            outlier = self.cluster.outlier
+            if outlier is not None:
+                self._record(host, outlier, reply)
+
+    def _record(self, host: Host, outlier: OutlierDetection, reply: Reply) -> None:
+        now = self.own.loop.time()
+        cause = record(host, self.hosts, outlier, reply, now)
+        if cause is not None:
+            self._on_ejected(host, cause, now)
+        if (outlier.success_rate or outlier.failure_percentage) and now >= self._rates_at:
+            for each, why in judge_rates(self.hosts, outlier, now) if self._rates_at else ():
+                self._on_ejected(each, why, now)
+            self._rates_at = now + outlier.interval_s
+
+    def _on_ejected(self, host: Host, cause: Cause, now: float) -> None:
+        self.refresh()
+        self.stats.ejections[cause.value] = self.stats.ejections.get(cause.value, 0) + 1
+        seconds = host.health.ejected_until - now
+        what = "outlier detection: %s of %s is left out for %g s, %s (ejection %d of this host)"
+        _log.warning(what, host.name, self.cluster.name, seconds, cause.value, host.health.ejections)
+
+    # -- retries
+
+    def count_request(self) -> None:
+        """A request begins, where `counts_requests`."""
+        self.spending.on_request(self.cluster.pool.retry_budget, self.own.loop.time())
+
+    def begin_retry(self) -> None:
+        """A retry begins."""
+        self.stats.retries += 1
+        if self.counts_requests:
+            self.spending.on_retry(self.cluster.pool.retry_budget, self.own.loop.time())
+
+    def may_retry(self, *, is_active: bool, is_sent: bool) -> bool:
+        """Whether one more retry may run now.
+
+        Args:
+            is_active: who asks is counted among the active retries.
+            is_sent: the application may have worked for the last try.
+        """
+        pool, stats = self.cluster.pool, self.stats
+        others = self.active_retries - is_active
+        if others >= pool.max_retries:
+            stats.overflow["retries"] += 1
+            return False
+        if is_sent and self.spending.is_out_of_luck:
+            stats.retries_throttled += 1
+            return False
+        now = self.own.loop.time()
+        if not self.spending.is_within(pool.retry_budget, self.active_requests, others, now):
+            stats.retries_over_budget += 1
+            return False
+        return True
 
     def retire_connections(self) -> None:
         """Reuse no connection that is open now (the certificate was renewed)."""
@@ -137,10 +286,24 @@ class Upstream:
 class Host:
     """One endpoint: its open connections, who waits for one, its health."""
 
-    __slots__ = ("active", "dialing", "endpoint", "health", "idle", "name", "open", "upstream", "waiting")
+    __slots__ = (
+        "active",
+        "dialing",
+        "endpoint",
+        "health",
+        "idle",
+        "joined_at",
+        "latency",
+        "name",
+        "open",
+        "upstream",
+        "waiting",
+    )
 
-    def __init__(self, upstream: Upstream, endpoint: Endpoint) -> None:
+    def __init__(self, upstream: Upstream, endpoint: Endpoint, joined_at: float = -math.inf) -> None:
         self.upstream = upstream
+        self.joined_at = joined_at
+        self.latency = Latency()
         self.endpoint = endpoint
         self.name = f"{endpoint.address}:{endpoint.port}"
         self.active = 0
@@ -161,10 +324,13 @@ class Host:
         while idle:
             connection = idle.pop()
             if connection.is_open and not connection.transport.is_closing():
-                return connection
+                if client.head.method in IDEMPOTENT or connection.is_quiet():
+                    return connection
+                connection.abort()
         upstream = self.upstream
         pool = upstream.cluster.pool
         if upstream.pending >= pool.max_pending_requests:
+            upstream.stats.overflow["pending"] += 1
             raise OverflowError
         upstream.pending += 1
         self.waiting.append(client)
@@ -185,6 +351,7 @@ class Host:
             return
         # One connection per host is always allowed, or a host without any would be waited for in vain.
         if upstream.connections >= upstream.cluster.pool.max_connections and (self.open or self.dialing):
+            upstream.stats.overflow["connections"] += 1
             return
         self.dialing += 1
         upstream.connections += 1
@@ -202,6 +369,7 @@ class Host:
             )
         except DialError as error:
             reason = str(error)
+            self.upstream.stats.connect_failures += 1
         finally:
             self.dialing -= 1
             if connection is None or not connection.is_open:

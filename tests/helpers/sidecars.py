@@ -150,11 +150,13 @@ async def running(
     log: AccessLog = NO_LOG,
     binds: dict[str, tuple[str, ...]] | None = None,
     draw: Callable[[], float] | None = None,
+    node: str = "",
 ) -> AsyncIterator[Sidecar]:
     """A sidecar with this snapshot and a fresh identity of its workload."""
     extra = {} if draw is None else {"draw": draw}
+    addresses = Addresses(binds or {})
     sidecar = Sidecar(
-        access_log=log, addresses=Addresses(binds or {}), mesh_bind=(LOOPBACK, mesh_port), **extra
+        access_log=log, addresses=addresses, mesh_bind=(LOOPBACK, mesh_port), node=node, **extra
     )
     name = snapshot.workload.name
     background = asyncio.get_running_loop().create_task(sidecar.run())

@@ -376,7 +376,7 @@ async def test_renewing_identities_under_load_fails_no_request(pki):
                 await api.set_identity(pki.identity("shop", "api"), pki.bundle)
             stop.set()
     assert set(statuses) == {200}
-    assert len(statuses) > 50
+    assert len(statuses) > 8
 
 
 async def test_swapping_snapshots_under_load_loses_nothing(pki):

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import random
+import socket
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -263,3 +266,113 @@ async def test_a_connection_serves_as_many_requests_as_the_pool_says(pki):
         for _ in range(6):
             assert (await client.get()).status == 200
     assert app.connections == 3
+
+
+@pytest.mark.parametrize(("method", "is_reused"), [("POST", False), ("PATCH", False), ("GET", True)])
+async def test_what_must_not_be_sent_twice_takes_no_connection_whose_end_has_arrived(pki, method, is_reused):
+    """The kernel knows of the end, the loop does not yet; a GET would be tried again in silence."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            accepted.append(listener.accept()[0])
+            accepted[0].recv(65536)
+            accepted[0].sendall(ok())
+
+        served = asyncio.get_running_loop().run_in_executor(None, serve)
+        async with (
+            road(pki, listener.getsockname()[1]) as (port, sidecar),
+            await Client.connect(port) as client,
+        ):
+            assert (await client.post("/", b"once")).status == 200
+            await served
+            host = sidecar.clusters.live["c"].hosts[0]
+            (idle,) = host.idle
+            assert idle.is_quiet()
+            accepted[0].close()
+            time.sleep(0.05)  # noqa: ASYNC251 - the loop must not run meanwhile
+            caller = SimpleNamespace(head=SimpleNamespace(method=method))
+            assert (host.acquire(caller) is idle) is is_reused
+            host.give_up(caller)
+
+
+async def test_retry_after_is_honoured_and_a_long_one_is_the_caller_s_affair(pki):
+    waits = iter([b"1", b"0", b"60"])
+    seen: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def reply(_request: Received) -> bytes:
+        seen.append(loop.time())
+        return ok(b"busy", "503 Service Unavailable", f"Retry-After: {next(waits).decode()}\r\n")
+
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX)) as (port, _),
+        await Client.connect(port) as client,
+    ):
+        answer = await client.get()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "60")
+    assert len(seen) == 3
+    assert seen[1] - seen[0] >= 1.0
+
+
+async def test_an_outage_seen_through_three_hops_is_not_amplified(pki):
+    """Each hop retries every 5xx; after some fifty bad answers a hop retries nothing (THREATS P17)."""
+    count = 1000
+    async with backend(ok(b"bad", "503 Service Unavailable")) as app, contextlib.AsyncExitStack() as stack:
+        port = app.port
+        for _ in range(3):
+            port, _sidecar = await stack.enter_async_context(
+                road(pki, port, rule=route("c", retry=RetryPolicy(attempts=2, on=ON_5XX.on, backoff_s=FAST)))
+            )
+        clients = [await stack.enter_async_context(await Client.connect(port)) for _ in range(10)]
+
+        async def drive(client: Client) -> None:
+            for _ in range(count // len(clients)):
+                assert (await client.get()).status == 503
+
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(drive(client))
+    assert count < len(app.requests) <= count * 1.2
+
+
+async def test_retries_come_back_when_the_outage_is_over(pki):
+    status = ["503 Service Unavailable"]
+    async with (
+        backend(lambda _request: ok(b"x", status[0])) as app,
+        road(pki, app.port, rule=route("c", retry=ON_5XX)) as (port, sidecar),
+        await Client.connect(port) as client,
+    ):
+        for _ in range(100):
+            await client.get()
+        during = len(app.requests)
+        assert during < 160
+        assert sidecar.clusters.live["c"].stats.retries_throttled > 0
+        status[0] = "200 OK"
+        for _ in range(60):
+            await client.get()
+        status[0] = "503 Service Unavailable"
+        before = len(app.requests)
+        await client.get()
+        assert len(app.requests) - before == 4
+
+
+async def test_what_a_limit_refuses_says_so_in_envoys_word(pki):
+    async def reply(_request: Received) -> bytes:
+        await asyncio.sleep(0.2)
+        return ok()
+
+    async with (
+        backend(reply) as app,
+        road(pki, app.port, pool=ConnectionPool(max_requests=2)) as (port, sidecar),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(await Client.connect(port)) for _ in range(8)]
+        answers = await asyncio.gather(*(client.get() for client in clients))
+        refused = [answer for answer in answers if answer.status == 503]
+        assert len(refused) == 6
+        assert {answer.headers["x-envoy-overloaded"] for answer in refused} == {"true"}
+        assert sidecar.clusters.live["c"].stats.overflow["requests"] == 6
+        assert (await clients[0].get()).status == 200
+    assert len(app.requests) == 3

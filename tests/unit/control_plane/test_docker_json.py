@@ -1,6 +1,7 @@
 """The engine's JSON as a view: sidecars joined with their apps, tasks as endpoints, nothing guessed."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -111,3 +112,18 @@ def test_an_exempt_service_tells_its_ports_and_names_by_label_and_hostname():
     found = view_of(answers(services=[service])).inventory.services[ServiceName("shop", "broker")]
     assert found.ports == (Port(9092, Protocol.TCP),)
     assert found.hosts == ("broker.local", "broker-1", "kafka")
+
+
+@pytest.mark.parametrize(
+    ("labels", "locality"),
+    [
+        ({}, "//worker-1"),
+        ({"meshpy.locality": "eu/a"}, "eu/a/worker-1"),
+        ({"meshpy.locality": "eu/a/rack-3"}, "eu/a/rack-3"),
+        ({"topology.kubernetes.io/region": "eu", "topology.kubernetes.io/zone": "a"}, "eu/a/worker-1"),
+    ],
+)
+def test_a_node_s_locality_is_in_its_labels_and_the_node_is_its_own_subzone(labels, locality):
+    given = answers()
+    nodes = [{**node, "Spec": {"Labels": labels}} for node in given.nodes]
+    assert view_of(replace(given, nodes=nodes)).inventory.localities == {"worker-1": locality}

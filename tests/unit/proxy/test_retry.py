@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from meshpy.model.resilience import DEFAULT_RETRY, RetryBudget, RetryOn, RetryPolicy
-from proxy.decide.retry import Outcome, backoff_s, is_retryable, is_status_retryable, is_within_budget
+from proxy.decide.retry import (
+    FULL_LUCK,
+    Outcome,
+    Spending,
+    backoff_s,
+    is_retryable,
+    is_status_retryable,
+    retry_after_s,
+)
 
 EVERYTHING = RetryPolicy(on=frozenset(RetryOn), status_codes=frozenset(range(400, 600)))
 
@@ -79,11 +87,60 @@ def test_grpc_words_hold_for_their_status_alone(status, word):
 
 
 @pytest.mark.parametrize(
-    ("active", "retrying", "maximum", "expected"),
-    [(1, 2, 100, True), (1, 3, 100, False), (100, 19, 100, True), (100, 20, 100, False), (100, 5, 5, False)],
+    ("active", "retrying", "expected"),
+    [(1, 2, True), (1, 3, False), (100, 19, True), (100, 20, False)],
 )
-def test_the_budget_is_a_share_with_a_floor(active, retrying, maximum, expected):
-    assert is_within_budget(RetryBudget(20.0, 3), active, retrying, maximum) is expected
+def test_the_budget_is_a_share_with_a_floor(active, retrying, expected):
+    assert Spending().is_within(RetryBudget(20.0, 3), active, retrying, 0.0) is expected
+
+
+def test_a_budget_with_an_interval_counts_what_began_within_it():
+    budget, spending = RetryBudget(20.0, 0, interval_s=10.0), Spending()
+    for _ in range(50):
+        spending.on_request(budget, 100.0)
+    for _ in range(10):
+        assert spending.is_within(budget, 1, 0, 101.0)
+        spending.on_retry(budget, 101.0)
+    assert not spending.is_within(budget, 1, 0, 105.0)
+    spending.on_request(budget, 112.0)
+    assert spending.is_within(budget, 1, 0, 112.0) is (0 < 1 * 0.2)
+    assert not spending.is_within(budget, 1, 0, 10_000.0)
+
+
+def test_an_outage_ends_retries_after_some_fifty_bad_answers_and_good_ones_bring_them_back():
+    spending = Spending()
+    bad = 0
+    while not spending.is_out_of_luck:
+        spending.on_bad_answer()
+        bad += 1
+    assert bad == FULL_LUCK // 2
+    for _ in range(1000):
+        spending.on_bad_answer()
+    assert spending.luck == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"3", 3.0),
+        (b"0", 0.0),
+        (b"", None),
+        (b"-1", None),
+        (b"1.5", None),
+        (None, None),
+        (b"Thu, 26 Nov 2026 15:00:00 GMT", None),
+        (b"9" * 30, None),
+    ],
+)
+def test_retry_after_is_read_as_seconds(value, seconds):
+    assert retry_after_s(value) == seconds
+
+
+def test_a_rate_limited_answer_is_asked_for_again_when_the_policy_says_so():
+    policy = RetryPolicy(on=frozenset({RetryOn.RATE_LIMITED}))
+    assert is_status_retryable(policy, 429, "GET", is_rate_limited=True)
+    assert not is_status_retryable(policy, 429, "GET")
+    assert not is_status_retryable(policy, 429, "POST", is_rate_limited=True)
 
 
 def test_pauses_grow_and_are_bounded():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from meshpy.compile import compile_mesh
-from meshpy.model.endpoint import Protocol, Transport
+from meshpy.model.endpoint import Endpoint, Protocol, Transport
 from meshpy.model.inventory import AppAddress, Inventory, Port
 from meshpy.model.names import ServiceName
 from meshpy.model.resilience import DEFAULT_RETRY, LoadBalancing
@@ -234,3 +235,34 @@ def test_a_consumer_s_private_virtual_service_precedes_the_owner_s() -> None:
         for caller in ("blog/web", "web")
     ]
     assert found == ["VirtualService blog/consumer", "VirtualService shop/owner"]
+
+
+def test_a_workload_selector_chooses_callers_of_its_own_namespace_and_comes_first() -> None:
+    general = document("DestinationRule", "host: api\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}", "a")
+    special = document(
+        "DestinationRule",
+        "host: api\nworkloadSelector: {matchLabels: {tier: front}}\n"
+        "trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}",
+        "z",
+    )
+    front = service("front", labels={"tier": "front"})
+    found = [
+        compiled(caller, general, special, inventory=shop(front)).clusters["outbound|8080||api.shop"]
+        for caller in ("front", "web")
+    ]
+    assert [each.load_balancing for each in found] == [LoadBalancing.ROUND_ROBIN, LoadBalancing.RANDOM]
+
+
+def test_localities_travel_only_where_a_cluster_asks_for_them() -> None:
+    rule = document(
+        "DestinationRule",
+        "host: api\ntrafficPolicy: {outlierDetection: {}, loadBalancer: {localityLbSetting: {}}}",
+    )
+    inventory = shop()
+    services = dict(inventory.services)
+    for text, node in (("shop/web", "n1"), ("shop/api", "n2")):
+        name = ServiceName.parse(text)
+        services[name] = replace(services[name], endpoints=(Endpoint("10.0.0.9", 15443, name, node),))
+    inventory = Inventory(services, {"n1": "eu/a/n1", "n3": "us/a/n3"})
+    assert compiled("web", rule, inventory=inventory).localities == {"n1": "eu/a/n1", "n2": "//n2"}
+    assert compiled("web", inventory=inventory).localities == {}

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from meshpy.model.authz import Action, NetworkAction
 from meshpy.model.match import Exact, HeaderMatch, PathTemplate, Prefix, Present, Regex, SegmentPrefix, Suffix
-from meshpy.model.resilience import LoadBalancing, RetryOn
+from meshpy.model.resilience import (
+    CheckProtocol,
+    ConsistentHash,
+    FailurePercentage,
+    HashBy,
+    HashTable,
+    HealthCheck,
+    LoadBalancing,
+    Locality,
+    LocalityShares,
+    RetryOn,
+    SuccessRate,
+    Warmup,
+)
 from meshpy.model.route import DirectResponse, Fault, Redirect, Rewrite
 from meshpy.policy import load, load_documents
-from meshpy.policy.kinds import AuthorizationRuleDoc, HttpRouteDoc, NetworkPolicyDoc
+from meshpy.policy.kinds import (
+    AuthorizationRuleDoc,
+    BalancerDoc,
+    HttpRouteDoc,
+    NetworkPolicyDoc,
+    TrafficPolicy,
+)
 from meshpy.policy.reader import duration_s
 from tests.helpers.policies import BRIEF, document, loaded, problems_of
 
@@ -180,10 +201,89 @@ def test_a_destination_rule_maps_to_pools_and_detectors() -> None:
     assert (pool.max_retries, pool.retry_budget.percent, pool.retry_budget.min_concurrency) == (0, 30.0, 5)
     assert (outlier.consecutive_5xx, outlier.consecutive_gateway_errors, outlier.interval_s) == (0, 3, 1.0)
     assert (outlier.base_ejection_s, outlier.max_ejection_pct) == (30.0, 10)
-    assert found.policy.load_balancing is LoadBalancing.ROUND_ROBIN
-    assert found.policy.ports[80].load_balancing is LoadBalancing.RANDOM
+    assert found.policy.load_balancing == BalancerDoc(LoadBalancing.ROUND_ROBIN)
+    assert found.policy.ports[80].load_balancing == BalancerDoc(LoadBalancing.RANDOM)
     assert found.policy.ports[80].pool is None
     assert found.subsets[0].labels == {"version": "v1"}
+
+
+def destination_rule(policy: str) -> TrafficPolicy:
+    text = f"host: a\ntrafficPolicy:\n{textwrap.indent(textwrap.dedent(policy).strip(), '  ')}\n"
+    found = loaded(document("DestinationRule", text)).destination_rules[0].policy
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("{httpHeaderName: X-User}", ConsistentHash(HashBy.HEADER, "x-user")),
+        ("{useSourceIp: true, ringHash: {minimumRingSize: 64}}", ConsistentHash(HashBy.SOURCE_IP, size=64)),
+        (
+            "{httpQueryParameterName: q, maglev: {}}",
+            ConsistentHash(HashBy.QUERY, "q", table=HashTable.MAGLEV, size=65537),
+        ),
+        (
+            "{httpCookie: {name: u, path: /a, ttl: 0s, attributes: [{name: SameSite, value: Lax}]}}",
+            ConsistentHash(HashBy.COOKIE, "u", "/a", 0.0, (("SameSite", "Lax"),)),
+        ),
+        ("{httpCookie: {name: u}}", ConsistentHash(HashBy.COOKIE, "u")),
+    ],
+)
+def test_consistent_hashing_is_read(written: str, read: ConsistentHash) -> None:
+    balancer = destination_rule(f"loadBalancer: {{consistentHash: {written}}}").load_balancing
+    assert balancer is not None
+    assert balancer.affinity == read
+
+
+def test_locality_warm_up_and_health_are_read() -> None:
+    found = destination_rule(
+        """
+        loadBalancer:
+          simple: PEAK_EWMA
+          localityLbSetting: {failover: [{from: eu, to: us}]}
+          warmup: {duration: 30s, aggression: 2}
+        outlierDetection:
+          outlierDetectionHttpErrorCodes: [429, 503]
+          successRate: {minimumHosts: 3, standardDeviationFactor: 1.5}
+          failurePercentage: {threshold: 50}
+        healthCheck: {interval: 5s, unhealthyThreshold: 2, http: {path: /healthz, expectedStatuses: [204]}}
+        """
+    )
+    assert found.load_balancing == BalancerDoc(
+        LoadBalancing.PEAK_EWMA, None, Locality(failover=(("eu", "us"),)), Warmup(30.0, 10.0, 2.0)
+    )
+    assert found.outlier is not None
+    assert found.outlier.error_codes == {429, 503}
+    assert found.outlier.success_rate == SuccessRate(3, 100, 1.5)
+    assert found.outlier.failure_percentage == FailurePercentage(50.0)
+    assert found.health_check == HealthCheck(
+        CheckProtocol.HTTP, 5.0, unhealthy_threshold=2, path="/healthz", statuses=frozenset({204})
+    )
+
+
+def test_locality_can_be_switched_off_and_distributed_without_health() -> None:
+    off = destination_rule("loadBalancer: {localityLbSetting: {enabled: false}}").load_balancing
+    assert off == BalancerDoc()
+    spread = "{distribute: [{from: eu/*, to: {eu/*: 80, us/*: 20}}]}"
+    found = destination_rule(f"loadBalancer: {{localityLbSetting: {spread}}}").load_balancing
+    assert found is not None
+    assert found.locality == Locality((LocalityShares("eu/*", (("eu/*", 80), ("us/*", 20))),))
+
+
+def test_keepalive_idle_and_the_budget_s_interval_are_read() -> None:
+    found = destination_rule(
+        """
+        connectionPool:
+          tcp: {idleTimeout: 1h, tcpKeepalive: {time: 10s, interval: 5s, probes: 3}}
+          http: {idleTimeout: 20s, streamIdleTimeout: 0s}
+        retryBudget: {budgetInterval: 10s}
+        """
+    ).pool
+    assert found is not None
+    assert (found.keepalive_time_s, found.keepalive_interval_s, found.keepalive_probes) == (10.0, 5.0, 3)
+    assert (found.tunnel_idle_timeout_s, found.idle_timeout_s, found.stream_idle_timeout_s) == (3600, 20, 0)
+    assert found.retry_budget.interval_s == 10.0
 
 
 def test_authorization_strings_are_exact_prefix_suffix_or_present() -> None:

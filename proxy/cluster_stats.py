@@ -1,0 +1,97 @@
+"""Counters of one cluster, and their lines for Prometheus: health, breakers, retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.net.pool import Upstream
+
+__all__ = ["ClusterStats", "lines_of", "state_of"]
+
+
+class ClusterStats:
+    """Numbers that only grow; they live as long as the cluster is in the configuration."""
+
+    __slots__ = (
+        "connect_failures",
+        "ejections",
+        "health_checks",
+        "overflow",
+        "retries",
+        "retries_over_budget",
+        "retries_throttled",
+    )
+
+    def __init__(self) -> None:
+        self.ejections: dict[str, int] = {}
+        self.overflow = dict.fromkeys(("connections", "pending", "requests", "retries"), 0)
+        self.health_checks = dict.fromkeys(("success", "failure"), 0)
+        self.connect_failures = 0
+        self.retries = 0
+        self.retries_over_budget = 0
+        self.retries_throttled = 0
+
+
+def state_of(upstream: Upstream, now: float) -> dict[str, object]:
+    """A cluster and its hosts, as the admin server shows them."""
+    stats = upstream.stats
+    return {
+        "active_requests": upstream.active_requests,
+        "active_retries": upstream.active_retries,
+        "connections": upstream.connections,
+        "pending": upstream.pending,
+        "retries_throttled": upstream.spending.is_out_of_luck,
+        "overflow": stats.overflow,
+        "ejections": stats.ejections,
+        "hosts": [
+            {
+                "address": host.name,
+                "node": host.endpoint.node,
+                "active": host.active,
+                "idle": len(host.idle),
+                "ejected": host.health.ejected_until > now,
+                "ejected_for_s": round(max(0.0, host.health.ejected_until - now), 1),
+                "ejections": host.health.ejections,
+                "failing_checks": host.health.is_failing,
+            }
+            for host in upstream.hosts
+        ],
+    }
+
+
+_COUNTERS = (
+    ("outlier_ejections_total", "detector", "ejections"),
+    ("circuit_breaker_overflow_total", "limit", "overflow"),
+    ("health_checks_total", "result", "health_checks"),
+)
+_PLAIN = (
+    ("upstream_connect_failures_total", "connect_failures"),
+    ("upstream_retries_total", "retries"),
+    ("retries_over_budget_total", "retries_over_budget"),
+    ("retries_throttled_total", "retries_throttled"),
+)
+
+
+def lines_of(live: Mapping[str, Upstream], now: float) -> Iterator[str]:
+    """Prometheus lines; the label `cluster` is bounded by the configuration, hosts are no label."""
+    clusters = [(name.replace("\\", "").replace('"', ""), upstream) for name, upstream in live.items()]
+    for metric, label, field in _COUNTERS:
+        yield f"# TYPE meshpy_{metric} counter"
+        for name, upstream in clusters:
+            for value, count in getattr(upstream.stats, field).items():
+                if count:
+                    yield f'meshpy_{metric}{{cluster="{name}",{label}="{value}"}} {count}'
+    for metric, field in _PLAIN:
+        yield f"# TYPE meshpy_{metric} counter"
+        for name, upstream in clusters:
+            if count := getattr(upstream.stats, field):
+                yield f'meshpy_{metric}{{cluster="{name}"}} {count}'
+    yield "# TYPE meshpy_cluster_hosts gauge"
+    for name, upstream in clusters:
+        ejected = sum(host.health.ejected_until > now for host in upstream.hosts)
+        failing = sum(host.health.is_failing for host in upstream.hosts)
+        states = {"all": len(upstream.hosts), "ejected": ejected, "failing": failing}
+        for state, count in states.items():
+            yield f'meshpy_cluster_hosts{{cluster="{name}",state="{state}"}} {count}'
