@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 
 setup: $(STAMP)
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml hatch_build.py $(wildcard proxy/http/native/*.c proxy/http/native/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "meshpy needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
@@ -40,4 +40,4 @@ lock:
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf proxy/http/native/*.so $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["Authority", "parse_authority"]
+__all__ = ["Authority", "known_authorities", "parse_authority"]
 
 _GRAMMAR = re.compile(
     r"(?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?",
@@ -14,8 +14,11 @@ _GRAMMAR = re.compile(
 disagree on them (`a,b`, `a@b`, `a/b`). Underscores are allowed: Swarm's own names hold one."""
 
 _SEEN_LIMIT = 1024
-_seen: dict[bytes, Authority] = {}
-"""Authorities already read. Callers use few; a flood of others only empties it."""
+known_authorities: dict[bytes, Authority] = {}
+"""Authorities already read. Callers use few; a flood of others only empties it.
+
+Filled by `parse_authority` alone; the compiled codec reads it.
+"""
 
 
 class Authority(NamedTuple):
@@ -35,7 +38,7 @@ class Authority(NamedTuple):
 
 def parse_authority(raw: bytes) -> Authority | None:
     """Read `host` or `host:port`; None when it is anything else."""
-    known = _seen.get(raw)
+    known = known_authorities.get(raw)
     if known is not None:
         return known
     text = raw.decode("latin-1").lower()
@@ -46,7 +49,7 @@ def parse_authority(raw: bytes) -> Authority | None:
     port = int(match["port"]) if match["port"] else None
     if not host or ".." in host or host.startswith(".") or (port is not None and not 1 <= port <= 65535):
         return None
-    if len(_seen) >= _SEEN_LIMIT:
-        _seen.clear()
-    authority = _seen[raw] = Authority(text, host, port)
+    if len(known_authorities) >= _SEEN_LIMIT:
+        known_authorities.clear()
+    authority = known_authorities[raw] = Authority(text, host, port)
     return authority

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from proxy.http.chunked import LAST_CHUNK, encode_chunk, encode_last_chunk
-from proxy.http.events import Framing, Header
+from proxy.http.events import Framing, Header, Headers
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.http.hygiene import HOP_BY_HOP, nominated
+from proxy.http.native import codec
+from proxy.http.target import METHODS
 
 __all__ = [
     "LAST_CHUNK",
@@ -15,9 +17,11 @@ __all__ = [
     "encode_last_chunk",
     "encode_request_head",
     "encode_response_head",
+    "join_in_python",
     "response_framing",
 ]
 
+_METHODS = {text: raw for raw, text in METHODS.items()}
 _CONNECTION_SILENT = (b"keep-alive", b"close")
 
 
@@ -40,25 +44,24 @@ def encode_request_head(
         upgrade: pass the client's wish to switch to `head.upgrade` on.
     """
     fields = head.fields
-    skipped = _skipped(head, drop)
-    parts = [b"%b %b HTTP/1.1" % (head.method.encode("ascii"), head.target if target is None else target)]
+    first = b"%b %b HTTP/1.1\r\n" % (_METHODS[head.method], head.target if target is None else target)
     if host is not None:
-        skipped = skipped | {b"host"}
-        parts.append(b"Host: " + host)
-    parts += [b"%b: %b" % pair for pair in head.headers if pair[0].lower() not in skipped]
+        drop = (*drop, b"host")
+        first += b"Host: %b\r\n" % host
+    if b"connection" in fields:
+        drop = _with_nominated(head, drop)
+    middle = b""
     if head.framing is Framing.LENGTH:
-        parts.append(b"Content-Length: %d" % head.content_length)
+        middle = b"Content-Length: %d\r\n" % head.content_length
     elif head.framing is Framing.CHUNKED:
-        parts.append(b"Transfer-Encoding: chunked")
+        middle = b"Transfer-Encoding: chunked\r\n"
     if head.expect_continue:
-        parts.append(b"Expect: 100-continue")
+        middle += b"Expect: 100-continue\r\n"
     if upgrade and head.upgrade is not None:
-        parts.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+        middle += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif b"te" in fields and _wants_trailers(head):
-        parts.append(b"Connection: TE\r\nTE: trailers")
-    parts += [b"%b: %b" % pair for pair in extra]
-    parts.append(b"\r\n")
-    return b"\r\n".join(parts)
+        middle += b"Connection: TE\r\nTE: trailers\r\n"
+    return join(first, head.headers, drop, middle, extra)
 
 
 def response_framing(head: ResponseHead, request_minor: int) -> Framing:
@@ -85,32 +88,57 @@ def encode_response_head(
         drop: lower-case names that are not copied.
     """
     framing = response_framing(head, request_minor)
-    skipped = _skipped(head, drop)
-    parts = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
-    parts += [b"%b: %b" % pair for pair in head.headers if pair[0].lower() not in skipped]
+    fields = head.fields
+    if b"connection" in fields:
+        drop = _with_nominated(head, drop)
+    middle = b""
     if framing is Framing.LENGTH:
-        parts.append(b"Content-Length: %d" % head.content_length)
+        middle = b"Content-Length: %d\r\n" % head.content_length
     elif framing is Framing.CHUNKED:
-        parts.append(b"Transfer-Encoding: chunked")
+        middle = b"Transfer-Encoding: chunked\r\n"
     elif framing is Framing.NONE and head.status >= 200 and head.status != 204:
         # An answer to HEAD and a 304 say how long the content would be (RFC 9110 §8.6).
-        length = head.fields.get(b"content-length")
+        length = fields.get(b"content-length")
         if length is not None:
-            parts.append(b"Content-Length: " + length)
+            middle = b"Content-Length: %b\r\n" % length
     if head.upgrade:
-        parts.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+        middle += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif (close or framing is Framing.UNTIL_CLOSE) and not head.is_interim:
-        parts.append(b"Connection: close")
-    parts += [b"%b: %b" % pair for pair in extra]
-    parts.append(b"\r\n")
-    return b"\r\n".join(parts)
+        middle += b"Connection: close\r\n"
+    return join(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), head.headers, drop, middle, extra)
 
 
-def _skipped(head: RequestHead | ResponseHead, drop: Collection[bytes]) -> frozenset[bytes]:
-    connection = head.fields.get(b"connection")
-    if connection is None or (connection.lower() in _CONNECTION_SILENT and head.repeated is None):
-        return HOP_BY_HOP.union(drop) if drop else HOP_BY_HOP
-    return HOP_BY_HOP.union(nominated(head.get_all(b"connection")), drop)
+def join_in_python(
+    first: bytes, headers: Headers, drop: Collection[bytes], middle: bytes, extra: Sequence[Header]
+) -> bytes:
+    """First line, the received fields that pass this hop and are not dropped, framing, own fields.
+
+    Args:
+        first, middle: whole lines, CRLF included.
+    """
+    skipped = HOP_BY_HOP.union(drop) if drop else HOP_BY_HOP
+    lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in skipped]
+    lines.append(middle)
+    lines += [b"%b: %b\r\n" % pair for pair in extra]
+    return b"%b%b\r\n" % (first, b"".join(lines))
+
+
+def _join(
+    first: bytes, headers: Headers, drop: Collection[bytes], middle: bytes, extra: Sequence[Header]
+) -> bytes:
+    assert codec is not None  # noqa: S101 - chosen below only where it is
+    joined = codec.join(first, headers, drop, middle, extra)
+    return joined if joined is not None else join_in_python(first, headers, drop, middle, extra)
+
+
+join = join_in_python if codec is None else _join
+
+
+def _with_nominated(head: RequestHead | ResponseHead, drop: Collection[bytes]) -> Collection[bytes]:
+    """What to leave out, with the fields that Connection options name."""
+    if head.repeated is None and head.fields[b"connection"].lower() in _CONNECTION_SILENT:
+        return drop
+    return nominated(head.get_all(b"connection")).union(drop)
 
 
 def _wants_trailers(head: RequestHead) -> bool:

@@ -22,7 +22,7 @@ from tests.bench.world import Way
 CALLER, CALLEE = ServiceName("bench", "caller"), ServiceName("bench", "backend")
 
 
-def five_rules():
+def five_rules(ingress_port):
     """Five ALLOW rules of which the last matches."""
     others = tuple(
         AuthorizationRule(f"rules[{n}]", operations=(Operation(paths=(Prefix(f"/other/{n}"),)),))
@@ -33,7 +33,7 @@ def five_rules():
     return Authorization(
         policies=(AuthorizationPolicy("AuthorizationPolicy bench/allow", Action.ALLOW, (*others, last)),),
         baseline=frozenset({CALLER}),
-        baseline_external=frozenset(range(1, 65536)),
+        baseline_external=frozenset({ingress_port}),
     )
 
 
@@ -44,7 +44,7 @@ def callee(backend_port, ingress_port):
         version="bench",
         revision=1,
         workload=Workload(CALLEE, "cluster.local"),
-        authorization=five_rules(),
+        authorization=five_rules(ingress_port),
         inbound=(InboundPort(ingress_port, Protocol.HTTP, cluster, ingress=True),),
         clusters={
             cluster: Cluster(cluster, Protocol.HTTP, Transport.PLAIN, (Endpoint("127.0.0.1", backend_port),))

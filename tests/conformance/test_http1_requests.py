@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from tests.helpers.codecs import CODECS, using
 from tests.helpers.http1 import one_by_one, read_requests
+
+
+@pytest.fixture(autouse=True, params=CODECS)
+def codec(request):
+    """Every table is read twice: by Python, and by the compiled codec where it was built."""
+    with using(request.param):
+        yield
+
 
 H = b"Host: a\r\n"
 

@@ -1,0 +1,114 @@
+"""The compiled codec says what Python says, or nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.http.encode import join_in_python
+from proxy.http.head import RequestHead, ResponseHead, judge_request_head, judge_response_head
+from proxy.http.limits import DEFAULT_LIMITS, Limits
+from proxy.http.native import codec
+
+pytestmark = pytest.mark.skipif(codec is None, reason="the compiled codec was not built")
+
+EXAMPLES = int(os.environ.get("MESHPY_FUZZ_EXAMPLES", "600"))
+TIGHT = Limits(head_bytes=120, fields=3, target_bytes=12)
+
+_LINES = [
+    b"GET / HTTP/1.1", b"POST /a/b?c=d HTTP/1.1", b"GET /a//b HTTP/1.1", b"GET /./a HTTP/1.1",
+    b"GET /a/ HTTP/1.1", b"PUT /a%41 HTTP/1.1", b"OPTIONS * HTTP/1.1", b"GET http://a/b HTTP/1.1",
+    b"CONNECT a:1 HTTP/1.1", b"GET / HTTP/1.0", b"get / HTTP/1.1", b"GET /?a#b HTTP/1.1",
+    b"GET  / HTTP/1.1", b"DELETE /a;b=c,d HTTP/1.1", b"PATCH /.a HTTP/1.1", b"HEAD /a.b..c?? HTTP/1.1",
+    b"TRACE / HTTP/1.1", b"GETS / HTTP/1.1", b"",
+]  # fmt: skip
+_STATUSES = [
+    b"HTTP/1.1 200 OK", b"HTTP/1.1 404", b"HTTP/1.1 500 ", b"HTTP/1.1 204 No", b"HTTP/1.1 304 Not",
+    b"HTTP/1.1 101 S", b"HTTP/1.1 100 C", b"HTTP/1.0 200 OK", b"HTTP/1.1 600 X", b"HTTP/1.1  200 OK",
+    b"HTTP/1.1 200 a\tb\xff", b"HTTP/1.1 2000 OK", b"HTTP/1.1 200\x01",
+]  # fmt: skip
+_FIELDS = [
+    b"Host: a", b"host: b:80", b"HOST: A.b.", b"Host:", b"Host: a,b", b"Host: [::1]:8",
+    b"Content-Length: 5", b"content-length:0", b"Content-Length: +5",
+    b"Content-Length: 1234567890123456789", b"Content-Length: 123456789012345678", b"Content-Length: 5 ",
+    b"Content-Length:", b"Transfer-Encoding: chunked", b"Transfer-Encoding: CHUNKED ",
+    b"Transfer-Encoding: gzip", b"Transfer-Encoding: xchunked", b"Connection: close",
+    b"Connection: keep-alive", b"Connection: Keep-Alive", b"Connection: upgrade", b"Connection: x-a",
+    b"Upgrade: websocket", b"Expect: 100-continue", b"X-A: b", b"x-a:\tc\t", b"X_A: d", b"A:", b": b",
+    b"A : b", b" folded", b"A: b\x00", b"A: b\x7f", b"A: \xe9\x80", b"A\x80: b", b"A: b\rc", b"A: b\nc",
+    b"A;b: c", b"X-Long-" + b"y" * 70 + b": z", b"TE: trailers", b"Cookie: a=b; c=d", b"",
+]  # fmt: skip
+
+
+def values(head):
+    """Everything a head holds; None for what is none."""
+    if not isinstance(head, RequestHead | ResponseHead):
+        return None
+    return {name: getattr(head, name) for name in head.__slots__}
+
+
+def heads(lines):
+    """Heads of well-known pieces, some with an octet changed, put in or taken out."""
+    plain = st.builds(
+        lambda line, fields: b"\r\n".join((line, *fields, b"", b"")),
+        st.sampled_from(lines),
+        st.lists(st.sampled_from(_FIELDS), max_size=6),
+    )
+    return plain | st.builds(_changed, plain, st.integers(0, 300), st.binary(max_size=2), st.integers(0, 2))
+
+
+def _changed(raw, at, octets, cut):
+    at %= len(raw)
+    return raw[:at] + octets + raw[at + cut :]
+
+
+@settings(max_examples=EXAMPLES)
+@given(heads(_LINES), st.sampled_from([DEFAULT_LIMITS, TIGHT]))
+def test_what_it_reads_as_a_request_python_reads_alike(raw, limits):
+    head = codec.request(raw, limits.head_bytes, limits.fields, limits.target_bytes)
+    if head is not None:
+        assert values(head) == values(judge_request_head(raw, limits))
+
+
+@settings(max_examples=EXAMPLES)
+@given(heads(_STATUSES), st.sampled_from([DEFAULT_LIMITS, TIGHT]), st.sampled_from(["GET", "POST"]))
+def test_what_it_reads_as_a_response_python_reads_alike(raw, limits, method):
+    head = codec.response(raw, limits.head_bytes, limits.fields)
+    if head is not None:
+        assert values(head) == values(judge_response_head(raw, method, limits))
+
+
+names = st.sampled_from([b"Host", b"X-A", b"Connection", b"content-length", b"TE", b"x" * 80, b"Cookie"])
+pairs = st.lists(st.tuples(names, st.binary(max_size=9)), max_size=9)
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(pairs, st.frozensets(st.sampled_from([b"x-a", b"host", b"cookie"])), st.binary(max_size=9), pairs)
+def test_it_joins_heads_as_python_does(headers, drop, middle, extra):
+    wanted = join_in_python(b"GET / HTTP/1.1\r\n", headers, drop, middle, extra)
+    for each in (drop, list(drop), tuple(drop)):
+        assert codec.join(b"GET / HTTP/1.1\r\n", headers, each, middle, tuple(extra)) == wanted
+    assert codec.join(b"", headers * 60, (), b"", extra) in (
+        None,
+        join_in_python(b"", headers * 60, (), b"", extra),
+    )
+
+
+def test_plain_heads_are_read_by_it():
+    """What is compared above is not merely `None`."""
+    limits = DEFAULT_LIMITS
+    request = b"POST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+    assert codec.request(request, limits.head_bytes, limits.fields, limits.target_bytes).content_length == 5
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert codec.response(response, limits.head_bytes, limits.fields).status == 200
+
+
+def test_anything_but_bytes_is_refused_without_harm():
+    for arguments in ((), ("text", 1, 1, 1), (b"", None, 1, 1)):
+        with pytest.raises(TypeError):
+            codec.request(*arguments)
+    with pytest.raises(TypeError):
+        codec.join(b"", [("a", b"b")], (), b"", ())
