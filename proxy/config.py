@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from meshpy.engine.authenticate import Authenticator
 from meshpy.engine.authorize import InboundAuthorizer
 from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.request import Request
@@ -116,6 +117,7 @@ class Compiled:
     clusters: Mapping[str, Upstream]
     workload: str
     service: str
+    authenticator: Authenticator | None = None
 
 
 def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Compiled:
@@ -143,6 +145,7 @@ def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Co
             clusters,
             str(name),
             service,
+            Authenticator(snapshot.jwt) if snapshot.jwt else None,
         )
     except KeyError as error:
         raise ConfigError(f"the cluster {error} is named and not defined") from error

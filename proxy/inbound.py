@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from certs.errors import PeerRefused
+from meshpy.engine.authenticate import Authenticator, Refused
 from meshpy.engine.authorize import ConnectionJudge
+from meshpy.engine.inbound import as_authenticated
 from meshpy.engine.request import Peer
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
+from proxy.authentication import changed_plan, hide_tokens, unauthenticated
 from proxy.config import Compiled, InboundTarget
 from proxy.decide.headers import client_certificate, forwarded_for, spoofed_names, tracing
 from proxy.denial import denial
@@ -127,14 +131,18 @@ class Inbound:
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
-        verdict = judge.constant or self._judge(down, judge, head)
+        if caller.compiled is not None and caller.compiled.authenticator is not None and not judge.is_closed:
+            return self._decide_authenticated(down, caller, caller.compiled.authenticator, head)
+        return self._outcome(caller, target.plan, judge.constant or self._judge(down, judge, head))
+
+    def _outcome(self, caller: Caller, plan: Plan, verdict: Verdict) -> Plan | Reply:
         if verdict.audited or verdict.pending is not None:
             self._reporter.observe(verdict)
         if not verdict.allowed:
-            return denial(verdict, target.plan.service, is_named=caller.certificate is not None)
+            return denial(verdict, plan.service, is_named=caller.certificate is not None)
         if verdict.policy:
             self._reporter.telemetry.verdict(verdict.stage, verdict.policy, verdict.rule, allowed=True)
-        return target.plan
+        return plan
 
     def _judge(self, down: ClientConnection, judge: ConnectionJudge, head: RequestHead) -> Verdict:
         if judge.depends_on_headers:
@@ -143,11 +151,31 @@ class Inbound:
         known = down.memo.get(key)
         if isinstance(known, Verdict):
             return known
-        if len(down.memo) >= _MEMO_ENTRIES:
-            down.memo.clear()
-        verdict = judge.judge(as_request(head))
-        down.memo[key] = verdict
-        return verdict
+        return _keep(down, key, judge.judge(as_request(head)))
+
+    def _decide_authenticated(
+        self, down: ClientConnection, caller: Caller, authenticator: Authenticator, head: RequestHead
+    ) -> Plan | Reply:
+        judge, target = caller.judge, caller.target
+        assert judge is not None and target is not None  # noqa: S101, PT018 - `decide` has checked
+        request = as_request(head)
+        original = hide_tokens(head, authenticator.params) if authenticator.params else None
+        outcome = authenticator.authenticate(request, time.time())
+        if isinstance(outcome, Refused):
+            is_named = caller.certificate is not None
+            return unauthenticated(outcome, target.plan.service, is_named=is_named)
+        verdict = judge.constant
+        if verdict is None and judge.depends_on_headers:
+            verdict = judge.judge(as_authenticated(request, outcome))
+        elif verdict is None:
+            request.auth = outcome.auth
+            key = (head.method, head.path, head.authority.text, outcome.auth)
+            known = down.memo.get(key)
+            verdict = known if isinstance(known, Verdict) else _keep(down, key, judge.judge(request))
+        decision = self._outcome(caller, target.plan, verdict)
+        if isinstance(decision, Reply):
+            return decision
+        return changed_plan(decision, head, outcome, original)
 
     def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
@@ -176,6 +204,14 @@ class Inbound:
         if edge is None:
             edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
         self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
+
+
+def _keep(down: ClientConnection, key: tuple[object, ...], verdict: Verdict) -> Verdict:
+    """Remember a verdict for the connection's next requests of the same kind."""
+    if len(down.memo) >= _MEMO_ENTRIES:
+        down.memo.clear()
+    down.memo[key] = verdict
+    return verdict
 
 
 def edge_key(caller: Caller, compiled: Compiled, protocol: str) -> EdgeKey:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from meshpy.compile import check, compile_mesh
+from meshpy.engine.claims import auth_of
 from meshpy.engine.explain import Explanation, Source, explain
 from meshpy.engine.normalise import TargetRefusal, normalise_target
 from meshpy.engine.places import authority_of
@@ -34,6 +36,7 @@ class Question:
         destination: `api`, `shop/api`, a logical host or an external one; without a port.
         headers: lower-case name → values.
         source_address: for rules on `nets` and `ipBlocks`; empty is unknown.
+        claims: of a JWT, taken as signed and in its time; None: tokens are read from the headers.
     """
 
     source: str
@@ -43,6 +46,7 @@ class Question:
     path: str
     headers: Mapping[str, Sequence[str]]
     source_address: str = ""
+    claims: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +167,5 @@ def _request(question: Question) -> Request:
     hosts = question.headers.get("host")
     authority = hosts[0].lower() if hosts else authority_of(question.destination, question.port)
     headers = {**question.headers, "host": [authority]}
-    return Request(question.method, target.path, target.query, authority, "http", headers)
+    auth = None if question.claims is None else auth_of(question.claims)
+    return Request(question.method, target.path, target.query, authority, "http", headers, auth)

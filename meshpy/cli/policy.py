@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from meshpy.cli.claims import read_claims
 from meshpy.cli.offline import Offline, Question, parse_headers, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.policy_report import junit_of
@@ -49,6 +50,9 @@ def policy() -> None:
 @_ask_mesh
 @click.option("-H", "--header", "headers", multiple=True, help="'name: value'; repeatable.")
 @click.option("--source-ip", default="", help="The caller's address, for rules on nets and ipBlocks.")
+@click.option(
+    "--jwt", help="Claims in JSON, a token, or a file with either; taken as signed and in its time."
+)
 @ask_format
 @click.argument("source")
 @click.argument("destination")
@@ -61,6 +65,7 @@ def explain(
     trust_domain: str,
     headers: Sequence[str],
     source_ip: str,
+    jwt: str | None,
     output: str,
     source: str,
     destination: str,
@@ -77,7 +82,9 @@ def explain(
     """
     mesh = Offline.read(stack, policies, namespace, trust_domain)
     host, port = split_port(destination)
-    explanation = mesh.ask(Question(source, host, port, method, path, parse_headers(headers), source_ip))
+    claims = read_claims(jwt) if jwt is not None else None
+    question = Question(source, host, port, method, path, parse_headers(headers), source_ip, claims)
+    explanation = mesh.ask(question)
     if output == "json":
         print_json({**explanation.to_json(), "warnings": [item.to_json() for item in mesh.warnings]})
     else:

@@ -9,8 +9,9 @@ tests:
     path: /orders                 # default /
     headers: {x-user: jason}      # a list of values sends the header several times
     source_ip: 10.0.0.7
+    jwt: {iss: https://idp, sub: jane, groups: [ops]}   # claims, or a file that holds a token
     expect: allow                 # or deny
-    stage: allow                  # network, baseline, deny, allow, egress, route
+    stage: allow                  # mtls, network, baseline, jwt, custom, deny, allow, egress, route
     policy: AuthorizationPolicy shop/api-for-web
     rule: rules[0]
     routed_to: {v1: 90, v2: 10}   # percent by subset, service or host; within 0.5 points
@@ -25,9 +26,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from meshpy.cli.claims import claims_of, read_claims
 from meshpy.cli.offline import Offline, Question, read_policies, split_port
 from meshpy.engine.explain import Explanation
 from meshpy.errors import DocumentError, MeshpyError, Place, Problem
+from meshpy.policy.documents import Mapping as MappingNode
 from meshpy.policy.documents import Sequence as ListNode
 from meshpy.policy.documents import parse
 from meshpy.policy.reader import Cursor, Fields, Report
@@ -43,13 +46,14 @@ _FIELDS = (
     "path",
     "headers",
     "source_ip",
+    "jwt",
     "expect",
     "stage",
     "policy",
     "rule",
     "routed_to",
 )
-_STAGES = ("network", "baseline", "deny", "allow", "egress", "route")
+_STAGES = ("mtls", "network", "baseline", "jwt", "custom", "deny", "allow", "egress", "route")
 _WITHIN_POINTS = 0.5
 
 
@@ -137,6 +141,7 @@ def _cases(item: Cursor) -> Iterator[Case]:
     headers = _headers(fields)
     port = fields.integer("port", 1, 65535)
     address, name = fields.text("source_ip"), fields.text("name")
+    claims = _claims(fields.get("jwt"))
     if len(item.report.problems) > known:
         return
     for source, target, method, path in product(sources, targets, methods, paths):
@@ -146,7 +151,7 @@ def _cases(item: Cursor) -> Iterator[Case]:
             item.problem(str(error))
             return
         number = own_port or port
-        question = Question(source, host, number, method, path, headers, address)
+        question = Question(source, host, number, method, path, headers, address, claims)
         asked = f"{source} → {target} {method} {path} {verdict}"
         yield Case(f"{name}: {asked}" if name else asked, item.place, question, **checks)
 
@@ -163,6 +168,19 @@ def _headers(fields: Fields) -> dict[str, list[str]]:
     cursor = fields.get("headers")
     pairs = cursor.pairs() if cursor is not None else ()
     return {name.lower(): _words(value) for name, value in pairs}
+
+
+def _claims(cursor: Cursor | None) -> Mapping[str, Any] | None:
+    """Claims as written, or those of the token in a file."""
+    if cursor is None:
+        return None
+    try:
+        if isinstance(cursor.node, MappingNode):
+            return dict(claims_of(cursor.node))
+        return read_claims(cursor.text())
+    except MeshpyError as error:
+        cursor.problem(str(error), "write {iss: …, sub: …}, or the path of a file with a token or claims")
+        return None
 
 
 def _shares(fields: Fields) -> dict[str, float] | None:

@@ -8,6 +8,7 @@ opaque destinations on one address) is a warning: it must not keep an operator f
 
 from __future__ import annotations
 
+from meshpy.compile.authentication import check_request_authentications
 from meshpy.compile.check_authorization import check_authorization_policies
 from meshpy.compile.check_network import check_network_policies
 from meshpy.compile.check_routes import check_destination_rules, check_virtual_services
@@ -31,6 +32,7 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
     check_destination_rules(mesh, notes)
     check_network_policies(mesh, notes)
     check_authorization_policies(mesh, notes)
+    check_request_authentications(policies, mesh.selection, notes)
     for _, service in sorted(inventory.services.items()):
         if not service.exempt:
             for clash in outbound_of(mesh, service)[0].clashes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from meshpy.compile.authentication import jwt_rules_for
 from meshpy.compile.authorization import authorization_for, open_ports
 from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
 from meshpy.compile.hosts import Directory, directory_of, egress_hosts
@@ -30,9 +31,10 @@ class Mesh:
     selection: Selection
     documents: DocumentIndex
     rules: RuleIndex
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, inventory: Inventory, policies: PolicySet) -> Mesh:
+    def of(cls, inventory: Inventory, policies: PolicySet, keys: Mapping[str, str] | None = None) -> Mesh:
         directory = directory_of(inventory)
         return cls(
             directory,
@@ -40,6 +42,7 @@ class Mesh:
             Selection(directory, policies.network_sets),
             document_index(policies.virtual_services, directory),
             rule_index(policies.destination_rules, directory),
+            keys or {},
         )
 
 
@@ -50,6 +53,7 @@ def compile_mesh(
     trust_domain: str,
     revision: int,
     denied: frozenset[str] = frozenset(),
+    keys: Mapping[str, str] | None = None,
 ) -> Mapping[ServiceName, Snapshot]:
     """A snapshot for every meshed service.
 
@@ -58,8 +62,9 @@ def compile_mesh(
 
     Args:
         denied: SPIFFE ids that every sidecar refuses.
+        keys: URI -> key set of a token issuer, as fetched.
     """
-    mesh = Mesh.of(inventory, policies)
+    mesh = Mesh.of(inventory, policies, keys)
     return {
         name: compile_workload(mesh, service, trust_domain=trust_domain, revision=revision, denied=denied)
         for name, service in sorted(inventory.services.items())
@@ -93,6 +98,7 @@ def compile_workload(
         clusters=dict(sorted(clusters.items())),
         denied=denied,
         localities=_localities(mesh.directory.inventory, service, clusters.values()),
+        jwt=jwt_rules_for(service.name, mesh.policies, mesh.selection, mesh.keys),
     )
     return replace(snapshot, version=version_of(encode(snapshot)))
 

@@ -107,6 +107,12 @@ class ConnectionJudge:
             return True
         return not self._deny and (not self._allow or self._allow[0].test is None)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the network stage refuses every request, so that none of it needs to be read."""
+        constant = self.constant
+        return constant is not None and not constant.allowed and constant.stage in ("network", "baseline")
+
     def judge(self, request: Request | None) -> Verdict:
         """Judge one request; on an opaque port there is none."""
         if self.constant is not None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["RequestAuth", "claim_path"]
+__all__ = ["RequestAuth", "audiences_of", "auth_of", "claim_path"]
+
+_SPACE_DELIMITED = ("scope", "permission")
+"""Claims that Istio splits at spaces without being told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,3 +58,26 @@ def _text(value: Any) -> str | None:
 def claim_path(key: str) -> tuple[str, ...]:
     """`request.auth.claims[a][b]` → `(a, b)`."""
     return tuple(key[len("request.auth.claims[") : -1].split("]["))
+
+
+def auth_of(payload: Mapping[str, Any], space_delimited: Sequence[str] = ()) -> RequestAuth:
+    """What a payload says, whether or not anybody vouches for it."""
+    claims = dict(payload)
+    for name in (*_SPACE_DELIMITED, *space_delimited):
+        if isinstance(text := claims.get(name), str):
+            claims[name] = text.split()
+    issuer, subject, presenter = (payload.get(name) for name in ("iss", "sub", "azp"))
+    is_named = isinstance(issuer, str) and isinstance(subject, str) and issuer and subject
+    return RequestAuth(
+        f"{issuer}/{subject}" if is_named else "",
+        audiences_of(payload),
+        presenter if isinstance(presenter, str) else "",
+        claims,
+    )
+
+
+def audiences_of(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """`aud` is one string or a list of them (RFC 7519 §4.1.3)."""
+    found = payload.get("aud")
+    values = found if isinstance(found, list) else [found]
+    return tuple(value for value in values if isinstance(value, str))

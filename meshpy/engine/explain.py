@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from meshpy.engine.authorize import InboundAuthorizer
 from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.forwarded import as_forwarded
+from meshpy.engine.inbound import judge_inbound
 from meshpy.engine.places import Place, place_of, ports_of
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, WeightedChoice
@@ -373,10 +373,7 @@ def _asked(
     peer: Peer,
     request: Request | None,
 ) -> Leg:
-    authorizer = InboundAuthorizer(snapshot.authorization, snapshot.workload.trust_domain)
-    shown = request if protocol.is_http else None
-    verdict = authorizer.judge(shown, peer, port, protocol)
-    steps = tuple(authorizer.evaluate_all(shown, peer, port, protocol))
+    verdict, steps = judge_inbound(snapshot, peer, port, protocol, request)
     return Leg(service, None, port, 1.0, None, verdict, steps)
 
 

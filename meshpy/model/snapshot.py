@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, Protocol
 from meshpy.model.names import ServiceName
@@ -94,6 +95,7 @@ class Snapshot:
         denied: SPIFFE ids that are cut off whatever their certificates say.
         localities: node → `region/zone/subzone`, of the workload's own nodes and of those it calls, where
             a cluster asks for locality.
+        jwt: which tokens requests to the workload may carry.
     """
 
     version: str
@@ -105,3 +107,4 @@ class Snapshot:
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
     localities: Mapping[str, str] = field(default_factory=dict)
+    jwt: tuple[JwtRule, ...] = ()

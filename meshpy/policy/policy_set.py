@@ -20,12 +20,14 @@ from meshpy.policy.kinds import (
     NetworkPolicyDoc,
     NetworkSetDoc,
     PolicyValue,
+    RequestAuthenticationDoc,
     TierDoc,
     VirtualServiceDoc,
 )
 from meshpy.policy.kubernetes import kubernetes_network_policy
 from meshpy.policy.network_policy import network_policy, network_set, tier
 from meshpy.policy.reader import Cursor, Fields, Refusal, Report, suggestion
+from meshpy.policy.request_authentication import request_authentication
 from meshpy.policy.virtual_service import virtual_service
 
 __all__ = ["Document", "PolicySet", "load", "load_documents"]
@@ -51,6 +53,7 @@ _KINDS = {
     "VirtualService": _Kind(_ISTIO_NETWORKING, True, True, virtual_service),
     "DestinationRule": _Kind(_ISTIO_NETWORKING, True, True, destination_rule),
     "AuthorizationPolicy": _Kind(_ISTIO_SECURITY, True, False, authorization_policy),
+    "RequestAuthentication": _Kind(_ISTIO_SECURITY, True, True, request_authentication),
     "NetworkPolicy": _Kind(_CALICO, True, True, network_policy),
     "GlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
     "Tier": _Kind(_CALICO, False, False, tier),
@@ -119,6 +122,7 @@ class PolicySet:
     virtual_services: tuple[VirtualServiceDoc, ...] = ()
     destination_rules: tuple[DestinationRuleDoc, ...] = ()
     authorization_policies: tuple[AuthorizationPolicyDoc, ...] = ()
+    request_authentications: tuple[RequestAuthenticationDoc, ...] = ()
     network_policies: tuple[NetworkPolicyDoc, ...] = ()
     tiers: tuple[TierDoc, ...] = ()
     network_sets: tuple[NetworkSetDoc, ...] = ()
@@ -167,6 +171,7 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
         virtual_services=_of(values, VirtualServiceDoc),
         destination_rules=_of(values, DestinationRuleDoc),
         authorization_policies=_of(values, AuthorizationPolicyDoc),
+        request_authentications=_of(values, RequestAuthenticationDoc),
         network_policies=_of(values, NetworkPolicyDoc),
         tiers=_of(values, TierDoc),
         network_sets=_of(values, NetworkSetDoc),

@@ -14,6 +14,7 @@ from meshpy.policy.reader import NOT_YET, Cursor
 
 __all__ = [
     "MAX_REGEX",
+    "changeable_header",
     "cidr",
     "cidr_outside",
     "header_name",
@@ -159,17 +160,18 @@ def _ops(cursor: Cursor | None) -> HeaderOps:
     if cursor is None:
         return HeaderOps()
     fields = cursor.fields(("set", "add", "remove"))
-    removed = tuple(_changeable(item, item.text()) for item in fields.items("remove"))
+    removed = tuple(changeable_header(item, item.text()) for item in fields.items("remove"))
     return HeaderOps(_named_values(fields.get("set")), _named_values(fields.get("add")), removed)
 
 
 def _named_values(cursor: Cursor | None) -> tuple[tuple[str, str], ...]:
     if cursor is None:
         return ()
-    return tuple((_changeable(value, name), _header_value(value)) for name, value in cursor.pairs())
+    return tuple((changeable_header(value, name), _header_value(value)) for name, value in cursor.pairs())
 
 
-def _changeable(cursor: Cursor, name: str) -> str:
+def changeable_header(cursor: Cursor, name: str) -> str:
+    """Check the name of a header that a policy may set or remove."""
     if name.lower() == "host":
         cursor.problem("the Host header is not changed here", "write rewrite.authority")
     elif name.lower() in _FRAMING:

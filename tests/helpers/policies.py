@@ -15,6 +15,7 @@ VERSIONS = {
     "VirtualService": "networking.istio.io/v1",
     "DestinationRule": "networking.istio.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
     "NetworkPolicy": "projectcalico.org/v3",
     "GlobalNetworkPolicy": "projectcalico.org/v3",
     "Tier": "projectcalico.org/v3",

@@ -110,6 +110,31 @@ def test_the_snapshot_pair_of_the_docs_runs_as_written(tmp_path):
     assert codes == [0, 0]
 
 
+EXAMPLE = re.compile(r"<!-- example: (\S+) (policies|tests) -->\n```yaml\n(.*?)```", re.DOTALL)
+
+
+def examples():
+    """Name → {policies, tests} of every example in the docs that has both."""
+    found = {}
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for name, part, text in EXAMPLE.findall(page.read_text()):
+            found.setdefault(f"{page.stem}-{name}", {})[part] = text
+    return found
+
+
+@pytest.mark.parametrize("name", examples())
+def test_an_example_of_the_docs_does_what_its_table_says(name, tmp_path, monkeypatch):
+    """On the shop, with these policies alone."""
+    monkeypatch.chdir(ROOT)
+    parts = examples()[name]
+    for part in ("policies", "tests"):
+        (tmp_path / f"{part}.yml").write_text(parts[part])
+    words = ["--stack", "stacks/shop.yml", "--policies", str(tmp_path / "policies.yml")]
+    with pytest.raises(SystemExit) as ended:
+        run(["policy", "test", *words, str(tmp_path / "tests.yml")])
+    assert ended.value.code == 0
+
+
 def test_the_table_of_the_docs_passes(tmp_path, monkeypatch):
     """The example of policy-testing.md holds on the shop."""
     monkeypatch.chdir(ROOT)
