@@ -16,6 +16,7 @@ from aiohttp import web
 from certs.errors import CertError
 from control_plane.api.ca import CaRoutes
 from control_plane.api.certificates import CertificateRoute
+from control_plane.api.jaeger import JaegerRoutes
 from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
 from control_plane.api.policies import PolicyRoutes
@@ -45,6 +46,7 @@ from control_plane.store.sqlite import SqliteStore
 from control_plane.store.swarm import SwarmStore
 from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
+from control_plane.traces.store import TraceStore
 from meshpy.model.names import ServiceName
 
 __all__ = ["Running", "operator_app", "operator_routes", "running", "sidecar_app"]
@@ -96,6 +98,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *PolicyRoutes(parts).routes(),
         *RolloutRoutes(parts).routes(),
         *CaRoutes(parts).routes(),
+        *JaegerRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -151,9 +154,9 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     stack.callback(audit.close)
     store, denied = _stores(settings, stack)
     discovery = _discovery(settings, stack)
-    telemetry = Telemetry()
+    telemetry, traces = Telemetry(), TraceStore()
     registry = Registry(store, language)
-    distribution = Distribution(registry.shelf, telemetry, lambda: signing.bundle_pem)
+    distribution = Distribution(registry.shelf, telemetry, traces, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
     await registry.start()
 
@@ -168,6 +171,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         registry=registry,
         distribution=distribution,
         telemetry=telemetry,
+        traces=traces,
         store=store,
         discovery=discovery,
         signing=signing,

@@ -15,6 +15,8 @@ from control_plane.errors import BadRequest
 from control_plane.snapshots import Printed, Shelf
 from control_plane.streams import Stream, SyncState
 from control_plane.telemetry import Telemetry
+from control_plane.traces.span import read_span
+from control_plane.traces.store import TraceStore
 from meshpy.model.names import ServiceName
 
 __all__ = ["Distribution", "Socket"]
@@ -23,6 +25,8 @@ MAX_GONE = 10_000
 GONE_AFTER_S = 300.0
 """How long a sidecar that left is shown as DISCONNECTED, unless its task is known to be gone."""
 MAX_FIELD = 256
+MAX_SPANS = 1_000
+"""Of one message; a sidecar sends one a second."""
 GREETING_S = 10.0
 HELLO_PAUSE_S = 0.1
 
@@ -46,8 +50,11 @@ class Distribution:
     bundle_pem: the trust bundle as of now.
     """
 
-    def __init__(self, shelf: Shelf, telemetry: Telemetry, bundle_pem: Callable[[], str]) -> None:
-        self._shelf, self._telemetry, self._bundle_pem = shelf, telemetry, bundle_pem
+    def __init__(
+        self, shelf: Shelf, telemetry: Telemetry, traces: TraceStore, bundle_pem: Callable[[], str]
+    ) -> None:
+        self._shelf, self._bundle_pem = shelf, bundle_pem
+        self._telemetry, self._traces = telemetry, traces
         self._live: dict[Stream, asyncio.Event] = {}
         self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
         self._progress: asyncio.Future[None] | None = None
@@ -157,10 +164,21 @@ class Distribution:
                             stream.service, message.get("records"), now_s
                         )
                     continue
+                case "spans":
+                    self._keep_spans(stream, message.get("spans"))
+                    continue
                 case other:
                     raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")
             wake.set()
         return "the sidecar left"
+
+    def _keep_spans(self, stream: Stream, items: object) -> None:
+        """As figures: a bad span costs itself, not the stream."""
+        for item in items[:MAX_SPANS] if isinstance(items, list) else ():
+            try:
+                self._traces.add(read_span(item, stream.service))
+            except BadRequest:
+                self._traces.dropped += 1
 
     async def _send(self, stream: Stream, socket: Socket, wake: asyncio.Event) -> str:
         async with asyncio.timeout(GREETING_S) as greeting:

@@ -16,6 +16,7 @@ from control_plane.signing import Signing
 from control_plane.store.revisions import Store
 from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
+from control_plane.traces.store import TraceStore
 
 __all__ = ["Parts"]
 
@@ -25,6 +26,7 @@ class Parts:
     registry: Registry
     distribution: Distribution
     telemetry: Telemetry
+    traces: TraceStore
     store: Store
     discovery: Discovery
     signing: Signing

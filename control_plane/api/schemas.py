@@ -11,6 +11,7 @@ __all__ = [
     "DENIED",
     "DOCUMENTS",
     "HEALTH",
+    "JAEGER",
     "POLICIES",
     "PROBLEM",
     "REVISION_LIST",
@@ -107,6 +108,9 @@ CA = _object(
     }
 )
 DENIED = _object({"denied": _list(_object({"service": TEXT, "message": TEXT}))})
+JAEGER = _object(
+    {"data": {}, "total": COUNT, "limit": COUNT, "offset": COUNT, "errors": {"type": ["array", "null"]}}
+)
 _FIGURES = _object({"requests": COUNT, "denied": COUNT, "errors": COUNT})
 ROLLOUT = _object(
     {

@@ -141,6 +141,9 @@ def _metrics(parts: Parts) -> str:
         ("meshpy_control_plane_certificates_issued_total", "counter"): {"": parts.audit.issued},
         ("meshpy_control_plane_certificates_refused_total", "counter"): {"": parts.audit.refused},
         ("meshpy_control_plane_stats_dropped_total", "counter"): {"": parts.telemetry.dropped},
+        ("meshpy_control_plane_traces", "gauge"): {"": len(parts.traces)},
+        ("meshpy_control_plane_trace_bytes", "gauge"): {"": parts.traces.size_bytes},
+        ("meshpy_control_plane_spans_dropped_total", "counter"): {"": parts.traces.dropped},
     }
     lines = []
     for (name, kind), values in samples.items():

@@ -22,6 +22,7 @@ async def _operations(mesh):
     """Every (method, path) of the OpenAPI document, parameters filled in."""
     paths = (await mesh.call("GET", "/openapi.json"))[1]["paths"]
     filled = {"kind": "VirtualService", "namespace": "shop", "name": "x", "number": "1", "id": "abc"}
+    filled |= {"service": "web.shop", "trace": "a" * 32}
     return [
         (method.upper(), re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], path))
         for path, operations in paths.items()

@@ -1,0 +1,123 @@
+"""A span as a sidecar reports it, read strictly and bounded: a sidecar speaks for its own service only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from control_plane.errors import BadRequest
+from meshpy.model.names import ServiceName
+
+__all__ = ["MAX_ATTRIBUTES", "Kind", "Span", "read_span"]
+
+MAX_ATTRIBUTES = 32
+MAX_TEXT = 512
+MAX_DURATION_US = 24 * 3600 * 1_000_000
+MAX_TIME_US = 1 << 53
+_TRACE_ID, _SPAN_ID = re.compile(r"(?!0{32})[0-9a-f]{32}"), re.compile(r"(?!0{16})[0-9a-f]{16}")
+_OVERHEAD_BYTES = 400
+
+Attribute = str | int | float | bool
+
+
+class Kind(StrEnum):
+    """OpenTelemetry's kinds that a sidecar makes."""
+
+    CLIENT = "CLIENT"
+    SERVER = "SERVER"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One side of one attempt of a request.
+
+    Args:
+        service: `web.shop`: the app that the sidecar speaks for.
+        parent_id: empty for the root of a trace.
+        start_us: microseconds since the epoch.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    service: str
+    kind: Kind
+    name: str
+    start_us: int
+    duration_us: int
+    is_error: bool
+    attributes: Mapping[str, Attribute]
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        texts = sum(len(key) + len(str(value)) + 120 for key, value in self.attributes.items())
+        return _OVERHEAD_BYTES + len(self.name) + texts
+
+
+def read_span(item: object, reporter: ServiceName) -> Span:
+    """Read one entry of a `spans` message.
+
+    Raises:
+        BadRequest: it is malformed; the message says how.
+    """
+    if not isinstance(item, dict):
+        raise BadRequest("spans: a span is an object")
+    parent = item.get("parent", "")
+    return Span(
+        trace_id=_identifier(item.get("trace"), _TRACE_ID),
+        span_id=_identifier(item.get("span"), _SPAN_ID),
+        parent_id=_identifier(parent, _SPAN_ID) if parent else "",
+        service=f"{reporter.name}.{reporter.namespace}",
+        kind=_kind(item.get("kind")),
+        name=_text(item.get("name")),
+        start_us=_count(item.get("start_us"), MAX_TIME_US),
+        duration_us=_count(item.get("duration_us"), MAX_DURATION_US),
+        is_error=item.get("error") is True,
+        attributes=_attributes(item.get("attributes", {})),
+    )
+
+
+def _identifier(value: object, form: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise BadRequest("spans: ids are lower-case hex as W3C Trace Context has them")
+    return value
+
+
+def _kind(value: object) -> Kind:
+    try:
+        return Kind(str(value))
+    except ValueError:
+        raise BadRequest("spans: `kind` is CLIENT or SERVER") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise BadRequest("spans: a name is a text")
+    return _printable(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])
+
+
+def _count(value: object, limit: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
+        raise BadRequest("spans: times are whole microseconds")
+    return value
+
+
+def _attributes(value: Any) -> dict[str, Attribute]:
+    if not isinstance(value, dict) or len(value) > MAX_ATTRIBUTES:
+        raise BadRequest(f"spans: at most {MAX_ATTRIBUTES} attributes by name")
+    found: dict[str, Attribute] = {}
+    for name, item in value.items():
+        if isinstance(item, str):
+            item = _printable(item)  # noqa: PLW2901 - the same value, cut
+        elif not isinstance(item, bool | int | float):
+            raise BadRequest("spans: an attribute is a text, a number or a truth value")
+        found[_printable(str(name))] = item
+    return found
