@@ -210,10 +210,7 @@ def decode_snapshot(data: Any) -> Snapshot:
     snapshot = decode(Snapshot, data)
     named = {port.cluster for port in snapshot.inbound}
     for listener in snapshot.outbound:
-        routes = [rule.action for host in listener.virtual_hosts for rule in host.rules]
-        named.update(d.cluster for action in routes for d in getattr(action, "destinations", ()))
-        if listener.tcp:
-            named.update(d.cluster for d in listener.tcp.destinations)
+        named.update(item.cluster for item in listener.destinations() if not item.refusal)
     absent = sorted(named - set(snapshot.clusters))
     if absent:
         raise WireError(f"$.clusters: {absent[0]!r} is named by a route and not defined")

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from meshpy.engine.authenticate import Authenticator
 from meshpy.engine.authorize import InboundAuthorizer
 from meshpy.engine.egress import EgressAuthorizer
+from meshpy.engine.opaque import OpaqueRouter
 from meshpy.engine.request import Request
-from meshpy.engine.rewrite import RewrittenTarget
-from meshpy.engine.route import Routed, Router, WeightedChoice
+from meshpy.engine.route import Routed, Router
 from meshpy.engine.verdict import Verdict
 from meshpy.errors import MeshpyError
 from meshpy.model.endpoint import Protocol, Transport, port_of_cluster
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from meshpy.model.route import Destination, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
+from proxy.answers import grant_fields, granted
 from proxy.decide.headers import fold
 from proxy.net.pool import Upstream
 from proxy.plan import NO_OPS, Plan
@@ -49,11 +50,11 @@ class InboundTarget:
 
 @dataclass(slots=True)
 class OutboundTarget:
-    """One outbound listener: the router of an HTTP port, or the choice of an opaque one."""
+    """One outbound listener: the router of an HTTP port, or that of an opaque one."""
 
     listener: OutboundListener
     router: Router | None
-    tcp: WeightedChoice | None
+    opaque: OpaqueRouter | None
     clusters: Mapping[str, Upstream]
     _plans: dict[int, tuple[Routed, Plan]] = field(default_factory=dict)
 
@@ -62,11 +63,11 @@ class OutboundTarget:
         known = self._plans.get(id(routed))
         if known is not None:
             return known[1]
-        if routed.target is None:
+        if routed.target is None and routed.grant is None:
             plan = self._make(routed)
             self._plans[id(routed)] = (routed, plan)
             return plan
-        return self._rewritten(routed, routed.target)
+        return self._of_request(routed)
 
     def judge(self, egress: EgressAuthorizer, destination: Destination, request: Request | None) -> Verdict:
         """Ask the egress rules: about services by identity, about hosts outside by name and addresses."""
@@ -76,12 +77,18 @@ class OutboundTarget:
         addresses = [host.endpoint.address for host in self.clusters[destination.cluster].hosts]
         return egress.judge((), addresses, port, request, destination.host)
 
-    def _rewritten(self, routed: Routed, target: RewrittenTarget) -> Plan:
+    def _of_request(self, routed: Routed) -> Plan:
+        """The plan of a routing that its request has changed: another path, a CORS grant, or both."""
         key = -id(routed.rule) ^ id(routed.destination)
         known = self._plans.get(key)
         if known is None:
             known = self._plans[key] = (routed, self._make(routed))
-        return replace(known[1], target=target.forward)
+        plan, grant = known[1], routed.grant
+        target = routed.target.forward if routed.target is not None else None
+        if grant is None:
+            return replace(plan, target=target)
+        ops, fields = granted(plan.response_ops, grant), grant_fields(grant)
+        return replace(plan, target=target, response_ops=ops, reply_headers=fields)
 
     def _make(self, routed: Routed) -> Plan:
         rule, destination = routed.rule, routed.destination
@@ -167,6 +174,6 @@ def _inbound_plan(port: InboundPort, clusters: Mapping[str, Upstream], service: 
 def _outbound(listener: OutboundListener, clusters: Mapping[str, Upstream]) -> OutboundTarget:
     if listener.protocol.is_http:
         return OutboundTarget(listener, Router.of_listener(listener), None, clusters)
-    if listener.tcp is None:
+    if not listener.tcp_routes():
         raise ConfigError(f"outbound {listener.bind}:{listener.port}: an opaque listener without a tcp route")
-    return OutboundTarget(listener, None, WeightedChoice(listener.tcp.destinations), clusters)
+    return OutboundTarget(listener, None, OpaqueRouter(listener), clusters)

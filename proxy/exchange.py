@@ -149,7 +149,7 @@ class Exchange:
         self.plan = plan
         self.extra = extra
         self.drop = drop
-        if plan.retry.attempts or self.head.method in IDEMPOTENT:
+        if plan.retry.attempts or self.head.method in IDEMPOTENT or plan.copies is not None:
             self.replay = [bytes(data) for data in self.out]
         upstream = plan.upstream
         upstream.active_requests += 1
@@ -169,6 +169,8 @@ class Exchange:
         self.end = end
         if self.is_over or self.plan is None:
             return
+        if self.plan.copies is not None:
+            self.plan.copies(self)
         if self.plan.timeout_s is not None:
             self.deadline = self.down.own.wheel.after(self.plan.timeout_s, self._on_deadline)
 
@@ -540,7 +542,9 @@ class Exchange:
     ) -> None:
         service = self.plan.service if self.plan is not None else ""
         route_name = self.plan.route_name if self.plan is not None else ""
-        headers = (*extra, (NOT_SENT, b"1")) if is_unsent and self.down.tells_not_sent else extra
+        headers = (*self.plan.reply_headers, *extra) if self.plan is not None else extra
+        if is_unsent and self.down.tells_not_sent:
+            headers = (*headers, (NOT_SENT, b"1"))
         self.answer(Reply(status, flags, details, body, headers, service, route_name))
 
     def _fail_overflow(self) -> None:

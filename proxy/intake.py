@@ -12,6 +12,8 @@ from proxy.sides import Role
 
 __all__ = ["take"]
 
+_ABORTED = b"fault filter abort"
+
 
 def take(exchange: Exchange, role: Role) -> None:
     """Decide what becomes of a request whose head was read, and set about it."""
@@ -72,9 +74,15 @@ def _after_delay(exchange: Exchange, role: Role, plan: Plan, *, is_aborted: bool
 
 
 def _abort(exchange: Exchange, plan: Plan, flags: str) -> None:
-    status = plan.fault.abort_status if plan.fault is not None else 503
-    body = b"fault filter abort"
+    fault = plan.fault
+    status, body, headers = fault.abort_status if fault is not None else 503, _ABORTED, plan.reply_headers
+    grpc = fault.abort_grpc_status if fault is not None else None
+    if grpc is not None and exchange.head.fields.get(b"content-type", b"").startswith(b"application/grpc"):
+        # gRPC's "trailers only" answer: the status stands in the head (gRPC over HTTP/2, Responses)
+        status, body = 200, b""
+        grpc_fields = ((b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % grpc))
+        headers = (*headers, *grpc_fields, (b"grpc-message", _ABORTED))
     _answer_at_head(
         exchange,
-        Reply(status, flags, "fault_filter_abort", body, service=plan.service, route_name=plan.route_name),
+        Reply(status, flags, "fault_filter_abort", body, headers, plan.service, plan.route_name),
     )

@@ -21,9 +21,11 @@ from proxy.config import Compiled
 from proxy.decide.hashing import hash64
 from proxy.decide.outlier import Reply
 from proxy.denial import decider
+from proxy.http.client_hello import ClientHello, HelloReader, NoHello
 from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
 from proxy.net.pool import Host, Surroundings, Upstream
+from proxy.net.timers import Timer
 from proxy.report import Reporter
 from proxy.sides import Shared
 from proxy.telemetry import Edge, EdgeKey
@@ -32,6 +34,8 @@ from proxy.tunnel import Side, Splice
 __all__ = ["InboundTcp", "OpaqueSide", "OutboundTcp", "Way"]
 
 _TRIES = 3
+HELLO_TIMEOUT_S = 10.0
+"""For a ClientHello, from the connection's first byte or before it."""
 
 
 @dataclass(slots=True)
@@ -53,24 +57,36 @@ class OutboundTcp:
         self._live = live
         self._shared = shared
 
-    def way(self, _side: OpaqueSide) -> Way:
-        """Choose by weight, ask the egress rules."""
+    def way(self, side: OpaqueSide) -> Way:
+        """Route by server name and address, choose by weight, ask the egress rules."""
         compiled = self._live.value
         target = compiled.outbound.get(self._key)
-        if target is None or target.tcp is None or target.listener.tcp is None:
+        if target is None or target.opaque is None:
             return Way(Verdict(False, "egress", reason="this listener is being closed"), None, "")
-        destination = target.tcp.pick(self._shared.draw())
+        name = side.server_name
+        found = target.opaque.route(name, side.local_address.rpartition(":")[0].strip("[]"))
+        if found is None:
+            reason = f"no route here is for the server name {name!r}"
+            return Way(Verdict(False, "route", reason=reason), None, "", compiled.workload, name)
+        destination = found.choice.pick(self._shared.draw())
         verdict = target.judge(compiled.egress, destination, None)
-        return Way(verdict, target.clusters[destination.cluster], target.listener.tcp.host, compiled.workload)
+        upstream = target.clusters[destination.cluster]
+        return Way(verdict, upstream, found.route.host, compiled.workload, name)
+
+    @property
+    def needs_server_name(self) -> bool:
+        """Whether the ClientHello has to be read before there is a way."""
+        target = self._live.value.outbound.get(self._key)
+        return target is not None and target.opaque is not None and target.opaque.needs_server_name
 
     def still(self, side: OpaqueSide) -> Verdict | None:
         """The verdict on a live tunnel; None when its listener is gone."""
         compiled = self._live.value
         target = compiled.outbound.get(self._key)
         upstream = side.upstream
-        if target is None or target.listener.tcp is None or upstream is None:
+        if target is None or target.opaque is None or upstream is None:
             return None
-        for destination in target.listener.tcp.destinations:
+        for destination in target.listener.destinations():
             if target.clusters[destination.cluster] is upstream:
                 return target.judge(compiled.egress, destination, None)
         return Verdict(True, "egress", reason="its route was replaced; a live connection stays where it is")
@@ -85,6 +101,8 @@ class OutboundTcp:
 
 class InboundTcp:
     """Connections to one opaque port of the app, from a known caller."""
+
+    needs_server_name = False
 
     def __init__(self, caller: Caller, live: Live[Compiled]) -> None:
         self._caller = caller
@@ -169,6 +187,9 @@ class OpaqueSide(Side):
         self.started_at = shared.loop.time()
         self.edge: Edge | None = None
         self.is_accounted = False
+        self.server_name = ""
+        self._hello: HelloReader | None = None
+        self._hello_timer: Timer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -176,17 +197,64 @@ class OpaqueSide(Side):
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.peer_address = str(peer[0]) if peer else ""
         self.local_address = f"{local[0]}:{local[1]}" if local else ""
+        if self.role.needs_server_name:
+            self._hello = HelloReader()
+            self._hello_timer = self.shared.wheel.after(HELLO_TIMEOUT_S, self._on_hello_timeout)
+            return
+        self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._hello
+        if reader is None:
+            super().data_received(data)
+            return
+        self.bytes_in += len(data)
+        self.early.append(data)
+        outcome = reader.feed(data)
+        if outcome is not None:
+            self._end_hello(outcome)
+
+    def eof_received(self) -> bool:
+        if self._hello is not None:
+            self._end_hello(NoHello("end"))
+        return super().eof_received()
+
+    def _on_hello_timeout(self) -> None:
+        if self._hello is not None and not self.is_lost:
+            self._end_hello(NoHello("timeout"))
+
+    def _end_hello(self, outcome: ClientHello | NoHello) -> None:
+        """The name is known, or there is none: bytes without a name go where no name is asked for."""
+        self._hello = None
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        if self.early:
+            self.transport.pause_reading()  # `connect` resumes a side that has something to hand on
+        if isinstance(outcome, ClientHello):
+            self.server_name = outcome.server_name
+        else:
+            self.failure = f"client hello: {outcome.reason}"
+        self._begin()
+
+    def _begin(self) -> None:
+        """Ask for the way and take it."""
         way = self.way = self.role.way(self)
         self.service = way.service
         self.upstream = way.upstream
         if way.verdict.audited or way.verdict.pending is not None:
             self.reporter.observe(way.verdict)
         if not way.verdict.allowed or way.upstream is None:
-            self.denied = way.verdict
-            self.details = f"rbac_access_denied_matched_policy[{decider(way.verdict)}]"
-            self.transport.close()
+            self._refuse(way.verdict)
             return
         self.own.own(self.own.loop.create_task(self._connect(way.upstream)))
+
+    def _refuse(self, verdict: Verdict) -> None:
+        if verdict.stage == "route":
+            self.flags, self.details = "NR", "filter_chain_not_found"
+        else:
+            self.denied = verdict
+            self.details = f"rbac_access_denied_matched_policy[{decider(verdict)}]"
+        self.transport.close()
 
     async def _connect(self, upstream: Upstream) -> None:
         """Dial up to three endpoints; each is counted as busy while the tunnel lives."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from meshpy.engine.route import Direct, NoRoute, Redirected
+from collections.abc import Callable
+
+from meshpy.engine.request import Request
+from meshpy.engine.route import NoRoute, Routed
 from meshpy.live import Live
 from meshpy.model.endpoint import Transport
+from meshpy.model.route import Destination
+from proxy.answers import no_route, route_answer
 from proxy.config import Compiled, OutboundTarget
 from proxy.decide.headers import spoofed_names, tracing
 from proxy.denial import denial
 from proxy.exchange import Exchange
 from proxy.http.events import Headers
 from proxy.http.head import RequestHead
+from proxy.mirror import Mirroring
 from proxy.net.pool import Host
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
@@ -34,6 +40,7 @@ class Outbound:
         self._live = live
         self._reporter = reporter
         self._edges: dict[tuple[Host | None, str], Edge] = {}
+        self._mirroring = Mirroring(reporter.telemetry)
 
     def name_peer(self, down: ClientConnection) -> None:
         """The app needs no name: only it is on this network."""
@@ -46,29 +53,32 @@ class Outbound:
         request = as_request(head)
         routing = target.router.route(request, down.own.draw())
         if isinstance(routing, NoRoute):
-            return _no_route(routing)
-        if isinstance(routing, Redirected):
-            location = (b"location", routing.location.encode("latin-1", "replace"))
-            return Reply(
-                routing.status,
-                "-",
-                "direct_response",
-                b"",
-                (location,),
-                routing.virtual_host,
-                routing.rule.name,
-            )
-        if isinstance(routing, Direct):
-            body = routing.body.encode()
-            return Reply(
-                routing.status, "-", "direct_response", body, (), routing.virtual_host, routing.rule.name
-            )
+            return no_route(routing)
+        if not isinstance(routing, Routed):
+            return route_answer(routing)
         verdict = target.judge(compiled.egress, routing.destination, request)
         if verdict.audited or verdict.pending is not None:
             self._reporter.observe(verdict)
         if not verdict.allowed:
             return denial(verdict, routing.virtual_host, is_named=True)
-        return target.plan_of(routing)
+        plan = target.plan_of(routing)
+        if routing.rule.mirrors:
+            return self._mirrored(plan, routing, compiled, target, request, down.own.draw)
+        return plan
+
+    def _mirrored(
+        self,
+        plan: Plan,
+        routing: Routed,
+        compiled: Compiled,
+        target: OutboundTarget,
+        request: Request,
+        draw: Callable[[], float],
+    ) -> Plan:
+        def is_allowed(destination: Destination) -> bool:
+            return target.judge(compiled.egress, destination, request).allowed
+
+        return self._mirroring.draw(plan, routing.rule.mirrors, target.clusters.get, is_allowed, draw)
 
     def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
@@ -107,14 +117,3 @@ class Outbound:
             destination = str(host.endpoint.workload) if host.endpoint.workload is not None else ""
             is_mtls = host.upstream.cluster.transport is Transport.MTLS
         return EdgeKey("outbound", self._live.value.workload, destination, service, "http", is_mtls)
-
-
-def _no_route(routing: NoRoute) -> Reply:
-    flags, details = ("NR", "route_not_found") if routing.status == 404 else ("-", "rewrite_failed")
-    return Reply(routing.status, flags, details, f"{routing.reason}\n".encode(), service=routing.virtual_host)
-
-
-def tcp_target(compiled: Compiled, key: tuple[str, int]) -> OutboundTarget | None:
-    """What an opaque listener leads to now."""
-    target = compiled.outbound.get(key)
-    return target if target is not None and target.tcp is not None else None

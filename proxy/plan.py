@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from meshpy.model.resilience import RetryPolicy
 from meshpy.model.route import Fault
 from proxy.decide.headers import FoldedOps, fold
 from proxy.http.events import Header
 from proxy.net.pool import Upstream
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
 
 __all__ = ["NO_OPS", "NO_RETRY", "Plan", "Reply"]
 
@@ -25,6 +30,8 @@ class Plan:
         target: replaces the request target (a rewrite), None leaves it.
         host: replaces Host.
         refusal_is_trusted: the upstream is a sidecar, whose word on what was not sent counts.
+        reply_headers: of answers that the mesh makes in the upstream's place.
+        copies: sends the mirrored copies of a request that is complete.
     """
 
     upstream: Upstream
@@ -38,6 +45,8 @@ class Plan:
     response_ops: FoldedOps = NO_OPS
     fault: Fault | None = None
     refusal_is_trusted: bool = False
+    reply_headers: tuple[Header, ...] = ()
+    copies: Callable[[Exchange], None] | None = None
 
 
 @dataclass(slots=True)

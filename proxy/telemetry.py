@@ -16,6 +16,7 @@ __all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
 BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 MAX_EDGES = 1000
 MAX_VERDICTS = 1000
+MAX_MIRRORS = 1000
 _UNKNOWN = "unknown"
 
 
@@ -89,6 +90,7 @@ class Telemetry:
         self.edges: dict[EdgeKey, Edge] = {}
         self.verdicts: dict[tuple[str, str, str, bool], int] = {}
         self.refused_handshakes: dict[str, int] = {}
+        self.mirrors: dict[tuple[str, str], int] = {}
         self.gauges: dict[str, float] = {}
         self.sources: list[Callable[[], Iterable[str]]] = []
         """Lines of parts that count for themselves."""
@@ -119,6 +121,13 @@ class Telemetry:
         if reason not in self.refused_handshakes and len(self.refused_handshakes) >= 100:
             reason = _UNKNOWN
         self.refused_handshakes[reason] = self.refused_handshakes.get(reason, 0) + 1
+
+    def mirrored(self, host: str, outcome: str) -> None:
+        """Count a copy of a request by its destination and what became of it."""
+        key = (host, outcome)
+        if key not in self.mirrors and len(self.mirrors) >= MAX_MIRRORS:
+            key = (_UNKNOWN, outcome)
+        self.mirrors[key] = self.mirrors.get(key, 0) + 1
 
     # -- the stream's records
 
@@ -225,6 +234,10 @@ class Telemetry:
         yield "# TYPE meshpy_refused_connections_total counter"
         for reason, count in self.refused_handshakes.items():
             yield f'meshpy_refused_connections_total{{reason="{_escaped(reason)}"}} {count}'
+        yield "# TYPE meshpy_mirrored_requests_total counter"
+        for (host, outcome), count in self.mirrors.items():
+            labels = f'destination_service="{_escaped(host)}",outcome="{outcome}"'
+            yield f"meshpy_mirrored_requests_total{{{labels}}} {count}"
         for name, value in self.gauges.items():
             yield f"# TYPE {name.partition('{')[0]} gauge"
             yield f"{name} {value:.15g}"

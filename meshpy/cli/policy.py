@@ -13,6 +13,7 @@ from meshpy.cli.claims import read_claims
 from meshpy.cli.offline import Offline, Question, parse_headers, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.policy_report import junit_of
+from meshpy.cli.policy_route import route_lines
 from meshpy.cli.policy_table import Outcome, read_tests, run_test
 from meshpy.engine.explain import Explanation, Leg
 from meshpy.engine.verdict import Verdict
@@ -110,6 +111,8 @@ def _print_explanation(explanation: Explanation) -> None:
         pending = verdict.pending
         word = "allowed" if pending.allowed else "denied"
         click.echo(f"  with the staged policies in force: {word}, for {pending.reason}")
+    for line in route_lines(explanation.route):
+        click.echo(f"  {line}")
     if len(explanation.legs) > 1:
         click.echo()
         rows = [

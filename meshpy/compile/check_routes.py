@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from meshpy.compile.clusters import rules_for, selected, subset_named
+from meshpy.compile.delegates import delegates_of, delegation_of
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.hosts import Directory, LogicalHost, egress_hosts
 from meshpy.compile.snapshot import Mesh
+from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.policy.kinds import DestinationDoc, DestinationRuleDoc, HostRef, VirtualServiceDoc
 
-__all__ = ["check_destination_rules", "check_virtual_services"]
+__all__ = ["check_destination_rules", "check_virtual_services", "targets_of"]
 
 
 def _external(mesh: Mesh) -> dict[str, LogicalHost]:
@@ -34,15 +37,10 @@ def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
         for ref in document.hosts:
             host = mesh.directory.resolve(ref.host, namespace) or external.get(ref.host)
             governed[namespace, host.label if host is not None else ref.host].append((document, ref))
-            _check_host(document, ref, host, mesh, notes)
+            if not ref.host.startswith("*"):
+                _check_host(document, ref, host, mesh, notes)
         _check_dead_rules(document, notes)
-        targets = [
-            (target, bool(route.matches))
-            for routes in (document.http, document.tcp)
-            for route in routes
-            for target in route.destinations
-        ]
-        for target, _ in targets:
+        for target in targets_of(document):
             _check_destination(document, target, external, mesh, notes)
     for (_, label), holders in governed.items():
         first = holders[0][0]
@@ -50,6 +48,34 @@ def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
             if document is not first:
                 what = f"{document.meta.title} and {first.meta.title} ({first.meta.place}) both route {label}"
                 notes.error(ref.place, what, "merge their rules into one")
+    _check_delegations(mesh, notes)
+
+
+def targets_of(document: VirtualServiceDoc) -> Iterator[DestinationDoc]:
+    """Every destination that a VirtualService names, mirrors included."""
+    for route in document.http:
+        yield from route.destinations
+        yield from (mirror.destination for mirror in route.mirrors)
+    for routes in (document.tls, document.tcp):
+        for each in routes:
+            yield from each.destinations
+
+
+def _check_delegations(mesh: Mesh, notes: Notes) -> None:
+    """Istio drops a delegation that does not fit in silence; here it is an error of the pair."""
+    documents = mesh.policies.virtual_services
+    delegates = delegates_of(documents)
+    used: set[tuple[str, str]] = set()
+    for document in documents:
+        for route in document.http if document.hosts else ():
+            if route.delegate is not None:
+                used.add((route.delegate.namespace, route.delegate.name))
+                for lost in delegation_of(document.meta, route, route.delegate, delegates).lost:
+                    notes.error(lost.place, lost.what, lost.instead)
+    for key, document in delegates.items():
+        if key not in used:
+            what = f"{document.meta.title} has no hosts and no VirtualService delegates to it"
+            notes.warning(document.meta.place, what, "write hosts:, or delegate: {name: …} in another")
 
 
 def _check_host(
@@ -57,31 +83,43 @@ def _check_host(
 ) -> None:
     namespace = document.meta.namespace
     if host is None:
-        targets = [target for route in document.http for target in route.destinations]
         what = f"{document.meta.title}: no service is called {ref.host!r}"
-        if any(mesh.directory.resolve(target.host.host, namespace) for target in targets):
+        if any(mesh.directory.resolve(target.host.host, namespace) for target in targets_of(document)):
             instead = f"callers find it only if a service has the label meshpy.host: {ref.host}"
             notes.warning(ref.place, what, f"{instead}; {_hint(mesh.directory, namespace)}")
-        else:
+        elif not any(route.delegate for route in document.http):
             instead = _hint(mesh.directory, namespace)
             notes.missing(ref.place, what, instead, expected=namespace in mesh.directory.namespaces)
         return
-    if host.namespace not in ("", namespace) and namespace != ROOT_NAMESPACE and not document.is_private:
+    is_own = document.export_to <= {".", namespace}
+    if host.namespace not in ("", namespace) and namespace != ROOT_NAMESPACE and not is_own:
         what = f"{document.meta.title}: {host.label} belongs to another stack, whose callers it cannot route"
         instead = f'write exportTo: ["."] for callers of {namespace} only, or namespace: {host.namespace}'
         notes.error(ref.place, what, instead)
-    if document.http and host.ports and not host.has_http:
-        what = f"{document.meta.title}: {host.label} has opaque ports only, `http` routes have no effect"
+    _check_protocols(document, ref, host, notes)
+
+
+def _check_protocols(document: VirtualServiceDoc, ref: HostRef, host: LogicalHost, notes: Notes) -> None:
+    """Routes of a sort that none of the host's ports speaks."""
+    protocols = set(host.ports.values())
+    if not protocols:
+        return
+    title = document.meta.title
+    if document.http and not host.has_http:
+        what = f"{title}: {host.label} has opaque ports only, `http` routes have no effect"
         notes.error(ref.place, what, "write `tcp` routes, or declare http in meshpy.ports")
-    if document.tcp and not document.http and all(p.is_http for p in host.ports.values()) and host.ports:
-        what = f"{document.meta.title}: {host.label} has HTTP ports only, `tcp` routes have no effect"
+    if document.tcp and not document.http and all(protocol.is_http for protocol in protocols):
+        what = f"{title}: {host.label} has HTTP ports only, `tcp` routes have no effect"
         notes.error(ref.place, what, "write `http` routes, or declare tcp in meshpy.ports")
+    if document.tls and Protocol.TLS not in protocols:
+        what = f"{title}: {host.label} has no port that speaks TLS, `tls` routes have no effect"
+        notes.error(ref.place, what, "declare tls in meshpy.ports, or write `http` or `tcp` routes")
 
 
 def _check_dead_rules(document: VirtualServiceDoc, notes: Notes) -> None:
     """A rule after one without `match` is never reached (IST0130)."""
     for earlier, later in zip(document.http, document.http[1:], strict=False):
-        if not earlier.matches:
+        if not earlier.matches and earlier.delegate is None:
             what = f"is never reached: the rule on line {earlier.place.line} takes every request"
             notes.warning(later.place, what, "put the rule without `match` last")
             return

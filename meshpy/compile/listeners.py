@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.compile.routes import RouteTable
 from meshpy.errors import Place, Problem
 from meshpy.model.endpoint import Protocol
 from meshpy.model.inventory import Service
-from meshpy.model.route import VirtualHost
+from meshpy.model.route import TcpRoute, VirtualHost
 from meshpy.model.snapshot import OutboundListener
-from meshpy.policy.kinds import VirtualServiceDoc
+from meshpy.policy.kinds import DestinationDoc, VirtualServiceDoc
 
 __all__ = ["Listeners", "default_bind", "listeners_of", "routed_hosts"]
 
@@ -39,10 +39,10 @@ def _binds(caller: Service, host: LogicalHost) -> tuple[str, ...]:
 
 
 def routed_hosts(routes: RouteTable, known: Iterable[LogicalHost]) -> tuple[LogicalHost, ...]:
-    """Hosts that exist only as a VirtualService's `hosts`: on the HTTP ports of its destinations."""
+    """Hosts that exist only as a VirtualService's `hosts`: on the ports of its destinations."""
     taken = {name for host in known for name in host.domains}
     found: list[LogicalHost] = []
-    for label, documents in sorted(routes.documents.items()):
+    for label, documents in sorted(routes.documents.by_label.items()):
         if label in taken or label in routes.directory.labels:
             continue
         ports: dict[int, Protocol] = {}
@@ -55,17 +55,27 @@ def routed_hosts(routes: RouteTable, known: Iterable[LogicalHost]) -> tuple[Logi
 
 
 def _destination_ports(document: VirtualServiceDoc, directory: Directory) -> dict[int, Protocol]:
-    targets = [target for route in document.http for target in route.destinations]
-    hosts = [
-        (target.port, directory.resolve(target.host.host, document.meta.namespace)) for target in targets
-    ]
-    return {
-        port: protocol
-        for wanted, host in hosts
-        if host is not None
-        for port, protocol in host.ports.items()
-        if protocol.is_http and wanted in (None, port)
-    }
+    """`http` routes lead to HTTP ports, `tls` routes to TLS ports, `tcp` routes to other opaque ones."""
+    found: dict[int, Protocol] = {}
+    for sort, target, namespace in _targets(document):
+        host = directory.resolve(target.host.host, namespace)
+        for port, protocol in host.ports.items() if host is not None else ():
+            if target.port in (None, port) and _sort_of(protocol) == sort:
+                found.setdefault(port, protocol)
+    return found
+
+
+def _targets(document: VirtualServiceDoc) -> Iterator[tuple[str, DestinationDoc, str]]:
+    own = document.meta
+    for route in document.http:
+        yield from (("http", target, (route.origin or own).namespace) for target in route.destinations)
+    for sort, routes in (("tls", document.tls), ("tcp", document.tcp)):
+        for each in routes:
+            yield from ((sort, target, own.namespace) for target in each.destinations)
+
+
+def _sort_of(protocol: Protocol) -> str:
+    return "http" if protocol.is_http else "tls" if protocol is Protocol.TLS else "tcp"
 
 
 def listeners_of(routes: RouteTable, hosts: Iterable[LogicalHost]) -> Listeners:
@@ -81,14 +91,33 @@ def listeners_of(routes: RouteTable, hosts: Iterable[LogicalHost]) -> Listeners:
     for (bind, port), members in sorted(table.items()):
         http = [host for host in members if host.ports[port].is_http]
         opaque = [host for host in members if not host.ports[port].is_http]
-        if opaque and (len(opaque) > 1 or http):
+        are_told_apart = not http and all(host.ports[port] is Protocol.TLS for host in opaque)
+        if opaque and (len(opaque) > 1 or http) and not are_told_apart:
             clashes.append(_clash(caller, port, opaque + http))
         if http:
             outbound.append(_http(routes, bind, port, http))
         elif len(opaque) == 1:
-            route = routes.tcp_route(opaque[0], port)
-            outbound.append(OutboundListener(bind, port, opaque[0].ports[port], tcp=route))
+            found = routes.opaque_routes(opaque[0], port)
+            protocol = opaque[0].ports[port]
+            outbound.append(
+                OutboundListener(bind, port, protocol, tcp=found.default, opaque=found.conditional)
+            )
+        elif are_told_apart:
+            outbound.append(_by_server_name(routes, bind, port, opaque))
     return Listeners(tuple(outbound), tuple(clashes))
+
+
+def _by_server_name(routes: RouteTable, bind: str, port: int, hosts: list[LogicalHost]) -> OutboundListener:
+    """Several TLS destinations on one address: the ClientHello's server name tells which is meant."""
+    taken: set[str] = set()
+    rules: list[TcpRoute] = []
+    for host in hosts:
+        found = routes.opaque_routes(host, port)
+        names = tuple(name for name in host.domains if name not in taken)
+        taken.update(names)
+        rules += [route for route in found.conditional if route.sni_hosts]
+        rules.append(replace(found.default, sni_hosts=names))
+    return OutboundListener(bind, port, Protocol.TLS, opaque=tuple(rules))
 
 
 def _http(routes: RouteTable, bind: str, port: int, hosts: list[LogicalHost]) -> OutboundListener:
@@ -113,6 +142,6 @@ def _clash(caller: Service, port: int, hosts: list[LogicalHost]) -> Problem:
     what = f"{caller.name} reaches {first} and {second} on port {port} of one address"
     instead = (
         "opaque bytes do not tell which is meant: give one a network of its own "
-        f"(meshpy.binds: {hosts[0].name}=NETWORK), or declare http in meshpy.ports"
+        f"(meshpy.binds: {hosts[0].name}=NETWORK), or declare http or tls in meshpy.ports"
     )
     return Problem(Place(key=str(caller.name)), what, instead)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from meshpy.compile.authentication import jwt_rules_for
 from meshpy.compile.authorization import authorization_for, open_ports
 from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
+from meshpy.compile.documents import DocumentIndex, document_index
 from meshpy.compile.hosts import Directory, directory_of, egress_hosts
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
-from meshpy.compile.routes import DocumentIndex, RouteTable, document_index
+from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
 from meshpy.model.endpoint import Cluster
 from meshpy.model.inventory import Inventory, Service

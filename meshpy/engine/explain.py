@@ -14,14 +14,16 @@ from typing import Any
 from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.forwarded import as_forwarded
 from meshpy.engine.inbound import judge_inbound
+from meshpy.engine.opaque import OpaqueRouter
 from meshpy.engine.places import Place, place_of, ports_of
-from meshpy.engine.request import Peer, Request
-from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, WeightedChoice
+from meshpy.engine.request import Peer, Request, host_of
+from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, Routing, WeightedChoice
+from meshpy.engine.shown import shown_destination, shown_rule, shown_tcp
 from meshpy.engine.verdict import Step, Verdict
 from meshpy.errors import MeshpyError
 from meshpy.model.endpoint import Protocol, port_of_cluster
 from meshpy.model.names import ServiceName
-from meshpy.model.route import Destination, Forward, RouteRule
+from meshpy.model.route import Destination, Forward
 from meshpy.model.snapshot import OutboundListener, Snapshot
 
 __all__ = ["ExplainError", "Explanation", "Leg", "Source", "explain"]
@@ -155,10 +157,8 @@ def explain(
     listener = place.listener(caller, number)
     if listener is None:
         return _without_route(snapshots, source, place, number, request)
-    if listener.tcp is not None:
-        choice = WeightedChoice(listener.tcp.destinations)
-        route = {"host": listener.tcp.host, "port": number, "policy": listener.tcp.policy or None}
-        return _judged(snapshots, source, choice, route, lambda _destination: None)
+    if listener.tcp_routes():
+        return _over_tcp(snapshots, source, listener, place, request)
     return _over_http(snapshots, source, listener, request)
 
 
@@ -231,25 +231,53 @@ def _without_route(
     return Explanation(Verdict(False, "route", reason=reason), None)
 
 
+def _over_tcp(
+    snapshots: Snapshots, source: Source, listener: OutboundListener, place: Place, request: Request
+) -> Explanation:
+    """The name that was asked for stands for the server name that a TLS client would send."""
+    router = OpaqueRouter(listener)
+    name = host_of(request.authority) or place.text
+    ready = router.route(name, listener.bind)
+    if ready is None:
+        reason = f"no route of port {listener.port} is for the server name {name!r}: the connection is closed"
+        return Explanation(Verdict(False, "route", reason=reason), {"host": None, "port": listener.port})
+    shown = shown_tcp(ready.route, listener.port)
+    return _judged(snapshots, source, ready.choice, shown, lambda _destination: None)
+
+
 def _over_http(
     snapshots: Snapshots, source: Source, listener: OutboundListener, request: Request
 ) -> Explanation:
     router = Router.of_listener(listener)
-    routing = router.route(request, 0.0)
+    routing = _first_good(router, request)
     match routing:
         case NoRoute(reason=reason, status=status, virtual_host=host):
             shown = {"host": host or None, "port": listener.port, "status": status}
             return Explanation(Verdict(False, "route", reason=reason), shown)
         case Redirected(rule=rule, virtual_host=host, status=status, location=location):
-            shown = {**_shown(rule, host, listener.port), "status": status, "redirect": location}
+            shown = {**shown_rule(rule, host, listener.port), "status": status, "redirect": location}
             reason = f"the caller's sidecar answers {status} with Location {location}"
             return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown)
-        case Direct(rule=rule, virtual_host=host, status=status):
-            shown = {**_shown(rule, host, listener.port), "status": status}
-            reason = f"the caller's sidecar answers {status} itself"
+        case Direct(rule=rule, virtual_host=host, status=status, is_preflight=is_preflight):
+            shown = {**shown_rule(rule, host, listener.port), "status": status}
+            what = f"answers the preflight with {status}" if is_preflight else f"answers {status} itself"
+            reason = f"the caller's sidecar {what}"
             return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown)
         case Routed() as routed:
             return _forwarded(snapshots, source, listener, routed, request)
+
+
+def _first_good(router: Router, request: Request) -> Routing:
+    """The answer to a request; where a share of them has no valid backend, that of the others."""
+    first = router.route(request, 0.0)
+    found = router.rule_for(request)
+    if not isinstance(first, NoRoute) or isinstance(found, NoRoute):
+        return first
+    action = found[0].action
+    draws = [0.0]
+    for _, share in WeightedChoice(action.destinations).shares() if isinstance(action, Forward) else ():
+        draws.append(draws[-1] + share)
+    return next((r for d in draws[1:-1] if isinstance(r := router.route(request, d), Routed)), first)
 
 
 def _forwarded(
@@ -257,7 +285,7 @@ def _forwarded(
 ) -> Explanation:
     rule = routed.rule
     assert isinstance(rule.action, Forward)  # noqa: S101 - Routed has no other
-    shown = _shown(rule, routed.virtual_host, listener.port)
+    shown = shown_rule(rule, routed.virtual_host, listener.port)
     if routed.target is not None:
         shown["rewritten_path"] = routed.target.path
     if routed.authority is not None:
@@ -269,18 +297,6 @@ def _forwarded(
     return _judged(snapshots, source, WeightedChoice(rule.action.destinations), shown, at_callee)
 
 
-def _shown(rule: RouteRule, host: str, port: int) -> dict[str, Any]:
-    return {
-        "host": host,
-        "port": port,
-        "policy": rule.policy or None,
-        "rule": rule.name or None,
-        "timeout_s": rule.timeout_s,
-        "retries": rule.retry.attempts,
-        "per_try_timeout_s": rule.retry.per_try_timeout_s,
-    }
-
-
 def _judged(
     snapshots: Snapshots, source: Source, choice: WeightedChoice, route: Mapping[str, Any], at_callee: Any
 ) -> Explanation:
@@ -290,15 +306,7 @@ def _judged(
         for destination, share in choice.shares()
         for leg in _legs(snapshots, source, destination, share, at_callee(destination))
     ]
-    destinations = [
-        {
-            "host": destination.host,
-            "subset": destination.subset or None,
-            "cluster": destination.cluster,
-            "share": round(share, 6),
-        }
-        for destination, share in choice.shares()
-    ]
+    destinations = [shown_destination(destination, share) for destination, share in choice.shares()]
     return _summed(legs, {**route, "destinations": destinations})
 
 
@@ -310,6 +318,9 @@ def _legs(
     port = port_of_cluster(destination.cluster)
     egress = EgressAuthorizer(caller.authorization)
     services: Sequence[ServiceName] = destination.services
+    if destination.refusal:
+        refused = Verdict(False, "route", reason=f"{destination.refusal}: requests get 500")
+        return [Leg(None, destination, port, share, refused, None)]
     if not services:
         return [_empty_leg(caller, egress, destination, port, share, request)]
     each = share / len(services)

@@ -48,8 +48,9 @@ def authority_of(destination: str, port: int | None) -> str:
 
 
 def _domains(listener: OutboundListener) -> set[str]:
-    if listener.tcp is not None:
-        return {listener.tcp.host.lower()}
+    if routes := listener.tcp_routes():
+        hosts = {route.host.lower() for route in routes}
+        return hosts | {name for route in routes for name in route.sni_hosts}
     names = {domain for item in listener.virtual_hosts for domain in item.domains}
     return names | {item.host.lower() for item in listener.virtual_hosts}
 
@@ -96,9 +97,9 @@ def _behind(snapshots: Iterable[Snapshot], labels: set[str]) -> tuple[ServiceNam
 
 
 def _destinations(listener: OutboundListener) -> Iterator[tuple[str, Destination]]:
-    if listener.tcp is not None:
-        for destination in listener.tcp.destinations:
-            yield listener.tcp.host.lower(), destination
+    for route in listener.tcp_routes():
+        for destination in route.destinations:
+            yield route.host.lower(), destination
     for host in listener.virtual_hosts:
         for rule in host.rules:
             if isinstance(rule.action, Forward):

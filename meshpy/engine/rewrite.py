@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from meshpy.engine.match import MatchError, compile_regex, spelled_path
 from meshpy.engine.normalise import TargetRefusal, normalise_target
 from meshpy.engine.request import Request, host_of
 from meshpy.model.match import Prefix, RequestMatch, SegmentPrefix
-from meshpy.model.route import Redirect, Rewrite
+from meshpy.model.route import DerivePort, Redirect, Rewrite
 
 __all__ = ["PathRewrite", "RewrittenTarget", "compile_path_rewrite", "location"]
 
@@ -28,8 +29,29 @@ PathRewrite: TypeAlias = Callable[[Request], RewrittenTarget | str]
 """The new target, or why there is none."""
 
 
-def _prefix_length(match: RequestMatch | None) -> int | None:
-    """How much of the path a `uri` replaces; None is all of it.
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How much of the path is replaced.
+
+    Args:
+        length: in characters; None is all of it.
+        by_segment: what follows stays a segment of its own (Gateway API ReplacePrefixMatch).
+    """
+
+    length: int | None
+    by_segment: bool = False
+
+    def replace(self, path: str, text: str) -> str:
+        if self.length is None:
+            return text
+        rest = path[self.length :]
+        if self.by_segment and rest:
+            return text.rstrip("/") + rest
+        return text + rest
+
+
+def _cut(match: RequestMatch | None) -> _Cut:
+    """What a `uri` replaces.
 
     Envoy: a prefix match gives its prefix, a rule without a path the `/` that every path begins with, an
     exact path, template or expression the whole path.
@@ -37,13 +59,13 @@ def _prefix_length(match: RequestMatch | None) -> int | None:
     path = match.path if match is not None else None
     match path:
         case None:
-            return 1
+            return _Cut(1)
         case Prefix(value=value):
-            return len(spelled_path(value))
+            return _Cut(len(spelled_path(value)))
         case SegmentPrefix(value=value):
-            return len(spelled_path(value).rstrip("/"))
+            return _Cut(len(spelled_path(value).rstrip("/")), by_segment=True)
         case _:
-            return None
+            return _Cut(None)
 
 
 def compile_path_rewrite(rewrite: Rewrite, match: RequestMatch | None) -> PathRewrite | None:
@@ -54,15 +76,13 @@ def compile_path_rewrite(rewrite: Rewrite, match: RequestMatch | None) -> PathRe
     """
     if rewrite.regex_match is not None:
         return _regex_rewrite(rewrite.regex_match, rewrite.regex_rewrite)
+    if rewrite.full_path is not None:
+        whole = rewrite.full_path
+        return lambda request: _normalised(whole, request.query)
     if rewrite.uri is None:
         return None
-    uri, length = rewrite.uri, _prefix_length(match)
-    return lambda request: _normalised(replace_prefix(request.path, uri, length), request.query)
-
-
-def replace_prefix(path: str, text: str, length: int | None) -> str:
-    """The path with its first `length` characters replaced; None replaces all of it."""
-    return text if length is None else text + path[length:]
+    uri, cut = rewrite.uri, _cut(match)
+    return lambda request: _normalised(cut.replace(request.path, uri), request.query)
 
 
 def _regex_rewrite(expression: str, substitution: str) -> PathRewrite:
@@ -95,22 +115,32 @@ def _normalised(path: str, query: str) -> RewrittenTarget | str:
     return RewrittenTarget(result.path, result.query, result.forward)
 
 
-def location(redirect: Redirect, match: RequestMatch | None, request: Request) -> str:
+def location(
+    redirect: Redirect, match: RequestMatch | None, request: Request, listener_port: int | None = None
+) -> str:
     """The URL of a redirect: parts that are not set stay as the request had them (Envoy).
 
     A `uri` with a query of its own replaces the request's query. A port that is the scheme's default is
     left out; the request's port goes when scheme or host changes.
+
+    Args:
+        listener_port: what FROM_REQUEST_PORT means.
     """
     scheme = redirect.scheme or request.scheme or "http"
-    host = redirect.authority or _host_for(request, scheme, with_port=redirect.port is None)
-    if redirect.port is not None and redirect.port != _DEFAULT_PORTS.get(scheme):
-        host = f"{host_of(host)}:{redirect.port}"
+    port = redirect.port
+    if redirect.derive_port is DerivePort.FROM_PROTOCOL_DEFAULT:
+        port = _DEFAULT_PORTS.get(scheme)
+    elif redirect.derive_port is DerivePort.FROM_REQUEST_PORT:
+        port = listener_port
+    host = redirect.authority or _host_for(request, scheme, with_port=port is None)
+    if port is not None:
+        host = host_of(host) if port == _DEFAULT_PORTS.get(scheme) else f"{host_of(host)}:{port}"
     path, query = request.path, request.query
     if redirect.uri is not None:
         path, mark, own = redirect.uri.partition("?")
         query = own if mark else query
     elif redirect.prefix_rewrite is not None:
-        path = replace_prefix(path, redirect.prefix_rewrite, _prefix_length(match))
+        path = _cut(match).replace(path, redirect.prefix_rewrite)
     path = "/" + path.lstrip("/")
     return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
 

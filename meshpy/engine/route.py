@@ -6,12 +6,14 @@ The virtual host is chosen by authority (without port): the exact domain, then t
 
 from __future__ import annotations
 
+import base64
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias, assert_never
 
+from meshpy.engine.cors import CorsJudge, Grant, Preflight
 from meshpy.engine.match import MatchError, RequestTest, compile_request
 from meshpy.engine.pathindex import PathIndex
 from meshpy.engine.request import Request, host_of
@@ -45,6 +47,7 @@ class Routed:
         target: path and query when a rewrite changed them; None: as received.
         authority: when a rewrite changed it; None: as received.
         match_name: of the match that held, empty when it has none.
+        grant: what the answer tells a page of another origin; None for all other requests.
     """
 
     rule: RouteRule
@@ -53,6 +56,7 @@ class Routed:
     target: RewrittenTarget | None = None
     authority: str | None = None
     match_name: str = ""
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +65,33 @@ class Redirected:
     virtual_host: str
     status: int
     location: str
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Direct:
+    """An answer of the route itself; `is_preflight`: of its CORS policy."""
+
     rule: RouteRule
     virtual_host: str
     status: int
-    body: str
+    body: bytes
+    grant: Grant | None = None
+    is_preflight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NoRoute:
-    """404 with the flag NR; 500 when a rewrite has no valid result."""
+    """404 with the flag NR; 500 when a rewrite has no valid result, or the backend is none.
+
+    Args:
+        cause: one word for the log.
+    """
 
     reason: str
     virtual_host: str = ""
     status: int = 404
+    cause: str = "route_not_found"
 
 
 Routing: TypeAlias = Routed | Redirected | Direct | NoRoute
@@ -116,7 +130,7 @@ class WeightedChoice:
 class _Entry:
     """One match of one rule, ready to answer. Routes without a path rewrite are answered by ready values."""
 
-    __slots__ = ("_choice", "_match", "_ready", "_rewrite", "host", "rule", "test")
+    __slots__ = ("_body", "_choice", "_cors", "_match", "_port", "_ready", "_rewrite", "host", "rule", "test")
 
     def __init__(self, host: str, rule: RouteRule, match: RequestMatch | None, port: int | None) -> None:
         self.host = host
@@ -126,37 +140,55 @@ class _Entry:
         self._rewrite: PathRewrite | None = (
             compile_path_rewrite(rule.rewrite, match) if rule.rewrite else None
         )
+        self._port = port
+        self._cors = CorsJudge(rule.cors) if rule.cors is not None else None
         self._choice: WeightedChoice | None = None
-        self._ready: tuple[Routed, ...] = ()
+        self._ready: tuple[Routed | NoRoute, ...] = ()
+        self._body = b""
         if isinstance(rule.action, Forward):
             self._choice = WeightedChoice(rule.action.destinations)
-            authority = rule.rewrite.authority if rule.rewrite else None
-            name = match.name if match is not None else ""
-            self._ready = tuple(
-                Routed(rule, item, host, None, authority, name) for item, _ in self._choice.shares()
-            )
+            self._ready = tuple(self._made_ready(item) for item, _ in self._choice.shares())
+        elif isinstance(rule.action, DirectResponse):
+            encoded = rule.action.body_base64
+            self._body = base64.b64decode(encoded) if encoded else rule.action.body.encode()
+
+    def _made_ready(self, item: Destination) -> Routed | NoRoute:
+        if item.refusal:
+            return NoRoute(item.refusal, self.host, 500, "invalid_backend")
+        authority = self.rule.rewrite.authority if self.rule.rewrite else None
+        name = self._match.name if self._match is not None else ""
+        return Routed(self.rule, item, self.host, None, authority, name)
 
     def answer(self, request: Request, draw: float) -> Routing:
+        grant: Grant | None = None
+        if self._cors is not None:
+            found = self._cors.judge(request)
+            if isinstance(found, Preflight):
+                return Direct(self.rule, self.host, found.status, b"", found.grant, is_preflight=True)
+            grant = found
         action = self.rule.action
         match action:
             case Forward():
-                return self._forward(request, draw)
+                return self._forward(request, draw, grant)
             case Redirect():
-                return Redirected(self.rule, self.host, action.code, location(action, self._match, request))
+                url = location(action, self._match, request, self._port)
+                return Redirected(self.rule, self.host, action.code, url, grant)
             case DirectResponse():
-                return Direct(self.rule, self.host, action.status, action.body)
+                return Direct(self.rule, self.host, action.status, self._body, grant)
             case _:  # pragma: no cover
                 assert_never(action)
 
-    def _forward(self, request: Request, draw: float) -> Routing:
+    def _forward(self, request: Request, draw: float, grant: Grant | None) -> Routing:
         index = self._choice.index(draw) if self._choice is not None else 0
         ready = self._ready[index]
-        if self._rewrite is None:
+        if (self._rewrite is None and grant is None) or isinstance(ready, NoRoute):
             return ready
-        target = self._rewrite(request)
+        target = self._rewrite(request) if self._rewrite is not None else None
         if isinstance(target, str):
-            return NoRoute(target, self.host, 500)
-        return Routed(self.rule, ready.destination, self.host, target, ready.authority, ready.match_name)
+            return NoRoute(target, self.host, 500, "rewrite_failed")
+        return Routed(
+            self.rule, ready.destination, self.host, target, ready.authority, ready.match_name, grant
+        )
 
 
 class _Host:
@@ -215,8 +247,9 @@ class Router:
                 self._domains.setdefault(domain.lower(), host)
         self._wildcard = self._domains.get("*")
         self._default = next((host for host in hosts if default_host and host.host == default_host), None)
-        matches = [match for item in virtual_hosts for rule in item.rules for match in rule.matches]
-        self.depends_on_headers = any(match.headers for match in matches)
+        rules = [rule for item in virtual_hosts for rule in item.rules]
+        matches = [match for rule in rules for match in rule.matches]
+        self.depends_on_headers = any(match.headers for match in matches) or any(rule.cors for rule in rules)
         self.depends_on_query = any(match.query for match in matches)
         self._memo: dict[str, _Host | None] = {}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, Protocol
 from meshpy.model.names import ServiceName
-from meshpy.model.route import TcpRoute, VirtualHost
+from meshpy.model.route import Destination, Forward, TcpRoute, VirtualHost
 
 __all__ = [
     "EDGE",
@@ -73,7 +73,9 @@ class OutboundListener:
         bind: an IP address, or the full name of a pod network whose address of this task is meant.
         virtual_hosts: for HTTP protocols: chosen by authority.
         default_host: the `host` of the virtual host used when no domain matches; empty → 404, flag NR.
-        tcp: for opaque protocols.
+        tcp: for opaque protocols; None closes what no route of `opaque` takes.
+        opaque: routes with conditions (server name, address), asked before `tcp`: the most specific server
+            name first, among equals the first in order.
     """
 
     bind: str
@@ -82,6 +84,21 @@ class OutboundListener:
     virtual_hosts: tuple[VirtualHost, ...] = ()
     default_host: str = ""
     tcp: TcpRoute | None = None
+    opaque: tuple[TcpRoute, ...] = ()
+
+    def destinations(self) -> Iterator[Destination]:
+        """Every destination that a route of it names, mirrors included."""
+        for host in self.virtual_hosts:
+            for rule in host.rules:
+                if isinstance(rule.action, Forward):
+                    yield from rule.action.destinations
+                yield from (mirror.destination for mirror in rule.mirrors)
+        for route in self.tcp_routes():
+            yield from route.destinations
+
+    def tcp_routes(self) -> tuple[TcpRoute, ...]:
+        """The routes of an opaque listener; empty for an HTTP one."""
+        return (*self.opaque, self.tcp) if self.tcp is not None else self.opaque
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,14 @@ from meshpy.model.resilience import (
     RetryPolicy,
     Warmup,
 )
-from meshpy.model.route import DirectResponse, Fault, HeaderOps, Redirect, Rewrite
+from meshpy.model.route import Cors, DirectResponse, Fault, HeaderOps, Redirect, Rewrite
 from meshpy.policy.selectors import Selector
 
 __all__ = [
     "AuthorizationPolicyDoc",
     "AuthorizationRuleDoc",
     "BalancerDoc",
+    "DelegateRef",
     "DestinationDoc",
     "DestinationRuleDoc",
     "HostRef",
@@ -39,6 +40,7 @@ __all__ = [
     "HttpRouteDoc",
     "JwtRuleDoc",
     "Meta",
+    "MirrorDoc",
     "NetworkPolicyDoc",
     "NetworkRuleDoc",
     "NetworkSetDoc",
@@ -54,6 +56,8 @@ __all__ = [
     "TcpMatchDoc",
     "TcpRouteDoc",
     "TierDoc",
+    "TlsMatchDoc",
+    "TlsRouteDoc",
     "TrafficPolicy",
     "VirtualServiceDoc",
 ]
@@ -98,6 +102,23 @@ class DestinationDoc:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorDoc:
+    destination: DestinationDoc
+    pct: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateRef:
+    """`delegate`: another VirtualService whose rules stand in for this one; `namespace` as written or the
+    document's own.
+    """
+
+    name: str
+    namespace: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class HttpMatchDoc:
     """`request` plus what is decided for the calling workload when it is compiled."""
 
@@ -108,7 +129,12 @@ class HttpMatchDoc:
 
 @dataclass(frozen=True, slots=True)
 class HttpRouteDoc:
-    """Invariant: exactly one of `destinations` (not empty) and `answer` is given."""
+    """Invariant: exactly one of `destinations` (not empty), `answer` and `delegate` is given.
+
+    Args:
+        timeout_s: 0 turns it off; None is not said, which a delegate fills from its root.
+        origin: the document that the rule came from by delegation; short hosts belong to its namespace.
+    """
 
     place: Place
     name: str = ""
@@ -121,6 +147,10 @@ class HttpRouteDoc:
     fault: Fault | None = None
     request_headers: HeaderOps = NO_HEADER_OPS
     response_headers: HeaderOps = NO_HEADER_OPS
+    mirrors: tuple[MirrorDoc, ...] = ()
+    cors: Cors | None = None
+    delegate: DelegateRef | None = None
+    origin: Meta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +158,7 @@ class TcpMatchDoc:
     port: int | None = None
     source_labels: Mapping[str, str] = field(default_factory=dict)
     source_namespace: str = ""
+    subnets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +169,39 @@ class TcpRouteDoc:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsMatchDoc:
+    """`sni_hosts`: at least one, exact or `*.suffix`, lower case."""
+
+    sni_hosts: tuple[str, ...]
+    at: TcpMatchDoc = field(default_factory=TcpMatchDoc)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRouteDoc:
+    place: Place
+    destinations: tuple[DestinationDoc, ...]
+    matches: tuple[TlsMatchDoc, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualServiceDoc:
-    """`is_private`: `exportTo: ["."]`, only callers of its own namespace see it."""
+    """Without `hosts` it can only be delegated to.
+
+    Args:
+        export_to: namespaces whose callers see it, `.` being its own; `*` is every one.
+    """
 
     meta: Meta
     hosts: tuple[HostRef, ...]
     http: tuple[HttpRouteDoc, ...] = ()
     tcp: tuple[TcpRouteDoc, ...] = ()
-    is_private: bool = False
+    tls: tuple[TlsRouteDoc, ...] = ()
+    export_to: frozenset[str] = frozenset({"*"})
+
+    def is_exported_to(self, namespace: str) -> bool:
+        """Whether callers of a namespace see it."""
+        own = namespace == self.meta.namespace
+        return "*" in self.export_to or namespace in self.export_to or (own and "." in self.export_to)
 
 
 @dataclass(frozen=True, slots=True)

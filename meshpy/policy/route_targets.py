@@ -6,7 +6,7 @@ from meshpy.policy.kinds import DestinationDoc, HostRef
 from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.strings import header_ops, host_ref
 
-__all__ = ["destinations", "mesh_gateways"]
+__all__ = ["destination", "destinations", "mesh_gateways"]
 
 _MAX_WEIGHT = 2**31 - 1
 
@@ -18,7 +18,8 @@ def mesh_gateways(fields: Fields) -> None:
         return
     for item in cursor.items():
         if item.text() != "mesh":
-            item.problem(f"the gateway {item.text()!r} is not supported yet by meshpy", "write mesh alone")
+            what = f"the gateway {item.text()!r} has no meaning on Swarm: callers' sidecars route"
+            item.problem(what, "write mesh alone, or keep the rule for that gateway out of this file")
 
 
 def destinations(cursor: Cursor, *, has_headers: bool = True) -> tuple[DestinationDoc, ...]:
@@ -37,14 +38,19 @@ def _destination(cursor: Cursor, *, single: bool, has_headers: bool) -> Destinat
         cursor.problem("has no weight, which is 0 next to others", "write weight: N on every destination")
     request, response = header_ops(fields.get("headers"))
     target = fields.required("destination", "destination: {host: my-service}")
-    host, subset, port = HostRef("", cursor.place), "", None
-    if target is not None:
-        inner = target.fields(("host", "subset", "port"))
-        named = inner.required("host", "host: my-service")
-        host = host_ref(named) if named is not None else host
-        subset = inner.text("subset")
-        at_port = inner.get("port")
-        if at_port is not None:
-            number = at_port.fields(("number",)).required("number", "number: 80")
-            port = number.integer(1, 65535) if number is not None else None
-    return DestinationDoc(host, subset, port, 100 if weight is None else weight, request, response)
+    if target is None:
+        return DestinationDoc(HostRef("", cursor.place))
+    found = destination(target)
+    shares = 100 if weight is None else weight
+    return DestinationDoc(found.host, found.subset, found.port, shares, request, response)
+
+
+def destination(cursor: Cursor) -> DestinationDoc:
+    """`destination`, also as a mirror's: host, subset and port."""
+    fields = cursor.fields(("host", "subset", "port"))
+    named, at_port, port = fields.required("host", "host: my-service"), fields.get("port"), None
+    if at_port is not None:
+        number = at_port.fields(("number",)).required("number", "number: 80")
+        port = number.integer(1, 65535) if number is not None else None
+    host = host_ref(named) if named is not None else HostRef("", cursor.place)
+    return DestinationDoc(host, fields.text("subset"), port)

@@ -131,11 +131,14 @@ def cidr_outside(cursor: Cursor, net: str) -> str:
     return text
 
 
-def host_ref(cursor: Cursor) -> HostRef:
-    """A host of the mesh or beyond."""
+def host_ref(cursor: Cursor, *, wildcard: bool = False) -> HostRef:
+    """A host of the mesh or beyond; `*.shop` and `*` only where a document speaks of many hosts."""
     text = cursor.text()
-    if "*" in text:
-        cursor.problem(f"the wildcard host {text!r} is not supported yet by meshpy", "list the hosts by name")
+    if "*" in text and not wildcard:
+        cursor.problem(f"the wildcard host {text!r} means no destination", "list the hosts by name")
+    elif "*" in text:
+        if text != "*" and not (text.startswith("*.") and _HOST.fullmatch(text[2:])):
+            cursor.problem(f"{text!r} is no host name", "write * as the first label only: *.shop, or *")
     elif not _HOST.fullmatch(text):
         cursor.problem(f"{text!r} is no host name", "write catalog, catalog.shop or api.example.com, no port")
     return HostRef(text.lower(), cursor.place)

@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+import re
+
 from meshpy.policy.http_route import http_route
-from meshpy.policy.kinds import DestinationDoc, HostRef, Meta, TcpMatchDoc, TcpRouteDoc, VirtualServiceDoc
-from meshpy.policy.reader import NOT_YET, Cursor, Fields
+from meshpy.policy.kinds import (
+    DestinationDoc,
+    HostRef,
+    Meta,
+    TcpMatchDoc,
+    TcpRouteDoc,
+    TlsMatchDoc,
+    TlsRouteDoc,
+    VirtualServiceDoc,
+)
+from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.route_targets import destinations, mesh_gateways
-from meshpy.policy.strings import host_ref
+from meshpy.policy.strings import cidr, host_ref
 
 __all__ = ["export_is_private", "virtual_service"]
 
-_KNOWN = ("hosts", "gateways", "exportTo", "http", "tcp")
+_KNOWN = ("hosts", "gateways", "exportTo", "http", "tls", "tcp")
+_NAMESPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_ONLY_ROUTES = "a document without hosts is only delegated to"
 
 
 def virtual_service(meta: Meta, spec: Cursor) -> VirtualServiceDoc:
-    """Read `spec`."""
-    fields = spec.fields(_KNOWN, {"tls": NOT_YET})
+    """Read `spec`; one without `hosts` is a delegate and has `http` routes alone."""
+    fields = spec.fields(_KNOWN)
     if "gateways" in fields:
         mesh_gateways(fields)
-    http = tuple(http_route(item) for item in fields.items("http"))
+    hosts = _hosts(fields)
+    http = tuple(http_route(item, meta.namespace) for item in fields.items("http"))
+    tls = tuple(_tls_route(item, hosts) for item in fields.items("tls"))
     tcp = tuple(_tcp_route(item) for item in fields.items("tcp"))
-    if not http and not tcp:
-        spec.problem("has neither `http` nor `tcp` routes", "write http: with at least one route")
-    return VirtualServiceDoc(meta, _hosts(fields), http, tcp, export_is_private(fields))
+    if not any(name in fields for name in ("http", "tls", "tcp")):
+        spec.problem("has no `http`, `tls` or `tcp` routes", "write http: with at least one route")
+    if "hosts" not in fields:
+        _check_delegate(fields, http)
+    return VirtualServiceDoc(meta, hosts, http, tcp, tls, _exports(fields))
+
+
+def _check_delegate(fields: Fields, http: tuple[object, ...]) -> None:
+    if not http:
+        fields.required("hosts", "hosts: [my-service]")
+    for name in ("tls", "tcp", "gateways"):
+        if (cursor := fields.get(name)) is not None:
+            cursor.problem(f"`{name}` cannot stand without `hosts`", f"write hosts:, {_ONLY_ROUTES}")
 
 
 def _hosts(fields: Fields) -> tuple[HostRef, ...]:
-    cursor = fields.required("hosts", "hosts: [my-service]")
-    items = cursor.items() if cursor is not None else []
-    hosts = tuple(host_ref(item) for item in items)
+    items = fields.items("hosts")
+    hosts = tuple(host_ref(item, wildcard=True) for item in items)
     seen: set[str] = set()
     for item, host in zip(items, hosts, strict=True):
         if host.host in seen:
@@ -52,20 +76,76 @@ def export_is_private(fields: Fields) -> bool:
     return "*" not in values and "." in values
 
 
-_TCP_MATCH = ("port", "sourceLabels", "sourceNamespace", "gateways")
+def _exports(fields: Fields) -> frozenset[str]:
+    """`exportTo`: `*` is every namespace, `.` the document's own, anything else a namespace by name."""
+    cursor = fields.get("exportTo")
+    if cursor is None:
+        return frozenset({"*"})
+    values = []
+    for item in cursor.items():
+        value = item.text()
+        values.append(value)
+        if value == "~":
+            item.problem("exports to nobody, so that no caller ever sees it", "remove the document")
+        elif value not in ("*", ".") and not _NAMESPACE.fullmatch(value):
+            what = f"{value!r} is no namespace"
+            item.problem(what, 'write "*" (every namespace), "." (its own) or a stack')
+    return frozenset(values)
+
+
+_TCP_MATCH = ("port", "destinationSubnets", "sourceLabels", "sourceNamespace", "gateways")
 
 
 def _tcp_route(cursor: Cursor) -> TcpRouteDoc:
     fields = cursor.fields(("match", "route"))
     matches = tuple(_tcp_match(item) for item in fields.items("match"))
+    return TcpRouteDoc(cursor.place, _targets(fields), matches)
+
+
+def _targets(fields: Fields) -> tuple[DestinationDoc, ...]:
     route = fields.required("route", "route: [{destination: {host: my-service}}]")
-    targets: tuple[DestinationDoc, ...] = destinations(route, has_headers=False) if route is not None else ()
-    return TcpRouteDoc(cursor.place, targets, matches)
+    return destinations(route, has_headers=False) if route is not None else ()
 
 
 def _tcp_match(cursor: Cursor) -> TcpMatchDoc:
-    fields = cursor.fields(_TCP_MATCH, {"destinationSubnets": NOT_YET})
+    return _place(cursor.fields(_TCP_MATCH))
+
+
+def _place(fields: Fields) -> TcpMatchDoc:
+    """The conditions that `tcp` and `tls` matches share."""
     mesh_gateways(fields)
     return TcpMatchDoc(
-        fields.integer("port", 1, 65535), fields.labels("sourceLabels"), fields.text("sourceNamespace")
+        fields.integer("port", 1, 65535),
+        fields.labels("sourceLabels"),
+        fields.text("sourceNamespace"),
+        tuple(cidr(item) for item in fields.items("destinationSubnets")),
     )
+
+
+def _tls_route(cursor: Cursor, hosts: tuple[HostRef, ...]) -> TlsRouteDoc:
+    fields = cursor.fields(("match", "route"))
+    match = fields.required("match", "match: [{sniHosts: [my-service]}]")
+    matches = tuple(_tls_match(item, hosts) for item in match.items()) if match is not None else ()
+    return TlsRouteDoc(cursor.place, _targets(fields), matches)
+
+
+def _tls_match(cursor: Cursor, hosts: tuple[HostRef, ...]) -> TlsMatchDoc:
+    fields = cursor.fields(("sniHosts", *_TCP_MATCH))
+    at_names = fields.required("sniHosts", "sniHosts: [my-service]")
+    names = []
+    for item in at_names.items() if at_names is not None else ():
+        name = host_ref(item, wildcard=True).host
+        names.append(name)
+        if hosts and not any(_covers(host.host, name) for host in hosts):
+            listed = ", ".join(host.host for host in hosts)
+            item.problem(f"{name!r} is none of the hosts of the document", f"write one of {listed}")
+    return TlsMatchDoc(tuple(names), _place(fields))
+
+
+def _covers(host: str, name: str) -> bool:
+    """Whether every name that `name` means is one of `host`; `catalog` covers its long forms too."""
+    if host in ("*", name):
+        return True
+    if host.startswith("*."):
+        return name.removeprefix("*").endswith(host[1:])
+    return name.startswith(f"{host}.")

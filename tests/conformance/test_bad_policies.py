@@ -11,7 +11,11 @@ from ruamel.yaml import YAML
 from meshpy.errors import Place
 from tests.helpers.policies import document, problems_of
 
-CASES = YAML(typ="safe", pure=True).load(Path(__file__).with_name("bad_policies.yml"))
+CASES = [
+    case
+    for name in ("bad_policies.yml", "bad_routes.yml")
+    for case in YAML(typ="safe", pure=True).load(Path(__file__).with_name(name))
+]
 
 HEAD = "apiVersion: networking.istio.io/v1\nkind: VirtualService\n"
 ROUTE = "spec: {hosts: [a], http: [{route: [{destination: {host: a}}]}]}\n"

@@ -6,7 +6,18 @@ from meshpy.engine.match import MatchError
 from meshpy.engine.request import Request
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, WeightedChoice
 from meshpy.model.match import Exact, HeaderMatch, PathTemplate, Prefix, Regex, RequestMatch, SegmentPrefix
-from meshpy.model.route import Destination, DirectResponse, Forward, Redirect, Rewrite, RouteRule, VirtualHost
+from meshpy.model.route import (
+    DerivePort,
+    Destination,
+    DirectResponse,
+    Forward,
+    Redirect,
+    Rewrite,
+    RouteRule,
+    VirtualHost,
+)
+
+DERIVED, REQUESTED = DerivePort.FROM_PROTOCOL_DEFAULT, DerivePort.FROM_REQUEST_PORT
 
 
 def request(path="/", authority="api:8080", method="GET", query="", scheme="http", **headers):
@@ -163,6 +174,25 @@ def test_weights_are_relative_to_their_sum():
         ),
         (None, Rewrite(regex_match="a", regex_rewrite="b"), "/aca", "", b"/bcb"),
         (Prefix("/v1"), Rewrite(uri="/../etc"), "/v1/passwd", "", b"/etc/passwd"),
+        (SegmentPrefix("/v1"), Rewrite(full_path="/all"), "/v1/x", "a=1", b"/all?a=1"),
+        *(
+            (SegmentPrefix(prefix), Rewrite(uri=text), path, "", result)
+            # the table of Gateway API's ReplacePrefixMatch
+            for path, prefix, text, result in (
+                ("/foo/bar", "/foo", "/xyz", b"/xyz/bar"),
+                ("/foo/bar", "/foo", "/xyz/", b"/xyz/bar"),
+                ("/foo/bar", "/foo/", "/xyz", b"/xyz/bar"),
+                ("/foo/bar", "/foo/", "/xyz/", b"/xyz/bar"),
+                ("/foo", "/foo", "/xyz", b"/xyz"),
+                ("/foo/", "/foo", "/xyz", b"/xyz/"),
+                ("/foo/bar", "/foo", "", b"/bar"),
+                ("/foo/", "/foo", "", b"/"),
+                ("/foo", "/foo", "", b"/"),
+                ("/foo/", "/foo", "/", b"/"),
+                ("/foo", "/foo", "/", b"/"),
+                ("/foo/bar", "/", "/xyz", b"/xyz/foo/bar"),
+            )
+        ),
     ],
 )
 def test_rewrites(match, rewrite, path, query, forward):
@@ -194,6 +224,10 @@ def test_a_substitution_without_its_group_is_refused_when_built():
         (Redirect(scheme="https"), request("/x", authority="api:8080"), "https://api:8080/x"),
         (Redirect(scheme="https", port=443), request("/x"), "https://api/x"),
         (Redirect(port=9443, scheme="https"), request("/x"), "https://api:9443/x"),
+        (Redirect(scheme="https", derive_port=DERIVED), request("/x"), "https://api/x"),
+        (Redirect(uri="/y", derive_port=DERIVED), request("/x"), "http://api/y"),
+        (Redirect(authority="b:1", derive_port=REQUESTED), request("/x"), "http://b:8443/x"),
+        (Redirect(uri="/y", derive_port=REQUESTED), request("/x", authority="api"), "http://api:8443/y"),
         (Redirect(prefix_rewrite="/b"), request("/a/x"), "http://api:8080/b/x"),
         (Redirect(uri="//evil.example"), request("/x"), "http://api:8080/evil.example"),
         (Redirect(authority="[::1]", port=8443), request("/x"), "http://[::1]:8443/x"),
@@ -201,7 +235,7 @@ def test_a_substitution_without_its_group_is_refused_when_built():
 )
 def test_redirects(redirect, asked, location):
     rule = RouteRule(redirect, matches=(RequestMatch(path=Prefix("/a")), RequestMatch()))
-    routing = Router([host(rule)]).route(asked, 0)
+    routing = Router([host(rule)], port=8443).route(asked, 0)
     assert isinstance(routing, Redirected)
     assert (routing.status, routing.location) == (301, location)
 
@@ -209,4 +243,4 @@ def test_redirects(redirect, asked, location):
 def test_direct_responses():
     routing = Router([host(RouteRule(DirectResponse(503, "closed")))]).route(request(), 0)
     assert isinstance(routing, Direct)
-    assert (routing.status, routing.body) == (503, "closed")
+    assert (routing.status, routing.body) == (503, b"closed")

@@ -22,7 +22,7 @@ from meshpy.model.resilience import (
     SuccessRate,
     Warmup,
 )
-from meshpy.model.route import DirectResponse, Fault, Redirect, Rewrite
+from meshpy.model.route import Cors, DerivePort, DirectResponse, Fault, Redirect, Rewrite
 from meshpy.policy import load, load_documents
 from meshpy.policy.kinds import (
     AuthorizationRuleDoc,
@@ -153,8 +153,82 @@ def test_a_route_carries_rewrite_fault_timeout_and_headers() -> None:
     assert (found.request_headers.add, found.request_headers.remove) == ((("b", "c"),), ("d",))
 
 
-def test_a_timeout_of_zero_is_no_timeout() -> None:
-    assert route("route: [{destination: {host: a}}]\ntimeout: 0s").timeout_s is None
+def test_a_timeout_of_zero_is_said_and_is_no_timeout() -> None:
+    """A delegate's `0s` turns its root's timeout off; silence takes it over."""
+    assert route("route: [{destination: {host: a}}]\ntimeout: 0s").timeout_s == 0.0
+    assert route("route: [{destination: {host: a}}]").timeout_s is None
+
+
+CORS = """
+corsPolicy:
+  allowOrigins: [{exact: https://a.example}, {prefix: https://cdn-}, {regex: '.*'}]
+  allowMethods: [GET, POST]
+  allowHeaders: [x-token]
+  exposeHeaders: [x-rate]
+  maxAge: 24h
+  allowCredentials: true
+  unmatchedPreflights: IGNORE
+"""
+
+
+def test_a_cors_policy_says_all_that_istio_lets_it_say() -> None:
+    found = route("route: [{destination: {host: a}}]" + CORS).cors
+    origins = (Exact("https://a.example"), Prefix("https://cdn-"), Regex(".*"))
+    assert found == Cors(origins, ("GET", "POST"), ("x-token",), ("x-rate",), 86400, True, False)
+    assert route("route: [{destination: {host: a}}]\ncorsPolicy: {allowOrigins: [{exact: a}]}").cors == Cors(
+        (Exact("a"),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrors"),
+    [
+        ("mirror: {host: b, subset: v2}", [("b", "v2", 100.0)]),
+        ("mirror: {host: b}\nmirrorPercentage: {value: 0.5}", [("b", "", 0.5)]),
+        (
+            "mirrors:\n- destination: {host: b}\n- {destination: {host: c}, percentage: {value: 5}}",
+            [("b", "", 100.0), ("c", "", 5.0)],
+        ),
+    ],
+)
+def test_mirrors_have_a_share_and_all_of_it_unless_said(
+    text: str, mirrors: list[tuple[str, str, float]]
+) -> None:
+    found = route("route: [{destination: {host: a}}]\n" + text).mirrors
+    assert [(m.destination.host.host, m.destination.subset, m.pct) for m in found] == mirrors
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "http"),
+    [("OK", 0, 200), ("UNAVAILABLE", 14, 503), ("RESOURCE_EXHAUSTED", 8, 429), ("DATA_LOSS", 15, 500)],
+)
+def test_a_grpc_fault_has_an_http_status_for_others(name: str, number: int, http: int) -> None:
+    fault = f"fault: {{abort: {{grpcStatus: {name}, percentage: {{value: 5}}}}}}"
+    assert route("route: [{destination: {host: a}}]\n" + fault).fault == Fault(
+        abort_status=http, abort_pct=5.0, abort_grpc_status=number
+    )
+
+
+def test_direct_responses_have_text_or_bytes() -> None:
+    assert route("directResponse: {status: 503, body: {string: closed}}").answer == DirectResponse(
+        503, "closed"
+    )
+    assert route("directResponse: {status: 200, body: {bytes: iVBORw==}}").answer == DirectResponse(
+        200, body_base64="iVBORw=="
+    )
+
+
+@pytest.mark.parametrize("word", list(DerivePort))
+def test_a_redirect_s_port_is_derived(word: DerivePort) -> None:
+    found = route(f"redirect: {{scheme: https, derivePort: {word}}}").answer
+    assert found == Redirect(scheme="https", derive_port=word)
+
+
+def test_a_delegate_belongs_to_the_document_s_namespace_unless_it_says_another() -> None:
+    own, other = route("delegate: {name: x}").delegate, route("delegate: {name: x, namespace: y}").delegate
+    assert own is not None
+    assert other is not None
+    assert [(own.namespace, own.name), (other.namespace, other.name)] == [("shop", "x"), ("y", "x")]
 
 
 def test_absent_retries_are_told_from_zero_attempts() -> None:
