@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from meshpy.cli.docker import Docker, DockerError
-from meshpy.cli.inject import inject_options
+from meshpy.cli.inject import inject_options, read_stack
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.inject import Injected, InjectOptions, inject, only_sidecars
@@ -20,11 +20,18 @@ __all__ = ["deploy", "prepare"]
 
 WAIT_S = 180.0
 
+FILE = click.option(
+    "-c",
+    "--compose-file",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The stack file; `-` is standard input.",
+)
+
 
 @click.command()
-@click.option(
-    "-c", "--compose-file", "file", required=True, type=click.Path(path_type=Path), help="The stack file."
-)
+@FILE
 @click.option("--wait/--no-wait", default=True, help="Wait until every task runs.")
 @inject_options
 @click.argument("stack")
@@ -50,9 +57,7 @@ def deploy(file: Path, stack: str, wait: bool, options: InjectOptions) -> None:
 
 
 @click.command()
-@click.option(
-    "-c", "--compose-file", "file", required=True, type=click.Path(path_type=Path), help="The stack file."
-)
+@FILE
 @inject_options
 @click.argument("stack")
 def prepare(file: Path, stack: str, options: InjectOptions) -> None:
@@ -70,7 +75,7 @@ def _prepared(docker: Docker, file: Path, stack: str, options: InjectOptions) ->
         DocumentError: the stack file is wrong; nothing was made.
         MeshpyError: the Swarm is not ready, with what to do.
     """
-    injected = inject(file.read_text(), stack=stack, file=str(file), options=options)
+    injected = inject(read_stack(file), stack=stack, file=str(file), options=options)
     docker.require_manager()
     if "mesh" not in docker.names("network"):
         raise MeshpyError("the network `mesh` is missing: run `meshpy install` first")
@@ -84,7 +89,7 @@ def _prepared(docker: Docker, file: Path, stack: str, options: InjectOptions) ->
 
 
 def _deploy(docker: Docker, text: str, stack: str, file: Path) -> None:
-    """docker runs in the file's own folder, from which relative paths in it are meant."""
+    """docker runs in the file's own folder, from which relative paths in it are meant; `-` is in this one."""
     docker.run(
         "stack", "deploy", "--resolve-image", "never", "-c", "-", stack, stdin=text, cwd=file.resolve().parent
     )

@@ -33,11 +33,12 @@ def deployed(mesh: Mesh) -> Mesh:
     """stacks/shop.yml, deployed as the stack `default`; its own customers are served, then sent home."""
     mesh.ok("deploy", *INJECT, "-c", "stacks/shop.yml", STACK)
     loadgen = f"{STACK}_loadgen"
-    if mesh.engine.running(loadgen):
-        mesh.engine.wait(
-            "the shop's customers are served", lambda: '"GET / 200"' in mesh.engine.logs(loadgen), 40
-        )
-        mesh.engine.docker("service", "scale", "--detach", f"{loadgen}=0")
+    mesh.engine.wait_running(loadgen)
+    mesh.engine.wait(
+        "the shop's customers are served", lambda: '"GET / 200"' in mesh.engine.logs(loadgen), 60
+    )
+    mesh.engine.docker("service", "scale", "--detach", f"{loadgen}=0")
+    mesh.engine.wait("the customers have left", lambda: not mesh.engine.alive(loadgen))
     return mesh
 
 

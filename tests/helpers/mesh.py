@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,8 @@ fields = {name.lower(): value for name, value in answer.getheaders()}
 print(json.dumps([answer.status, fields, text, time.monotonic() - begin]))
 """
 
-# Each request on time whatever became of those before; a failure is told with its moment.
+# Each request on time whatever became of those before; it ends when its standard input does. What the
+# answers were is kept with the moments, so that a failure can be laid beside what happened then.
 LOAD = """
 import asyncio, collections, json, sys, time, aiohttp
 method, url, body, rate, seconds = sys.argv[1:4] + [float(word) for word in sys.argv[4:6]]
@@ -49,15 +53,18 @@ async def one(session):
         moments.append((begin, time.time(), 0))
         failures.append((begin, repr(error)))
 async def main():
-    timeout = aiohttp.ClientTimeout(total=15)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, stopped.set)
+    timeout = aiohttp.ClientTimeout(total=30)
     connector = aiohttp.TCPConnector(limit=64)
     session = aiohttp.ClientSession(timeout=timeout, connector=connector)
     async with session, asyncio.TaskGroup() as group:
         print("begun", flush=True)
-        begin = time.monotonic()
-        for turn in range(int(rate * seconds)):
+        begin, turn = time.monotonic(), 0
+        while not stopped.is_set() and turn < rate * seconds:
             group.create_task(one(session))
-            await asyncio.sleep(max(0.0, begin + (turn + 1) / rate - time.monotonic()))
+            turn += 1
+            await asyncio.sleep(max(0.0, begin + turn / rate - time.monotonic()))
 asyncio.run(main())
 print(json.dumps({"counts": counts, "failures": failures[:20], "moments": moments}))
 """
@@ -87,7 +94,7 @@ class Counted:
 
 
 class Load:
-    """A load that runs in an app container while the test does something else."""
+    """A load that runs in an app container while the test does something else; stop it by `result`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -97,12 +104,20 @@ class Load:
             raise EngineError(f"the load did not begin: {first}{process.communicate(timeout=30)}")
 
     def result(self, timeout_s: float = 90) -> Counted:
-        """Wait for its end."""
+        """End it, wait for the last answers and count; it must have lasted until now."""
+        if self._process.poll() is not None:
+            raise EngineError(f"the load ended too early: {self._process.communicate(timeout=30)}")
         out, err = self._process.communicate(timeout=timeout_s)
         if self._process.returncode != 0:
             raise EngineError(f"the load failed: {err}")
         told = json.loads(out)
         return Counted(told["counts"], told["failures"], [tuple(each) for each in told["moments"]])
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever the test came to."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate(timeout=30)
 
 
 class Mesh:
@@ -133,11 +148,6 @@ class Mesh:
         if done.code != 0:
             raise EngineError(f"meshpy {' '.join(arguments)}: exit {done.code}\n{done.out}{done.err}")
         return done.out
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `meshpy …` and go on."""
-        command = [str(Path(sys.executable).with_name("meshpy")), *arguments]
-        return subprocess.Popen(command, cwd=ROOT, env=self._env, stdout=subprocess.PIPE, text=True)
 
     @property
     def operator(self) -> Operator:
@@ -183,15 +193,19 @@ class Mesh:
             raise EngineError(f"{method} {url} from {task.service}: {done.err.strip().splitlines()[-1:]}")
         return Answer(*json.loads(done.out))
 
-    def load(self, task: Task, method: str, url: str, body: str, rate: float, seconds: float) -> Load:
-        """Begin to send `rate` requests per second from inside a container of the shop."""
-        command = ["docker", "exec", task.container, "python", "-c", LOAD, method, url, body]
-        command += [str(rate), str(seconds)]
-        return Load(
-            subprocess.Popen(
-                command, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
+    @contextmanager
+    def load(
+        self, task: Task, method: str, url: str, body: str = "", *, rate: float = 50, at_most_s: float = 240
+    ) -> Iterator[Load]:
+        """Send `rate` requests per second from inside a container of the shop, while the block runs."""
+        command = ["docker", "exec", "-i", task.container, "python", "-c", LOAD, method, url, body]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = subprocess.Popen([*command, str(rate), str(at_most_s)], env=self._env, text=True, **pipes)
+        load = Load(process)
+        try:
+            yield load
+        finally:
+            load.close()
 
     def probe(self, task: Task, *arguments: str, timeout_s: float = 40) -> Any:
         """Run tests/e2e/probe.py in the network namespace of a task; it prints JSON."""
@@ -201,12 +215,32 @@ class Mesh:
             raise EngineError(f"probe {arguments[0]} at {task.service}: {done.err[-2000:]}")
         return json.loads(done.out)
 
+    @contextmanager
+    def capture(self, task: Task, *markers: str) -> Iterator[dict]:
+        """Record the network namespace of a task (tests/e2e/capture.py); the result is there afterwards."""
+        command = self.engine.in_network(task, sys.executable, "-m", "tests.e2e.capture", *markers)
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        seen: dict[str, Any] = {}
+        with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+            assert process.stdout is not None
+            try:
+                if process.stdout.readline() != "capturing\n":
+                    raise EngineError(f"no capture: {process.communicate(timeout=30)}")
+                yield seen
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        if process.returncode != 0:
+            raise EngineError(f"the capture failed: {err}")
+        seen |= json.loads(out)
+
     def join_token(self, service: str) -> str:
         """A token that is right for a service of the stack."""
         answer = self.operator.call("POST", "/v1/join-tokens", {"service": f"{STACK}/{service}"})
         return answer["token"]
 
-    def access_log(self, service: str, tail: int = 2000) -> list[dict]:
-        """The access log of a service's sidecars."""
-        lines = self.engine.logs(f"{STACK}_{service}-sidecar", tail).splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+    def access_log(self, service: str, since: datetime | None = None) -> list[dict]:
+        """The access log of a service's sidecars: of the last thousands of exchanges those begun `since`."""
+        lines = self.engine.logs(f"{STACK}_{service}-sidecar", 10_000).splitlines()
+        read = [json.loads(line) for line in lines if line.startswith("{")]
+        return [line for line in read if since is None or line["start_time"] >= since.isoformat()[:23]]

@@ -146,6 +146,10 @@ class Engine:
         """Tasks that are, and should be, running (and healthy, where there is a healthcheck)."""
         return [task for task in self.tasks(service) if task.is_running]
 
+    def alive(self, service: str) -> list[Task]:
+        """Tasks whose container runs, those that are told to stop included."""
+        return [task for task in self.tasks(service) if task.state in {"starting", "running"}]
+
     def wait_running(self, service: str, count: int = 1, timeout_s: float = 60) -> list[Task]:
         """Wait until exactly `count` tasks run; a failure shows what became of all of them."""
 
@@ -213,8 +217,12 @@ class Engine:
 
     def in_network_of(self, task: Task, *command: str, timeout_s: float = 30) -> Done:
         """Run a command of the host in the task's network namespace (tcpdump, ip, ss), as root."""
+        return self.run(*self.in_network(task, *command), timeout_s=timeout_s)
+
+    def in_network(self, task: Task, *command: str) -> list[str]:
+        """The command line that runs a command in the task's network namespace."""
         pid = self.docker("inspect", "--format", "{{.State.Pid}}", task.container).strip()
-        return self.run("nsenter", f"--net=/proc/{pid}/ns/net", *command, timeout_s=timeout_s)
+        return ["nsenter", f"--net=/proc/{pid}/ns/net", *command]
 
     def logs(self, service: str, tail: int = 1000) -> str:
         """What the tasks of a service printed, stdout and stderr."""
