@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.connection import UpstreamConnection
+from proxy.net.h2_connection import H2Connection
 from proxy.net.pool import Surroundings, Upstream
 
 __all__ = ["Clusters"]
@@ -58,7 +59,7 @@ class Clusters:
         for upstream in self.live.values():
             upstream.retire_connections()
 
-    def cut(self, is_cut: Callable[[UpstreamConnection], bool]) -> None:
+    def cut(self, is_cut: Callable[[UpstreamConnection | H2Connection], bool]) -> None:
         """End connections whose peer may be spoken to no longer."""
         for upstream in self.live.values():
             upstream.cut(is_cut)
@@ -108,6 +109,6 @@ class Clusters:
         upstream.is_resolved = upstream.is_resolved or bool(endpoints)
 
 
-def _is_expired(connection: UpstreamConnection) -> bool:
+def _is_expired(connection: UpstreamConnection | H2Connection) -> bool:
     certificate = connection.certificate
     return certificate is not None and certificate.not_after <= time.time()

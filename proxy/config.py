@@ -16,7 +16,7 @@ from meshpy.engine.request import Request
 from meshpy.engine.route import Routed, Router
 from meshpy.engine.verdict import Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Protocol, Transport, port_of_cluster
+from meshpy.model.endpoint import Transport, port_of_cluster
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from meshpy.model.route import Destination, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
@@ -133,10 +133,6 @@ def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Co
     Raises:
         ConfigError: something in it cannot be judged or served by this version.
     """
-    for port in snapshot.inbound:
-        _check_protocol(f"inbound port {port.port}", port.protocol)
-    for listener in snapshot.outbound:
-        _check_protocol(f"outbound {listener.bind}:{listener.port}", listener.protocol)
     name = snapshot.workload.name
     service = f"{name.name}.{name.namespace}"
     try:
@@ -158,13 +154,6 @@ def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Co
         raise ConfigError(f"the cluster {error} is named and not defined") from error
     except (MeshpyError, ValueError) as error:
         raise ConfigError(str(error)) from error
-
-
-def _check_protocol(where: str, protocol: Protocol) -> None:
-    if protocol in (Protocol.HTTP2, Protocol.GRPC):
-        raise ConfigError(
-            f"{where}: {protocol.value} is not spoken by this version; declare it as tcp to pass it on"
-        )
 
 
 def _inbound_plan(port: InboundPort, clusters: Mapping[str, Upstream], service: str) -> Plan:

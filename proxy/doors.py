@@ -13,9 +13,11 @@ from meshpy.engine.request import Peer
 from meshpy.live import Live
 from proxy.config import Compiled
 from proxy.downstream import Downstream
+from proxy.h2_downstream import H2Downstream
 from proxy.inbound import Caller, Inbound, identify
 from proxy.net.listener import Accepted
 from proxy.net.pool import Surroundings
+from proxy.net.tls import ALPN_H2
 from proxy.opaque import InboundTcp, OpaqueSide, OutboundTcp
 from proxy.outbound import Outbound
 from proxy.report import Reporter
@@ -113,7 +115,9 @@ class _MeshDoor(Accepted):
                 transport.abort()
             return
         if compiled.inbound[caller.port].port.protocol.is_http:
-            down = Downstream(Inbound(doors.live, doors.inbound, lambda _down: caller), doors.shared)
+            role = Inbound(doors.live, doors.inbound, lambda _down: caller)
+            is_h2 = transport.get_extra_info("ssl_object").selected_alpn_protocol() == ALPN_H2
+            down = H2Downstream(role, doors.shared) if is_h2 else Downstream(role, doors.shared)
             down.ticket = self.ticket
             transport.set_protocol(down)
             down.connection_made(transport)

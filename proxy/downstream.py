@@ -15,6 +15,8 @@ from collections.abc import Collection
 from typing import cast
 
 from proxy.exchange import Exchange
+from proxy.h2_downstream import H2Downstream
+from proxy.http.diagnose import HTTP2_PREFACE
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_response_head, response_framing
 from proxy.http.events import Body, Framing, Header, Headers, Refused
 from proxy.http.h1 import Event, RequestParser
@@ -192,6 +194,9 @@ class Downstream(Accepted):
     def _refuse(self, refused: Refused) -> None:
         """Bytes that cannot be a request: answered, logged, and the connection ends."""
         exchange = self.exchange
+        if refused.reason == HTTP2_PREFACE and self.parser.is_first and not self._is_tls():
+            self._become_h2()
+            return
         self.is_last = True
         if exchange is not None:
             if exchange.is_response_begun:
@@ -202,6 +207,20 @@ class Downstream(Accepted):
         body = f"{refused.detail}\n".encode()
         self._write_head_and_body(refused.status, body, (), "GET", b"text/plain; charset=utf-8")
         self._linger()
+
+    def _is_tls(self) -> bool:
+        return self.transport.get_extra_info("ssl_object") is not None
+
+    def _become_h2(self) -> None:
+        """The client speaks HTTP/2 with prior knowledge (RFC 9113 §3.3): go on as a connection of it."""
+        received = self.parser.take_leftover()
+        self._close_books_for_tunnel()
+        self._is_closed = True
+        down = H2Downstream(self.role, self.own)
+        down.ticket = self.ticket
+        self.transport.set_protocol(down)
+        down.connection_made(self.transport)
+        down.data_received(received)
 
     # -- answers
 
@@ -382,6 +401,9 @@ class Downstream(Accepted):
         """The peer's certificate has ended, and with it the connection."""
         if not self._is_closed:
             self.transport.abort()
+
+    def begin_drain(self) -> None:
+        """HTTP/1.1 tells with the next answer (`Connection: close`)."""
 
     def drain(self) -> None:
         """No further request after the one in progress."""

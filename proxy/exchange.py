@@ -78,6 +78,7 @@ class Exchange:
         "head",
         "host",
         "is_end_sent",
+        "is_grpc",
         "is_in_try",
         "is_over",
         "is_recovered",
@@ -121,6 +122,7 @@ class Exchange:
         self.out_bytes = 0
         self.replay: list[bytes | memoryview] | None = None
         self.replay_bytes = 0
+        self.is_grpc = False
         self.attempts = 0
         self.silent_retries = 0
         self.tried: list[Host] = []
@@ -267,12 +269,19 @@ class Exchange:
         self._judge_host(HostReply.LOCAL_ORIGIN)
         self._on_failed_try(Outcome.CONNECT_FAILURE, reason)
 
-    def on_upstream_lost(self, reason: str) -> None:
-        """The connection ended before its response did."""
+    def on_upstream_lost(self, reason: str, *, is_unsent: bool = False) -> None:
+        """The connection ended before its response did.
+
+        Args:
+            is_unsent: the upstream says that it did nothing (HTTP/2: REFUSED_STREAM, GOAWAY).
+        """
         connection, self.connection = self.connection, None
         if self.is_over:
             return
         self.last_failure = reason
+        if is_unsent and not self.is_response_begun:
+            self._on_failed_try(Outcome.REFUSED, reason)
+            return
         self._judge_host(HostReply.LOCAL_ORIGIN, is_sent=self.is_sent)
         if self.is_response_begun:
             self._break("UC", f"upstream_reset_after_response_started{{{reason.replace(' ', '_')}}}")
@@ -572,12 +581,12 @@ class Exchange:
         self._finish()
         self.down.on_broken(self)
 
-    def cancel(self) -> None:
-        """The client is gone."""
+    def cancel(self, details: str = "downstream_remote_disconnect", *, flags: str = "DC") -> None:
+        """The client is gone, or has given this request up."""
         if self.is_over:
             return
-        self.flags = "DC"
-        self.details = "downstream_remote_disconnect"
+        self.flags = flags
+        self.details = details
         self._drop_connection()
         self._finish()
         self.down.account(self)

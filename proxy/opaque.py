@@ -26,6 +26,7 @@ from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
 from proxy.net.pool import Host, Surroundings, Upstream
 from proxy.net.timers import Timer
+from proxy.net.tls import ALPN_TCP
 from proxy.report import Reporter
 from proxy.sides import Shared
 from proxy.telemetry import Edge, EdgeKey
@@ -279,7 +280,7 @@ class OpaqueSide(Side):
                     upstream.cluster,
                     host.endpoint,
                     lambda: _Fresh(upstream.cluster.pool),
-                    is_http=False,
+                    alpn=ALPN_TCP,
                 )
             except DialError as error:
                 self.flags, self.details = "UF", "upstream_connect_failure"

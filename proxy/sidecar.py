@@ -182,6 +182,8 @@ class Sidecar:
         end = self.loop.time() + grace_s
         idle_end = self.loop.time() + min(_IDLE_GRACE_S, grace_s / 2)
         self.shared.is_draining = True
+        for down in list(self.shared.open):
+            down.begin_drain()
         while self.loop.time() < end and (self.shared.open or self.shared.splices):
             if self.loop.time() >= idle_end:
                 for down in list(self.shared.open):

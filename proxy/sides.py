@@ -48,6 +48,9 @@ class ClientConnection(Protocol):
     def expire(self) -> None:
         """The peer's certificate has ended."""
 
+    def begin_drain(self) -> None:
+        """The process will end: tell the peer, where the protocol has a word for it."""
+
     def drain(self) -> None:
         """Begin nothing new; end when idle."""
 
@@ -101,7 +104,7 @@ class DownstreamSide(Protocol):
     def account(self, exchange: Exchange) -> None:
         """Log and count it."""
 
-    def switch(self, exchange: Exchange, upstream: UpstreamSide, head: ResponseHead, ops_of: Plan) -> None:
+    def switch(self, exchange: Exchange, upstream: UpstreamSide, head: ResponseHead, plan: Plan) -> None:
         """Become a tunnel after 101."""
 
 

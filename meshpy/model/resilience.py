@@ -173,6 +173,9 @@ class ConnectionPool:
         idle_timeout_s: of a pooled HTTP connection.
         tunnel_idle_timeout_s: of an opaque connection; None never ends one for being idle.
         stream_idle_timeout_s: of an exchange on which no byte moves; 0 is no limit.
+        max_concurrent_streams: on one HTTP/2 connection; the upstream's own limit holds besides.
+        h2_upgrade: speak HTTP/2 to sidecars in front of ports declared `http` (`h2UpgradePolicy: UPGRADE`).
+        use_client_protocol: speak to the upstream what the client speaks to us.
     """
 
     max_connections: int = UNLIMITED
@@ -187,6 +190,9 @@ class ConnectionPool:
     max_pending_requests: int = UNLIMITED
     max_requests: int = UNLIMITED
     max_requests_per_connection: int = 0
+    max_concurrent_streams: int = UNLIMITED
+    h2_upgrade: bool = False
+    use_client_protocol: bool = False
     max_retries: int = UNLIMITED
     retry_budget: RetryBudget = RetryBudget()
 

@@ -13,7 +13,11 @@ from proxy.http.events import Refused
 from proxy.http.fields import read_field
 from proxy.http.limits import Limits
 
-__all__ = ["explain_first_line", "explain_request", "explain_response", "explain_rest"]
+__all__ = ["HTTP2_PREFACE", "explain_first_line", "explain_request", "explain_response", "explain_rest"]
+
+PREFACE_LINE = b"PRI * HTTP/2.0"
+HTTP2_PREFACE = "http2-preface"
+"""Reason of the refusal of what is the first line of HTTP/2: a connection may go on as one of HTTP/2."""
 
 _STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 _REQUEST_SHAPE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/1\.[01]")
@@ -81,6 +85,8 @@ def _explain_line_shape(line: bytes, *, is_request: bool) -> Refused | None:
         return Refused(502, "status-line", "not a status line of HTTP/1.0 or 1.1 with a status of 100 to 599")
     if _REQUEST_SHAPE.fullmatch(line) is not None:
         return None
+    if line == PREFACE_LINE:
+        return Refused(505, HTTP2_PREFACE, "HTTP/2 with prior knowledge, which is not spoken here")
     if _VERSION.fullmatch(line) is not None and line[-3:] not in (b"1.0", b"1.1"):
         return Refused(505, "version", "the version is not HTTP/1.0 or 1.1")
     return Refused(400, "request-line", "not METHOD SP target SP HTTP/1.1 (RFC 9112 §3)")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import Enum
 
 from proxy.http.chunked import ChunkDecoder
-from proxy.http.diagnose import explain_first_line, explain_rest
+from proxy.http.diagnose import HTTP2_PREFACE, explain_first_line, explain_rest
 from proxy.http.events import END, Body, End, Framing, Refused
 from proxy.http.head import RequestHead, ResponseHead, parse_request_head, parse_response_head
 from proxy.http.limits import DEFAULT_LIMITS, Limits
@@ -94,9 +94,11 @@ class _Parser:
     def _parse_head(self, raw: bytes) -> RequestHead | ResponseHead | Refused:
         raise NotImplementedError
 
-    def _refuse(self, refused: Refused) -> Refused:
+    def _refuse(self, refused: Refused, received: bytes = b"") -> Refused:
         self._state = _State.REFUSED
         self._held.clear()
+        if refused.reason == HTTP2_PREFACE:
+            self._held += received  # for who goes on in HTTP/2
         return refused
 
     def _read_head(self, data: bytes, events: list[Event]) -> None:
@@ -116,7 +118,7 @@ class _Parser:
         self._is_first_line_seen = False
         head = self._parse_head(data if end == len(data) else data[:end])
         if isinstance(head, Refused):
-            events.append(self._refuse(head))
+            events.append(self._refuse(head, data))
             return
         events.append(head)
         self._begin_content(head, events)
@@ -140,7 +142,7 @@ class _Parser:
             refused = explain_rest(bytes(held[since:limit]), len(held), limit, is_request=self._is_request)
         self._scanned = len(held)
         if refused is not None:
-            events.append(self._refuse(refused))
+            events.append(self._refuse(refused, bytes(held)))
 
     def _begin_content(self, head: RequestHead | ResponseHead, events: list[Event]) -> None:
         framing = head.framing
@@ -201,14 +203,15 @@ class _Parser:
 
 
 class RequestParser(_Parser):
-    """The server side of a connection: requests from a client."""
+    """The server side of a connection: requests from a client. `is_first` until one was answered."""
 
-    __slots__ = ("_allow_connect", "_blank_lines")
+    __slots__ = ("_allow_connect", "_blank_lines", "is_first")
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS, *, allow_connect: bool = False) -> None:
         super().__init__(limits)
         self._allow_connect = allow_connect
         self._blank_lines = 0
+        self.is_first = True
 
     def next_message(self) -> list[Event]:
         """Begin the next request, once the last one is answered; reads what was held back."""
@@ -216,6 +219,7 @@ class RequestParser(_Parser):
             return []
         self._state = _State.HEAD
         self._blank_lines = 0
+        self.is_first = False
         leftover = self.take_leftover()
         return self.feed(leftover) if leftover else []
 

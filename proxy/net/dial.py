@@ -72,10 +72,11 @@ class Dialer:
     credentials: Live[Credentials | None]
     snapshot: Live[Snapshot | None]
 
-    async def dial(
-        self, cluster: Cluster, endpoint: Endpoint, factory: Callable[[], P], *, is_http: bool
-    ) -> P:
+    async def dial(self, cluster: Cluster, endpoint: Endpoint, factory: Callable[[], P], *, alpn: str) -> P:
         """Connect to one endpoint.
+
+        Args:
+            alpn: what is offered in a TLS handshake: `http/1.1`, `h2` or `tcp`.
 
         Raises:
             DialError: refused, unreachable, too slow, or the peer is not who was meant.
@@ -88,7 +89,7 @@ class Dialer:
 
         try:
             async with asyncio.timeout(cluster.pool.connect_timeout_s):
-                await self._connect(cluster, endpoint, build, is_http=is_http)
+                await self._connect(cluster, endpoint, build, alpn=alpn)
         except TimeoutError:
             raise DialError(
                 f"connection timeout: {endpoint.address}:{endpoint.port} did not answer within "
@@ -104,7 +105,7 @@ class Dialer:
         return protocol
 
     async def _connect(
-        self, cluster: Cluster, endpoint: Endpoint, build: Callable[[], P], *, is_http: bool
+        self, cluster: Cluster, endpoint: Endpoint, build: Callable[[], P], *, alpn: str
     ) -> None:
         loop = asyncio.get_running_loop()
         if cluster.transport is Transport.PLAIN:
@@ -132,7 +133,7 @@ class Dialer:
             judged,
             endpoint.address,
             endpoint.port,
-            ssl=credentials.http_client if is_http else credentials.tcp_client,
+            ssl=credentials.clients[alpn],
             server_hostname=mesh_sni(workload, port) if port else cluster.sni,
             ssl_handshake_timeout=cluster.pool.connect_timeout_s,
         )

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from meshpy.model.endpoint import Cluster, Endpoint
+from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.resilience import LoadBalancing, OutlierDetection
 from proxy.cluster_stats import ClusterStats
 from proxy.decide.balance import Balancer, Latency
@@ -22,7 +22,10 @@ from proxy.decide.outlier import Cause, Health, Reply, judge_rates, record
 from proxy.decide.retry import FULL_LUCK, IDEMPOTENT, Spending
 from proxy.net.connection import Client, UpstreamConnection
 from proxy.net.dial import Dialer, DialError
+from proxy.net.h2_connection import H2Connection, UpstreamStream
+from proxy.net.h2_pool import StreamPool
 from proxy.net.timers import Wheel
+from proxy.net.tls import ALPN_HTTP
 
 __all__ = ["Host", "Surroundings", "Upstream"]
 
@@ -89,6 +92,7 @@ class Upstream:
         "connections",
         "counts_requests",
         "hosts",
+        "is_multiplexed",
         "is_resolved",
         "own",
         "pending",
@@ -112,6 +116,7 @@ class Upstream:
     def _take(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.affinity = cluster.affinity
+        self.is_multiplexed = _is_multiplexed(cluster)
         self.counts_requests = cluster.pool.retry_budget.interval_s > 0
         self._balancer: Balancer[Host] = Balancer(cluster.load_balancing, self.own.draw)
         self._is_judged = cluster.outlier is not None or cluster.load_balancing is LoadBalancing.PEAK_EWMA
@@ -123,7 +128,10 @@ class Upstream:
 
     def update(self, cluster: Cluster) -> None:
         """Take a new version of the cluster; hosts whose endpoint stays keep everything."""
-        is_redialled = cluster.transport is not self.cluster.transport
+        is_redialled = (
+            cluster.transport is not self.cluster.transport
+            or _is_multiplexed(cluster) is not self.is_multiplexed
+        )
         if replace(cluster, endpoints=()) != replace(self.cluster, endpoints=()):
             self._take(cluster)
         self.cluster = cluster
@@ -270,7 +278,7 @@ class Upstream:
         for host in self.hosts:
             host.retire()
 
-    def cut(self, is_cut: Callable[[UpstreamConnection], bool]) -> None:
+    def cut(self, is_cut: Callable[[UpstreamConnection | H2Connection], bool]) -> None:
         """Close connections that may live no longer, busy ones too."""
         for host in self.hosts:
             for connection in [each for each in host.open if is_cut(each)]:
@@ -283,8 +291,20 @@ class Upstream:
             host.sweep(now)
 
 
+def _is_multiplexed(cluster: Cluster) -> bool:
+    """Whether HTTP/2 is spoken to it whatever the client speaks."""
+    if cluster.protocol in (Protocol.HTTP2, Protocol.GRPC):
+        return True
+    return (
+        cluster.pool.h2_upgrade and cluster.protocol is Protocol.HTTP and cluster.transport is Transport.MTLS
+    )
+
+
 class Host:
-    """One endpoint: its open connections, who waits for one, its health."""
+    """One endpoint: its open connections, who waits for one, its health.
+
+    `streams` are the connections of HTTP/2, once there were any; all else is of HTTP/1.1.
+    """
 
     __slots__ = (
         "active",
@@ -296,6 +316,7 @@ class Host:
         "latency",
         "name",
         "open",
+        "streams",
         "upstream",
         "waiting",
     )
@@ -310,16 +331,24 @@ class Host:
         self.dialing = 0
         self.health = Health()
         self.idle: list[UpstreamConnection] = []
-        self.open: set[UpstreamConnection] = set()
+        self.open: set[UpstreamConnection | H2Connection] = set()
+        self.streams: StreamPool | None = None
         self.waiting: deque[Client] = deque()
 
-    def acquire(self, client: Client) -> UpstreamConnection | None:
-        """The connection used last, or None: the client is told when one is there, or when none could be
-        made.
+    def acquire(self, client: Client) -> UpstreamConnection | UpstreamStream | None:
+        """The connection used last, or a stream of a shared one, or None: the client is told when one is
+        there, or when none could be made.
 
         Raises:
             OverflowError: more would wait than the cluster allows.
         """
+        upstream = self.upstream
+        pool = upstream.cluster.pool
+        if upstream.is_multiplexed or (pool.use_client_protocol and client.head.minor == 2):
+            streams = self.streams
+            if streams is None:
+                streams = self.streams = StreamPool(self)
+            return streams.acquire(client)
         idle = self.idle
         while idle:
             connection = idle.pop()
@@ -327,8 +356,6 @@ class Host:
                 if client.head.method in IDEMPOTENT or connection.is_quiet():
                     return connection
                 connection.abort()
-        upstream = self.upstream
-        pool = upstream.cluster.pool
         if upstream.pending >= pool.max_pending_requests:
             upstream.stats.overflow["pending"] += 1
             raise OverflowError
@@ -342,6 +369,8 @@ class Host:
         try:
             self.waiting.remove(client)
         except ValueError:
+            if self.streams is not None:
+                self.streams.give_up(client)
             return
         self.upstream.pending -= 1
 
@@ -365,7 +394,10 @@ class Host:
         reason = "connection termination"
         try:
             connection = await own.dialer.dial(
-                self.upstream.cluster, self.endpoint, lambda: UpstreamConnection(self, own.loop), is_http=True
+                self.upstream.cluster,
+                self.endpoint,
+                lambda: UpstreamConnection(self, own.loop),
+                alpn=ALPN_HTTP,
             )
         except DialError as error:
             reason = str(error)
@@ -409,12 +441,12 @@ class Host:
         """A connection became a tunnel: it is no longer of the pool."""
         self.forget(connection)
 
-    def forget(self, connection: UpstreamConnection) -> None:
+    def forget(self, connection: UpstreamConnection | H2Connection) -> None:
         """A connection has ended."""
         if connection in self.open:
             self.open.discard(connection)
             self.upstream.connections -= 1
-        if connection in self.idle:
+        if isinstance(connection, UpstreamConnection) and connection in self.idle:
             self.idle.remove(connection)
         self._dial_if_needed()
 
@@ -422,9 +454,11 @@ class Host:
         """Close idle connections now and busy ones after their exchange."""
         for connection in self.open:
             connection.is_retired = True
+        if self.streams is not None:
+            self.streams.retire()
         idle, self.idle = self.idle, []
-        for connection in idle:
-            connection.close()
+        for unused in idle:
+            unused.close()
 
     def sweep(self, now: float) -> None:
         """Close what is idle for too long; retire what is too old or near the end of its certificate."""
@@ -439,7 +473,9 @@ class Host:
                 and now - connection.opened_at > pool.max_connection_duration_s
             )
             connection.is_retired = connection.is_retired or ends_soon or is_old
+        if self.streams is not None:
+            self.streams.sweep(now, idle_limit)
         done = [each for each in self.idle if each.is_retired or now - each.idle_since > idle_limit]
-        for connection in done:
-            self.idle.remove(connection)
-            connection.close()
+        for unused in done:
+            self.idle.remove(unused)
+            unused.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
@@ -19,6 +20,7 @@ from certs.spiffe import SpiffeId
 from certs.tls import client_context, peer_id, server_context, verify_peer
 
 __all__ = [
+    "ALPN_H2",
     "ALPN_HTTP",
     "ALPN_TCP",
     "Credentials",
@@ -28,6 +30,7 @@ __all__ = [
     "server_name",
 ]
 
+ALPN_H2 = "h2"
 ALPN_HTTP = "http/1.1"
 ALPN_TCP = "tcp"
 
@@ -40,15 +43,14 @@ class Credentials:
 
     Args:
         generation: grows with every replacement.
-        http_client, tcp_client: dial with ALPN `http/1.1` or `tcp`.
+        clients: to dial with, by the ALPN that they offer.
     """
 
     generation: int
     identity: Identity
     bundle: TrustBundle
     server: ssl.SSLContext
-    http_client: ssl.SSLContext
-    tcp_client: ssl.SSLContext
+    clients: Mapping[str, ssl.SSLContext]
 
     @classmethod
     def of(cls, identity: Identity, bundle: TrustBundle, generation: int) -> Credentials:
@@ -57,15 +59,14 @@ class Credentials:
         Raises:
             CertError: OpenSSL refuses the certificate, its key or the bundle.
         """
-        server = server_context(identity, bundle, alpn=(ALPN_HTTP, ALPN_TCP))
+        server = server_context(identity, bundle, alpn=(ALPN_H2, ALPN_HTTP, ALPN_TCP))
         server.sni_callback = _keep_server_name
         return cls(
             generation,
             identity,
             bundle,
             server,
-            client_context(identity, bundle, alpn=(ALPN_HTTP,)),
-            client_context(identity, bundle, alpn=(ALPN_TCP,)),
+            {alpn: client_context(identity, bundle, alpn=(alpn,)) for alpn in (ALPN_H2, ALPN_HTTP, ALPN_TCP)},
         )
 
 

@@ -101,6 +101,8 @@ class Backend:
 
     async def _line(self, reader: asyncio.StreamReader) -> bytes:
         line = await reader.readline()
+        if not line:
+            raise asyncio.IncompleteReadError(line, None)
         self.raw += line
         return line
 

@@ -1,0 +1,400 @@
+"""One accepted HTTP/2 connection: an exchange for each stream, their answers in few writes.
+
+Hot file. What many streams answer in one turn of the loop leaves in one write; a connection has one timer,
+streams have none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import cast
+
+from proxy.exchange import Exchange
+from proxy.http.events import Body, End, Header, Headers, Refused
+from proxy.http.h2 import ServerCodec
+from proxy.http.h2frames import MAX_WINDOW, ErrorCode
+from proxy.http.h2heads import response_fields, trailer_fields
+from proxy.http.h2receive import H2Event, Reset
+from proxy.http.h2stream import Stream
+from proxy.http.head import RequestHead, ResponseHead
+from proxy.intake import take
+from proxy.net.connection import UpstreamSide
+from proxy.net.listener import Accepted
+from proxy.net.timers import Timer
+from proxy.plan import Plan, Reply
+from proxy.sides import Role, Shared
+
+__all__ = ["H2Downstream", "ServerStream"]
+
+_log = logging.getLogger("meshpy.proxy")
+
+HEAD_TIMEOUT_S = 10.0
+"""For the preface, and for a header block from its first frame (slowloris)."""
+STALL_S = 60.0
+"""For a stream that waits for its client: content that does not come, a window that does not open."""
+IDLE_TIMEOUT_S = 590.0
+GOAWAY_GRACE_S = 1.0
+"""Between the announcement of the end and the end itself: requests on their way still arrive."""
+_CHECK_S = 2.0
+_HIGH_WATER_BYTES = 256 * 1024
+_ANNOUNCED = b"meshpy:d"
+
+
+class ServerStream(Stream):
+    """A request of the connection, as its exchange sees it; an answer gathers until `flush_response`."""
+
+    __slots__ = ("_fields", "_parts", "_tail", "connection", "exchange", "moved_at", "own", "tells_not_sent")
+
+    def __init__(
+        self, connection: H2Downstream, number: int, send_window: int, receive_window: int, now: float
+    ) -> None:
+        super().__init__(number, send_window, receive_window, now)
+        self.connection = connection
+        self.own = connection.own
+        self.tells_not_sent = connection.role.tells_not_sent
+        self.exchange: Exchange | None = None
+        self.moved_at = now
+        self._fields: Headers | None = None
+        self._parts: list[bytes | memoryview] = []
+        self._tail: tuple[Header, ...] | None = None
+
+    # -- the request
+
+    def pause_request(self) -> None:
+        self.connection.codec.hold(self)
+
+    def resume_request(self) -> None:
+        if self.is_held:
+            self.moved_at = self.own.loop.time()
+            self.connection.codec.release(self)
+            self.connection.schedule()
+
+    # -- the response
+
+    def send_interim(self, head: ResponseHead) -> None:
+        self.connection.codec.send_head(self, response_fields(head, [], ()))
+        self.connection.schedule()
+
+    def send_head(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - HTTP/1.1 asks it whether the connection goes on
+        head: ResponseHead,
+        extra: Headers,
+        drop: Collection[bytes],
+    ) -> None:
+        self._fields = response_fields(head, extra, drop)
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        self._parts.append(data)
+
+    def send_end(self, trailers: tuple[Header, ...]) -> None:
+        self._tail = trailer_fields(trailers) if trailers else ()
+
+    def flush_response(self) -> None:
+        fields, parts, tail = self._fields, self._parts, self._tail
+        codec = self.connection.codec
+        if fields is not None:
+            self._fields = None
+            is_end = tail == () and not parts
+            codec.send_head(self, fields, is_end=is_end)
+            if is_end:
+                self.connection.schedule()
+                return
+        if parts or tail is not None:
+            self._parts = []
+            codec.send_content(self, parts, tail)
+        self.connection.schedule()
+
+    def write_reply(self, exchange: Exchange, reply: Reply) -> int:
+        body = b"" if exchange.head.method == "HEAD" or reply.status in (204, 304) else reply.body
+        fields: Headers = [(b":status", b"%d" % reply.status)]
+        fields += [(name.lower(), value) for name, value in reply.headers]
+        if reply.body:
+            fields.append((b"content-type", reply.content_type))
+        if reply.status >= 200 and reply.status not in (204, 304):
+            fields.append((b"content-length", b"%d" % len(reply.body)))
+        self._fields, self._tail = fields, ()
+        self._parts = [body] if body else []
+        self.flush_response()
+        return len(body)
+
+    def on_exchange_over(self, exchange: Exchange) -> None:
+        self.account(exchange)
+        self.exchange = None
+        connection = self.connection
+        if not self.is_remote_closed:
+            if self.waiting is None:
+                # RFC 9113 §8.1: the answer does not need the rest of the request.
+                connection.codec.reset(self, ErrorCode.NO_ERROR)
+            else:
+                self.is_held = False
+        connection.schedule()
+        connection.on_stream_over()
+
+    def on_broken(self, exchange: Exchange) -> None:
+        self.account(exchange)
+        self.exchange = None
+        connection = self.connection
+        connection.codec.reset(self, ErrorCode.INTERNAL_ERROR)
+        connection.schedule()
+        connection.on_stream_over()
+
+    def account(self, exchange: Exchange) -> None:
+        self.connection.role.account(self.connection, exchange)
+
+    def switch(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - the seam's signature; HTTP/2 has no 101
+        upstream: UpstreamSide,  # noqa: ARG002
+        head: ResponseHead,  # noqa: ARG002
+        plan: Plan,  # noqa: ARG002
+    ) -> None:
+        raise RuntimeError("a request of HTTP/2 asks for no upgrade")
+
+    # -- flow
+
+    def hold_source(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause_response()
+
+    def release_source(self) -> None:
+        self.moved_at = self.own.loop.time()
+        if self.exchange is not None:
+            self.exchange.resume_response()
+
+
+class H2Downstream(Accepted):
+    """Invariants: a live stream has an exchange until its answer is complete; `is_last` once no new stream is
+    served.
+    """
+
+    def __init__(self, role: Role, shared: Shared) -> None:
+        self.role = role
+        self.own = shared
+        self.codec = ServerCodec(new_stream=self._make_stream)
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.peer_address = ""
+        self.local_address = ""
+        self.memo: dict[object, object] = {}
+        self.context: object = None
+        self.is_last = False
+        self._is_announced = False
+        self._is_closed = False
+        self._is_scheduled = False
+        self._active_at = shared.loop.time()
+        self._timer: Timer | None = None
+
+    def _make_stream(self, number: int, send_window: int, receive_window: int, now: float) -> ServerStream:
+        return ServerStream(self, number, send_window, receive_window, now)
+
+    # -- callbacks of the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        peer = transport.get_extra_info("peername")
+        self.peer_address = str(peer[0]) if peer else ""
+        local = transport.get_extra_info("sockname")
+        self.local_address = f"{local[0]}:{local[1]}" if local else ""
+        self.own.open.add(self)
+        self._timer = self.own.wheel.after(_CHECK_S, self._check)
+        self.role.name_peer(self)
+        self.schedule()
+        if self.own.is_draining:
+            self.begin_drain()
+
+    def data_received(self, data: bytes) -> None:
+        now = self._active_at = self.own.loop.time()
+        try:
+            events = self.codec.receive(data, now)
+            if events:
+                self._handle(events, now)
+        except Exception:  # noqa: BLE001 - the guard: one connection's fault ends that connection
+            _log.exception("a connection failed")
+            self.transport.abort()
+            return
+        codec = self.codec
+        if codec.error is not None:
+            _log.info("%s breaks HTTP/2: %s", self.peer_address, codec.error.reason)
+            self._flush()
+            self.transport.close()
+            return
+        if codec.pongs:
+            self._on_pongs()
+        self.schedule()
+
+    def _handle(self, events: list[tuple[Stream, H2Event]], now: float) -> None:
+        touched: ServerStream | None = None
+        for each, event in events:
+            stream = cast("ServerStream", each)
+            if touched is not None and stream is not touched:
+                if touched.exchange is not None:
+                    touched.exchange.flush()
+                touched = None
+            kind = type(event)
+            if kind is RequestHead:
+                exchange = stream.exchange = Exchange(stream, event, now)  # type: ignore[arg-type]
+                take(exchange, self.role)
+                touched = stream
+            elif kind is Refused:
+                self._refuse(stream, event)  # type: ignore[arg-type]
+            elif stream.exchange is not None:
+                stream.moved_at = now
+                if kind is Body:
+                    stream.exchange.on_body(event.data)  # type: ignore[union-attr]
+                    touched = stream
+                elif kind is End:
+                    stream.exchange.on_request_end(event)  # type: ignore[arg-type]
+                    touched = stream
+                else:
+                    self._on_reset(stream, event)  # type: ignore[arg-type]
+        if touched is not None and touched.exchange is not None:
+            touched.exchange.flush()
+
+    def _on_reset(self, stream: ServerStream, reset: Reset) -> None:
+        exchange, stream.exchange = stream.exchange, None
+        if exchange is not None:
+            exchange.cancel(f"http2.{reset.reason or 'remote_reset'}", flags="DPE" if reset.is_ours else "DC")
+        self.on_stream_over()
+
+    def _refuse(self, stream: ServerStream, refused: Refused) -> None:
+        """A head that is well formed and not served."""
+        body = f"{refused.detail}\n".encode()
+        codec = self.codec
+        fields = [
+            (b":status", b"%d" % refused.status),
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        codec.send_head(stream, fields)
+        codec.send_content(stream, [body], ())
+        codec.reset(stream, ErrorCode.NO_ERROR)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
+        self._is_closed = True
+        self.own.open.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.ticket is not None:
+            self.ticket.release()
+        streams, self.codec.streams = self.codec.streams, {}
+        for each in streams.values():
+            stream = cast("ServerStream", each)
+            exchange, stream.exchange = stream.exchange, None
+            if exchange is not None:
+                exchange.cancel()
+
+    def pause_writing(self) -> None:
+        self.codec.hold_writes()
+
+    def resume_writing(self) -> None:
+        self._active_at = self.own.loop.time()
+        self.codec.release_writes()
+        self.schedule()
+
+    # -- writing
+
+    def schedule(self) -> None:
+        """Write at the end of this turn of the loop."""
+        if not self._is_scheduled and self.codec.out:
+            self._is_scheduled = True
+            self.own.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if not self._is_closed and self.codec.out:
+            self.transport.write(self.codec.take())
+
+    # -- life
+
+    def on_stream_over(self) -> None:
+        """A stream has ended; the last one ends a connection that takes no more."""
+        if self.is_last and not self.codec.streams:
+            self._close()
+
+    def _close(self) -> None:
+        if not self._is_closed and not self.transport.is_closing():
+            self._flush()
+            self.transport.close()
+
+    def begin_drain(self) -> None:
+        """Announce the end: requests that are on their way are served (RFC 9113 §6.8)."""
+        if not self._is_announced and not self._is_closed:
+            self._is_announced = True
+            self.codec.goaway(MAX_WINDOW)
+            self.codec.ping(_ANNOUNCED)
+            self.schedule()
+            self.own.wheel.after(GOAWAY_GRACE_S, self._finish_drain)
+
+    def _on_pongs(self) -> None:
+        if _ANNOUNCED in self.codec.pongs:
+            self._finish_drain()
+        self.codec.pongs.clear()
+
+    def _finish_drain(self) -> None:
+        """Take no new stream; end when the last one does."""
+        if not self.is_last and not self._is_closed:
+            self.is_last = True
+            self.codec.goaway(self.codec.finish())
+            self.schedule()
+            self.on_stream_over()
+
+    def drain(self) -> None:
+        """The process is about to end."""
+        self.begin_drain()
+
+    def recheck(self) -> None:
+        """The configuration has changed: who may no longer speak is sent away, with what it asked for."""
+        if not self.role.is_still_admitted(self):
+            self.begin_drain()
+        for each in list(self.codec.streams.values()):
+            exchange = cast("ServerStream", each).exchange
+            if exchange is not None and exchange.plan is not None:
+                decision = self.role.decide(self, exchange.head)
+                if isinstance(decision, Reply) and decision.stage:
+                    exchange.answer_or_break(decision)
+
+    def cut(self) -> None:
+        """The peer may not speak any more."""
+        self.transport.abort()
+
+    def expire(self) -> None:
+        """The peer's certificate has ended, and with it the connection."""
+        if not self._is_closed:
+            self.transport.abort()
+
+    def _check(self) -> None:
+        """The connection's one timer."""
+        if self._is_closed:
+            return
+        now = self.own.loop.time()
+        silent_s = now - self._active_at
+        codec = self.codec
+        if codec.is_within_head and silent_s + _CHECK_S > HEAD_TIMEOUT_S:
+            self.transport.abort()
+            return
+        if not codec.streams and silent_s > IDLE_TIMEOUT_S:
+            self.begin_drain()
+        for each in list(codec.streams.values()):
+            self._check_stream(cast("ServerStream", each), now)
+        self._timer = self.own.wheel.after(_CHECK_S, self._check)
+
+    def _check_stream(self, stream: ServerStream, now: float) -> None:
+        """End a stream whose client keeps it waiting."""
+        if now - stream.moved_at < STALL_S:
+            return
+        exchange = stream.exchange
+        if stream.waiting is not None:
+            if exchange is not None:
+                exchange.answer_or_break(Reply(408, "SI", "stream_idle_timeout", b"stream timeout"))
+            else:
+                self.codec.reset(stream, ErrorCode.CANCEL)
+                self.schedule()
+                self.on_stream_over()
+            return
+        is_owed = exchange is not None and not exchange.is_request_complete and not stream.is_held
+        # A call of gRPC may be silent for hours; so may who streams while being answered.
+        if exchange is not None and is_owed and not exchange.is_response_begun and not exchange.is_grpc:
+            exchange.answer(Reply(408, "SI", "request_body_timeout", b"stream timeout"))
