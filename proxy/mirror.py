@@ -192,7 +192,7 @@ class _Copy:
                 self._finish("refused")
                 return
 
-    def on_upstream_lost(self, reason: str) -> None:  # noqa: ARG002 - the Client's signature
+    def on_upstream_lost(self, reason: str, *, is_unsent: bool = False) -> None:  # noqa: ARG002 - as above
         self.connection = None
         self._finish("reset")
 
