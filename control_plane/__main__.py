@@ -85,6 +85,18 @@ def main() -> None:
     show_default=True,
     help="Seconds.",
 )
+@click.option(
+    "--jwks-allow",
+    multiple=True,
+    envvar="MESHPY_JWKS_ALLOW",
+    help="A host, address or CIDR that issuers' keys may come from though it is not public; repeatable.",
+)
+@click.option(
+    "--jwks-ca-file",
+    type=FILE,
+    envvar="MESHPY_JWKS_CA_FILE",
+    help="Roots for issuers; the system's by default.",
+)
 @click.option("--log", type=click.Choice(LEVELS), envvar="MESHPY_LOG", default="info", show_default=True)
 def serve(
     data: Path,
@@ -103,6 +115,8 @@ def serve(
     operator_host: tuple[str, ...],
     store: str,
     certificate_ttl: int,
+    jwks_allow: tuple[str, ...],
+    jwks_ca_file: Path | None,
     log: str,
 ) -> None:
     """Serve sidecars and operators until SIGTERM."""
@@ -123,6 +137,8 @@ def serve(
             operator_tls=operator_tls == "on",
             operator_hosts=frozenset({"control-plane", *operator_host}),
             certificate_ttl_s=certificate_ttl,
+            jwks_allow=jwks_allow,
+            jwks_ca_file=jwks_ca_file,
             store=StoreKind(store),
         )
         uvloop.run(_serve(settings))

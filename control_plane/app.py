@@ -36,6 +36,9 @@ from control_plane.discovery.swarm import SwarmDiscovery
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.errors import StartRefused
+from control_plane.jwks.fetch import Fetcher
+from control_plane.jwks.guard import Guard
+from control_plane.jwks.issuer_keys import IssuerKeys
 from control_plane.parts import Parts
 from control_plane.registry import Language, Registry
 from control_plane.rollouts import Rollouts
@@ -81,7 +84,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         discovery = parts.discovery.run(parts.registry.set_view)
         registry, rollouts = parts.registry, parts.rollouts
         following = (registry.follow(), parts.denylist.follow())
-        works = (discovery, registry.run(), *following, rollouts.run(), _renew(parts.signing))
+        keys = parts.issuer_keys.run()
+        works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         await stack.enter_async_context(_background(*works))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
@@ -166,6 +170,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
 
     denylist = DenyList(denied, revoke)
     await denylist.start()
+    issuer_keys = _issuer_keys(settings, registry)
+    issuer_keys.start()
     log_of = Audit(audit)
     return Parts(
         registry=registry,
@@ -180,7 +186,18 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         audit=log_of,
         rollouts=Rollouts(registry, distribution, telemetry, log_of),
         denylist=denylist,
+        issuer_keys=issuer_keys,
     )
+
+
+def _issuer_keys(settings: Settings, registry: Registry) -> IssuerKeys:
+    try:
+        tls = ssl.create_default_context(cafile=settings.jwks_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise StartRefused(f"--jwks-ca-file {settings.jwks_ca_file} cannot be read: {error}") from error
+    fetcher = Fetcher(Guard.of(settings.jwks_allow), tls)
+    file = settings.data / "issuer-keys.json"
+    return IssuerKeys(fetcher, lambda: registry.keys_wanted, registry.set_keys, file)
 
 
 def _ca_dir(settings: Settings) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from control_plane.policy_set import readable
@@ -33,12 +33,13 @@ class MeshLanguage:
         revision: int,
         *,
         denied: frozenset[ServiceName],
+        keys: Mapping[str, str],
         strict: bool,
     ) -> Compiled:
         findings = check(inventory, policies, strict=strict)
         ids = frozenset(f"spiffe://{self.trust_domain}{service.spiffe_path}" for service in denied)
         snapshots = compile_mesh(
-            inventory, policies, trust_domain=self.trust_domain, revision=revision, denied=ids
+            inventory, policies, trust_domain=self.trust_domain, revision=revision, denied=ids, keys=keys
         )
         return Compiled(
             {name: printed(snapshot) for name, snapshot in snapshots.items()},

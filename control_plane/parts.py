@@ -9,6 +9,7 @@ from control_plane.audit import Audit
 from control_plane.denylist import DenyList
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
+from control_plane.jwks.issuer_keys import IssuerKeys
 from control_plane.rate import RateLimit
 from control_plane.registry import Registry
 from control_plane.rollouts import Rollouts
@@ -35,4 +36,5 @@ class Parts:
     audit: Audit
     rollouts: Rollouts
     denylist: DenyList
+    issuer_keys: IssuerKeys
     enrolments: RateLimit = field(default_factory=RateLimit)

@@ -20,6 +20,7 @@ from control_plane.errors import Conflict, NotFound, StoreError, Unavailable
 from control_plane.policy_set import stored
 from control_plane.snapshots import Printed, Shelf
 from control_plane.store.revisions import EMPTY, Document, Revision, Store
+from meshpy.compile import keys_uris
 from meshpy.errors import DocumentError, MeshpyError, Problem
 from meshpy.model.inventory import Inventory
 from meshpy.model.names import ServiceName
@@ -62,12 +63,14 @@ class Language(Protocol):
         revision: int,
         *,
         denied: frozenset[ServiceName],
+        keys: Mapping[str, str],
         strict: bool,
     ) -> Compiled:
         """Check and compile what `read` returned.
 
         Args:
             denied: services that every sidecar refuses.
+            keys: URI → key set of a token issuer.
             strict: whether a policy that misses something in the inventory is an error, or a warning.
         """
 
@@ -93,6 +96,7 @@ class _Inputs:
 
     inventory: Inventory
     denied: frozenset[ServiceName]
+    keys: Mapping[str, str]
     revision: int
 
 
@@ -144,6 +148,7 @@ class Registry:
         self._staged: tuple[Change, _Prepared] | None = None
         self._inventory_changed = asyncio.Event()
         self._denied: frozenset[ServiceName] = frozenset()
+        self._keys: Mapping[str, str] = {}
         self._compiled: _Inputs | None = None
 
     async def start(self) -> None:
@@ -174,6 +179,17 @@ class Registry:
         """Take the revoked identities; every sidecar is told soon."""
         self._denied = services
         self._inventory_changed.set()
+
+    def set_keys(self, keys: Mapping[str, str]) -> None:
+        """Take the keys of token issuers; sidecars that verify tokens are told soon."""
+        self._keys = keys
+        self._inventory_changed.set()
+
+    @property
+    def keys_wanted(self) -> Mapping[str, float]:
+        """Whence keys must be fetched for the policies in force and those that are staged."""
+        staged = self._staged[1].policies if self._staged is not None else PolicySet()
+        return {**keys_uris(staged), **keys_uris(self._policies)}
 
     async def run(self) -> None:
         """Compile after every change of the inventory, until cancelled."""
@@ -280,7 +296,7 @@ class Registry:
         return _Prepared(inputs, documents, policies, compiled)
 
     def _inputs(self, revision: int) -> _Inputs:
-        return _Inputs(self.view.inventory, self._denied, revision)
+        return _Inputs(self.view.inventory, self._denied, self._keys, revision)
 
     @property
     def documents(self) -> tuple[PolicyDocument, ...]:
@@ -350,6 +366,7 @@ class Registry:
             policies,
             inputs.revision,
             denied=inputs.denied,
+            keys=inputs.keys,
             strict=strict,
         )
         self.compile_s = time.perf_counter() - begin

@@ -52,6 +52,8 @@ class Settings:
     stack: (file, stack name) for STATIC; else `inventory`.
     docker_host: None takes DOCKER_HOST, then the usual socket.
     operator_hosts: names under which operators reach us.
+    jwks_allow: hosts, addresses and CIDRs that keys may be fetched from though they are not public.
+    jwks_ca_file: roots that issuers are verified by; None: the system's.
     """
 
     data: Path
@@ -68,6 +70,8 @@ class Settings:
     operator_tls: bool = True
     operator_hosts: frozenset[str] = frozenset()
     certificate_ttl_s: int = 3600
+    jwks_allow: tuple[str, ...] = ()
+    jwks_ca_file: Path | None = None
     store: StoreKind = StoreKind.SQLITE
 
 

@@ -148,6 +148,12 @@ STATUS = _object(
         "trust_domain": TEXT,
         "problems": {**_list(TEXT), "description": "why the snapshots in force are older than the inventory"},
         "discovery": _object({"source": TEXT, "problem": TEXT, "failures": COUNT, "age_s": _or_null(NUMBER)}),
+        "issuers": {
+            **_list(
+                _object({"uri": TEXT, "keys": COUNT, "fetched_at": TEXT, "failures": COUNT, "error": TEXT})
+            ),
+            "description": "whence the keys of token issuers are fetched, and how that goes",
+        },
         "services": _list(
             _object({"name": TEXT, "endpoints": COUNT, "sidecars": COUNT, "synced": COUNT, "exempt": TEXT})
         ),

@@ -72,6 +72,7 @@ class StatusRoutes:
                 "trust_domain": parts.signing.trust_domain,
                 "problems": list(parts.registry.problems),
                 "discovery": asdict(parts.discovery.health),
+                "issuers": parts.issuer_keys.shown(),
                 "services": self._services(sidecars),
                 "sidecars": sidecars,
                 "edges": parts.telemetry.edges(time.monotonic()),

@@ -6,7 +6,8 @@ puts it together. `check` finds what compiles and yet cannot be meant: unknown h
 nothing, L7 rules on opaque ports.
 """
 
+from meshpy.compile.authentication import keys_uris
 from meshpy.compile.check import Findings, check
 from meshpy.compile.snapshot import compile_mesh, compile_workload
 
-__all__ = ["Findings", "check", "compile_mesh", "compile_workload"]
+__all__ = ["Findings", "check", "compile_mesh", "compile_workload", "keys_uris"]
