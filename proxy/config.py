@@ -12,6 +12,7 @@ from meshpy.engine.authenticate import Authenticator
 from meshpy.engine.authorize import InboundAuthorizer
 from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.opaque import OpaqueRouter
+from meshpy.engine.rate_limits import rate_rules
 from meshpy.engine.request import Request
 from meshpy.engine.route import Routed, Router
 from meshpy.engine.verdict import Verdict
@@ -22,6 +23,7 @@ from meshpy.model.route import Destination, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
 from proxy.answers import grant_fields, granted
 from proxy.decide.headers import fold
+from proxy.decide.limit import Limiter
 from proxy.net.pool import Upstream
 from proxy.plan import NO_OPS, Plan
 
@@ -125,10 +127,16 @@ class Compiled:
     workload: str
     service: str
     authenticator: Authenticator | None = None
+    limits: tuple[Limiter, ...] = ()
 
 
-def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Compiled:
+def compile_snapshot(
+    snapshot: Snapshot, clusters: Mapping[str, Upstream], before: Compiled | None = None
+) -> Compiled:
     """Make a snapshot ready.
+
+    Args:
+        before: what was in force; rate limits that stay the same go on counting.
 
     Raises:
         ConfigError: something in it cannot be judged or served by this version.
@@ -149,11 +157,21 @@ def compile_snapshot(snapshot: Snapshot, clusters: Mapping[str, Upstream]) -> Co
             str(name),
             service,
             Authenticator(snapshot.jwt) if snapshot.jwt else None,
+            _limiters(snapshot, before),
         )
     except KeyError as error:
         raise ConfigError(f"the cluster {error} is named and not defined") from error
     except (MeshpyError, ValueError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _limiters(snapshot: Snapshot, before: Compiled | None) -> tuple[Limiter, ...]:
+    kept = {limiter.rule.limit.policy: limiter for limiter in before.limits} if before is not None else {}
+    found = []
+    for rule in rate_rules(snapshot.rate_limits):
+        known = kept.get(rule.limit.policy)
+        found.append(known if known is not None and known.rule.limit == rule.limit else Limiter(rule))
+    return tuple(found)
 
 
 def _inbound_plan(port: InboundPort, clusters: Mapping[str, Upstream], service: str) -> Plan:

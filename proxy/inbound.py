@@ -24,7 +24,8 @@ from meshpy.model.snapshot import port_of_sni
 from proxy.authentication import changed_plan, hide_tokens, unauthenticated
 from proxy.config import Compiled, InboundTarget
 from proxy.decide.headers import client_certificate, forwarded_for, spoofed_names, tracing
-from proxy.denial import denial
+from proxy.decide.limit import Limiter, admit
+from proxy.denial import denial, too_many
 from proxy.exchange import Exchange
 from proxy.http.events import Header, Headers
 from proxy.http.head import RequestHead
@@ -60,11 +61,13 @@ class Caller:
     judge: ConnectionJudge | None = None
     target: InboundTarget | None = None
     edge: Edge | None = None
+    limits: tuple[Limiter, ...] = ()
 
     def renew(self, compiled: Compiled, local_address: str) -> None:
         """Judge the connection by a new configuration."""
         self.compiled = compiled
         self.target = compiled.inbound.get(self.port)
+        self.limits = compiled.limits
         self.judge = None
         if self.target is not None:
             self.judge = compiled.authorizer.for_connection(
@@ -133,15 +136,23 @@ class Inbound:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
         if caller.compiled is not None and caller.compiled.authenticator is not None and not judge.is_closed:
             return self._decide_authenticated(down, caller, caller.compiled.authenticator, head)
-        return self._outcome(caller, target.plan, judge.constant or self._judge(down, judge, head))
+        return self._outcome(
+            down, head, caller, target.plan, judge.constant or self._judge(down, judge, head)
+        )
 
-    def _outcome(self, caller: Caller, plan: Plan, verdict: Verdict) -> Plan | Reply:
+    def _outcome(
+        self, down: ClientConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
+    ) -> Plan | Reply:
         if verdict.audited or verdict.pending is not None:
             self._reporter.observe(verdict)
         if not verdict.allowed:
             return denial(verdict, plan.service, is_named=caller.certificate is not None)
         if verdict.policy:
             self._reporter.telemetry.verdict(verdict.stage, verdict.policy, verdict.rule, allowed=True)
+        if caller.limits:
+            refusal = admit(caller.limits, caller.peer, as_request(head), down.own.loop.time())
+            if refusal is not None:
+                return too_many(refusal, plan.service, is_named=caller.certificate is not None)
         return plan
 
     def _judge(self, down: ClientConnection, judge: ConnectionJudge, head: RequestHead) -> Verdict:
@@ -172,7 +183,7 @@ class Inbound:
             key = (head.method, head.path, head.authority.text, outcome.auth)
             known = down.memo.get(key)
             verdict = known if isinstance(known, Verdict) else _keep(down, key, judge.judge(request))
-        decision = self._outcome(caller, target.plan, verdict)
+        decision = self._outcome(down, head, caller, target.plan, verdict)
         if isinstance(decision, Reply):
             return decision
         return changed_plan(decision, head, outcome, original)

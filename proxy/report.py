@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from meshpy.engine.rate_limits import STAGE
 from meshpy.engine.verdict import Verdict
 from proxy.access_log import AccessLog, Line, quoted, quoted_bytes
 from proxy.exchange import Exchange
@@ -41,7 +42,9 @@ class Reporter:
         if exchange.attempts > 1:
             edge.retries += exchange.attempts - 1
             edge.recovered += exchange.is_recovered
-        if reply is not None and reply.policy:
+        if reply is not None and reply.stage == STAGE:
+            self.telemetry.limit(reply.policy, reply.rule)
+        elif reply is not None and reply.policy:
             edge.deny(reply.policy)
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
         if not self.log.is_on:

@@ -114,7 +114,8 @@ class Sidecar:
     async def _apply(self, snapshot: Snapshot) -> None:
         self.own.place = Place(self.node, snapshot.localities)
         prepared = self.clusters.prepare(snapshot.clusters)
-        compiled = compile_snapshot(snapshot, prepared)
+        before = self.live.value if self.live is not None else None
+        compiled = compile_snapshot(snapshot, prepared, before)
         wanted = wanted_sockets(snapshot, self.addresses, self.mesh_bind)
         await self.clusters.resolve_new(prepared)
         if self.live is None or self.listeners is None:

@@ -89,6 +89,7 @@ class Telemetry:
         self.labels: Mapping[str, Mapping[str, str]] = labels or {}
         self.edges: dict[EdgeKey, Edge] = {}
         self.verdicts: dict[tuple[str, str, str, bool], int] = {}
+        self.limited: dict[tuple[str, str], int] = {}
         self.refused_handshakes: dict[str, int] = {}
         self.mirrors: dict[tuple[str, str], int] = {}
         self.gauges: dict[str, float] = {}
@@ -115,6 +116,11 @@ class Telemetry:
             key = (stage, _UNKNOWN, "", allowed)
             count = self.verdicts.get(key)
         self.verdicts[key] = (count or 0) + 1
+
+    def limit(self, policy: str, rule: str) -> None:
+        """Count a request that was refused for coming too fast."""
+        key = (policy, rule)
+        self.limited[key] = self.limited.get(key, 0) + 1
 
     def refused(self, reason: str) -> None:
         """Count a handshake or peer that was refused."""
@@ -231,6 +237,9 @@ class Telemetry:
                 f'meshpy_authz_decisions_total{{stage="{stage}",policy="{_escaped(policy)}",rule="{_escaped(rule)}",'
                 f'action="{action}"}} {count}'
             )
+        yield "# TYPE meshpy_rate_limited_total counter"
+        for (policy, rule), count in self.limited.items():
+            yield f'meshpy_rate_limited_total{{policy="{_escaped(policy)}",rule="{_escaped(rule)}"}} {count}'
         yield "# TYPE meshpy_refused_connections_total counter"
         for reason, count in self.refused_handshakes.items():
             yield f'meshpy_refused_connections_total{{reason="{_escaped(reason)}"}} {count}'

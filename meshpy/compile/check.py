@@ -13,6 +13,7 @@ from meshpy.compile.check_authorization import check_authorization_policies
 from meshpy.compile.check_network import check_network_policies
 from meshpy.compile.check_routes import check_destination_rules, check_virtual_services
 from meshpy.compile.findings import Findings, Notes
+from meshpy.compile.rate_limits import check_rate_limits
 from meshpy.compile.snapshot import Mesh, outbound_of
 from meshpy.model.inventory import Inventory
 from meshpy.policy import PolicySet
@@ -31,6 +32,7 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
     check_virtual_services(mesh, notes)
     check_destination_rules(mesh, notes)
     check_network_policies(mesh, notes)
+    check_rate_limits(policies, mesh.directory, notes)
     check_authorization_policies(mesh, notes)
     check_request_authentications(policies, mesh.selection, notes)
     for _, service in sorted(inventory.services.items()):

@@ -11,6 +11,7 @@ from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, in
 from meshpy.compile.documents import DocumentIndex, document_index
 from meshpy.compile.hosts import Directory, directory_of, egress_hosts
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
+from meshpy.compile.rate_limits import rate_limits_of
 from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
 from meshpy.model.endpoint import Cluster
@@ -98,6 +99,7 @@ def compile_workload(
         outbound=listeners.outbound,
         clusters=dict(sorted(clusters.items())),
         denied=denied,
+        rate_limits=rate_limits_of(service, mesh.policies, mesh.directory),
         localities=_localities(mesh.directory.inventory, service, clusters.values()),
         jwt=jwt_rules_for(service.name, mesh.policies, mesh.selection, mesh.keys),
     )

@@ -16,6 +16,7 @@ from meshpy.engine.forwarded import as_forwarded
 from meshpy.engine.inbound import judge_inbound
 from meshpy.engine.opaque import OpaqueRouter
 from meshpy.engine.places import Place, place_of, ports_of
+from meshpy.engine.rate_limits import steps_of
 from meshpy.engine.request import Peer, Request, host_of
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, Routing, WeightedChoice
 from meshpy.engine.shown import shown_destination, shown_rule, shown_tcp
@@ -385,6 +386,8 @@ def _asked(
     request: Request | None,
 ) -> Leg:
     verdict, steps = judge_inbound(snapshot, peer, port, protocol, request)
+    if verdict.allowed and request is not None and protocol.is_http:
+        steps += tuple(steps_of(snapshot.rate_limits, peer, request))
     return Leg(service, None, port, 1.0, None, verdict, steps)
 
 

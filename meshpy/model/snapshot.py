@@ -9,6 +9,7 @@ from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, Protocol
 from meshpy.model.names import ServiceName
+from meshpy.model.rate_limit import RateLimit
 from meshpy.model.route import Destination, Forward, TcpRoute, VirtualHost
 
 __all__ = [
@@ -125,3 +126,4 @@ class Snapshot:
     denied: frozenset[str] = frozenset()
     localities: Mapping[str, str] = field(default_factory=dict)
     jwt: tuple[JwtRule, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()

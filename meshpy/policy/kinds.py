@@ -15,6 +15,7 @@ from meshpy.errors import Place
 from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Action, Condition, HttpMatch, NetworkAction, Operation, PortRange
 from meshpy.model.match import RequestMatch, StringMatch
+from meshpy.model.rate_limit import RateLimit
 from meshpy.model.resilience import (
     ConnectionPool,
     ConsistentHash,
@@ -46,6 +47,7 @@ __all__ = [
     "NetworkSetDoc",
     "PeerDoc",
     "PolicyValue",
+    "RateLimitDoc",
     "RequestAuthenticationDoc",
     "RulePhase",
     "SelectorDoc",
@@ -450,6 +452,16 @@ class NetworkSetDoc:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimitDoc:
+    """HTTPLocalRateLimitPolicy; `override_places` are where its overrides stand."""
+
+    meta: Meta
+    target: ServiceRef
+    limit: RateLimit
+    override_places: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TierDoc:
     meta: Meta
     order: float | None = None
@@ -463,5 +475,6 @@ PolicyValue: TypeAlias = (
     | RequestAuthenticationDoc
     | NetworkPolicyDoc
     | NetworkSetDoc
+    | RateLimitDoc
     | TierDoc
 )

@@ -20,12 +20,14 @@ from meshpy.policy.kinds import (
     NetworkPolicyDoc,
     NetworkSetDoc,
     PolicyValue,
+    RateLimitDoc,
     RequestAuthenticationDoc,
     TierDoc,
     VirtualServiceDoc,
 )
 from meshpy.policy.kubernetes import kubernetes_network_policy
 from meshpy.policy.network_policy import network_policy, network_set, tier
+from meshpy.policy.rate_limit import rate_limit_policy
 from meshpy.policy.reader import Cursor, Fields, Refusal, Report, suggestion
 from meshpy.policy.request_authentication import request_authentication
 from meshpy.policy.virtual_service import virtual_service
@@ -39,6 +41,7 @@ _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 _CALICO = ("projectcalico.org/v3",)
 _KUBERNETES = ("networking.k8s.io/v1",)
 _CILIUM = ("cilium.io/v2",)
+_LINKERD = ("policy.linkerd.io/v1alpha1", "policy.linkerd.io/v1beta1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ _KINDS = {
     "StagedGlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
     "StagedKubernetesNetworkPolicy": _Kind(_CALICO, True, True, kubernetes_network_policy),
     "NetworkPolicy.networking.k8s.io": _Kind(_KUBERNETES, True, True, kubernetes_network_policy),
+    "HTTPLocalRateLimitPolicy": _Kind(_LINKERD, True, True, rate_limit_policy),
     "CiliumNetworkPolicy": _Kind(_CILIUM, True, True, cilium_policy),
     "CiliumClusterwideNetworkPolicy": _Kind(_CILIUM, False, True, cilium_policy),
 }
@@ -126,6 +130,7 @@ class PolicySet:
     network_policies: tuple[NetworkPolicyDoc, ...] = ()
     tiers: tuple[TierDoc, ...] = ()
     network_sets: tuple[NetworkSetDoc, ...] = ()
+    rate_limits: tuple[RateLimitDoc, ...] = ()
     documents: tuple[Document, ...] = ()
 
 
@@ -175,6 +180,7 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
         network_policies=_of(values, NetworkPolicyDoc),
         tiers=_of(values, TierDoc),
         network_sets=_of(values, NetworkSetDoc),
+        rate_limits=_of(values, RateLimitDoc),
         documents=tuple(documents),
     )
 
