@@ -12,6 +12,7 @@ import click
 
 from meshpy.cli.docker import Docker, DockerError
 from meshpy.cli.inject import inject_options, read_stack
+from meshpy.cli.stack_policies import put_in_force, stated_policies
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.inject import Injected, InjectOptions, inject, only_sidecars
@@ -36,18 +37,23 @@ FILE = click.option(
 @inject_options
 @click.argument("stack")
 def deploy(file: Path, stack: str, wait: bool, options: InjectOptions) -> None:
-    """Inject a stack file and deploy it as STACK: secrets and configs, sidecars, apps.
+    """Inject a stack file and deploy it as STACK: secrets and configs, sidecars, the file's policies, apps.
 
     \b
     Example:
       meshpy deploy -c stack.yml shop
     """
     docker = Docker()
-    injected = _prepared(docker, file, stack, options)
+    text = read_stack(file)
+    stated = stated_policies(text, str(file), stack, options)
+    injected = _prepared(docker, text, str(file), stack, options)
     click.echo(injected.report.to_table(), err=True)
     _deploy(docker, only_sidecars(injected.text), stack, file)
     if wait:
         _wait_until_running(docker, stack, only={f"{stack}_{name}" for name in injected.report.sidecars})
+    revision = put_in_force(Operator(Context.load()), stack, stated)
+    if revision is not None:
+        click.echo(f"  √ policies of the stack file: revision {revision}", err=True)
     _deploy(docker, injected.text, stack, file)
     if wait:
         _wait_until_running(docker, stack, only=None)
@@ -65,17 +71,17 @@ def prepare(file: Path, stack: str, options: InjectOptions) -> None:
 
     For those who call `docker stack deploy` themselves.
     """
-    click.echo(_prepared(Docker(), file, stack, options).text, nl=False)
+    click.echo(_prepared(Docker(), read_stack(file), str(file), stack, options).text, nl=False)
 
 
-def _prepared(docker: Docker, file: Path, stack: str, options: InjectOptions) -> Injected:
+def _prepared(docker: Docker, text: str, file: str, stack: str, options: InjectOptions) -> Injected:
     """Inject, check the Swarm, and make the join secrets that are missing.
 
     Raises:
         DocumentError: the stack file is wrong; nothing was made.
         MeshpyError: the Swarm is not ready, with what to do.
     """
-    injected = inject(read_stack(file), stack=stack, file=str(file), options=options)
+    injected = inject(text, stack=stack, file=file, options=options)
     docker.require_manager()
     if "mesh" not in docker.names("network"):
         raise MeshpyError("the network `mesh` is missing: run `meshpy install` first")

@@ -15,11 +15,11 @@ from meshpy.engine.normalise import TargetRefusal, normalise_target
 from meshpy.engine.places import authority_of
 from meshpy.engine.request import Request
 from meshpy.errors import DocumentError, MeshpyError, Problem
-from meshpy.inject import inventory_of_stack
+from meshpy.inject import inventory_of_stack, policies_of_stack
 from meshpy.model.inventory import Inventory
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import Snapshot
-from meshpy.policy import load
+from meshpy.policy import load, load_documents
 
 __all__ = ["EXTERNAL", "Offline", "Question", "parse_headers", "read_policies", "split_port"]
 
@@ -62,14 +62,18 @@ class Offline:
     def read(
         cls, stack: Path, policies: Sequence[Path], namespace: str, trust_domain: str = "cluster.local"
     ) -> Offline:
-        """Compile a stack file with policy files.
+        """Compile a stack file, the policies that it states itself, and policy files.
 
         Raises:
             DocumentError: everything that is wrong with them.
             MeshpyError: a file or folder that is not there.
         """
-        inventory = inventory_of_stack(_text_of(stack), namespace, str(stack))
+        text = _text_of(stack)
+        inventory = inventory_of_stack(text, namespace, str(stack))
         documents = load(read_policies(policies), namespace)
+        stated = policies_of_stack(text, namespace, str(stack))
+        if stated:
+            documents = load_documents((*documents.documents, *stated))
         findings = check(inventory, documents)
         if findings.errors:
             raise DocumentError(findings.errors)

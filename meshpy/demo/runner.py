@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,11 @@ from meshpy.client import ApiError, Context, Operator
 from meshpy.demo.plan import DemoPlan, SidecarProcess, StackCommand, plan_demo
 from meshpy.demo.processes import Crew, own_command
 from meshpy.errors import MeshpyError
-from meshpy.inject import inventory_of_stack
+from meshpy.inject import inventory_of_stack, policies_of_stack
 from meshpy.inject.stackfile import StackFile
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import MESH_PORT
+from meshpy.policy import Document
 from meshpy.wire import encode
 
 __all__ = ["Demo", "Door", "run_demo"]
@@ -92,7 +93,8 @@ def run_demo(
     try:
         operator = _start_control_plane(plan, crew, directory)
         say(f"control plane: {operator.context.url}  token: {operator.context.token}")
-        operator.call("PUT", "/v1/policies", _put(policies, namespace))
+        stated = policies_of_stack(text, namespace, str(stack_file))
+        operator.call("PUT", "/v1/policies", _put(policies, stated, namespace))
         for sidecar in plan.sidecars:
             _start_sidecar(sidecar, operator, crew, directory)
         _wait(lambda: _synced(operator, len(plan.sidecars)), crew, "every sidecar is in sync")
@@ -103,8 +105,9 @@ def run_demo(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _put(policies: Mapping[str, str], namespace: str) -> dict[str, Any]:
+def _put(policies: Mapping[str, str], stated: Iterable[Document], namespace: str) -> dict[str, Any]:
     documents = [{"name": name, "text": text} for name, text in policies.items()]
+    documents += [{"name": doc.file, "text": "\n" * (doc.line - 1) + doc.text} for doc in stated]
     return {"documents": documents, "default_namespace": namespace}
 
 

@@ -6,7 +6,14 @@
 reversible.
 """
 
-from meshpy.inject.injecting import Injected, inject, inventory_of_stack, only_sidecars, uninject
+from meshpy.inject.injecting import (
+    Injected,
+    inject,
+    inventory_of_stack,
+    only_sidecars,
+    policies_of_stack,
+    uninject,
+)
 from meshpy.inject.options import InjectOptions, Settings
 from meshpy.inject.report import Report
 
@@ -18,5 +25,6 @@ __all__ = [
     "inject",
     "inventory_of_stack",
     "only_sidecars",
+    "policies_of_stack",
     "uninject",
 ]

@@ -14,10 +14,12 @@ from meshpy.inject.original import ROOT_KEY, Original, pack, unpack
 from meshpy.inject.plan import Plan, make_plan
 from meshpy.inject.report import Report, report_of
 from meshpy.inject.schema import check
+from meshpy.inject.short_form import policies_of_plan
 from meshpy.inject.stackfile import BOM, StackFile
 from meshpy.model.inventory import Inventory
+from meshpy.policy import Document
 
-__all__ = ["Injected", "inject", "inventory_of_stack", "only_sidecars", "uninject"]
+__all__ = ["Injected", "inject", "inventory_of_stack", "only_sidecars", "policies_of_stack", "uninject"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def inject(text: str, *, stack: str, file: str = "-", options: InjectOptions | N
             return Injected(text, report_of(_planned(parsed, stack, chosen)))
         text = before.text
     plan = _planned(parsed, stack, chosen)
+    policies_of_plan(plan)
     return Injected(_applied(plan, text, chosen), report_of(plan))
 
 
@@ -73,11 +76,26 @@ def inventory_of_stack(
     Raises:
         DocumentError: as `inject`.
     """
+    return inventory_of_plan(_plan_of(text, stack_name, file, options))
+
+
+def policies_of_stack(
+    text: str, stack_name: str, file: str = "-", options: InjectOptions | None = None
+) -> tuple[Document, ...]:
+    """The policies that a stack file states itself: `x-mesh` and `meshpy.*` labels.
+
+    Raises:
+        DocumentError: as `inject`.
+    """
+    return policies_of_plan(_plan_of(text, stack_name, file, options))
+
+
+def _plan_of(text: str, stack_name: str, file: str, options: InjectOptions | None) -> Plan:
     parsed, before = _restored(text, file)
     chosen = options or InjectOptions()
     if before is not None:
         chosen = _again(chosen, before.options)
-    return inventory_of_plan(_planned(parsed, stack_name, chosen))
+    return _planned(parsed, stack_name, chosen)
 
 
 def only_sidecars(text: str, file: str = "-") -> str:

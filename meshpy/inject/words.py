@@ -13,9 +13,12 @@ from meshpy.inject.options import InjectOptions, Settings
 from meshpy.inject.stackfile import StackFile
 from meshpy.model.endpoint import Protocol
 
-__all__ = ["Orders", "PortWord", "orders_of", "pairs", "parse_ports", "settings_of", "text_of"]
+__all__ = ["POLICY_KEYS", "Orders", "PortWord", "orders_of", "pairs", "parse_ports", "settings_of", "text_of"]
 
 SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies")
+POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
+"""Of a service: they are policies and read by `short_form`."""
+ROOT_POLICY_KEYS = ("default_deny", "timeout", "retries", "hosts", "policies")
 ROOT_KEYS = ("trust_domain", "encrypted", "image", "endpoint_mode", "mesh_network", "control_plane")
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")
@@ -90,10 +93,12 @@ def orders_of(stack: StackFile, name: str) -> Orders:
     places: dict[str, tuple[str | int, ...]] = {}
     problems: list[Problem] = []
     for key, text, path in _said(stack, name):
+        if key in POLICY_KEYS:
+            continue
         if key not in SERVICE_KEYS:
             if key != "exempt":
                 what = f"the mesh knows no `{path[-1] if isinstance(path[-1], str) else f'meshpy.{key}'}`"
-                problems.append(stack.problem(path, what, _close(key, SERVICE_KEYS)))
+                problems.append(stack.problem(path, what, _close(key, (*SERVICE_KEYS, *POLICY_KEYS))))
         elif key not in words:
             words[key], places[key] = text, path
     orders = Orders(places=places)
@@ -162,9 +167,15 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
     settings = Settings()
     for key, value in said.items() if isinstance(said, dict) else ():
         kind = bool if key == "encrypted" else str
+        if key in ROOT_POLICY_KEYS:
+            continue
         if key not in ROOT_KEYS:
             problems.append(
-                stack.problem(("x-mesh", key), f"the mesh knows no `{key}`", _close(key, ROOT_KEYS))
+                stack.problem(
+                    ("x-mesh", key),
+                    f"the mesh knows no `{key}`",
+                    _close(key, (*ROOT_KEYS, *ROOT_POLICY_KEYS)),
+                )
             )
         elif not isinstance(value, kind) or (key == "endpoint_mode" and value not in ("vip", "dnsrr")):
             instead = {"encrypted": "write true or false", "endpoint_mode": "write vip or dnsrr"}.get(

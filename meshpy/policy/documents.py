@@ -136,7 +136,9 @@ class _Builder:
             if name == "DocumentStartEvent":
                 self._anchors.clear()
                 self._root = None
-                start = event.end_mark.index if event.explicit else event.start_mark.index
+                # the first line keeps its indentation, or the text would not read again
+                begin = self._text.rfind("\n", 0, event.start_mark.index) + 1
+                start = event.end_mark.index if event.explicit else begin
             elif name == "DocumentEndEvent":
                 if self._root is not None and not _is_empty(self._root):
                     text = self._text[start : event.start_mark.index]
