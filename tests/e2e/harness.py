@@ -6,17 +6,20 @@ them when the first process of the namespaces ends, however that happened. What 
 files; `main` removes both.
 """
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.e2e import images, packages
 
 BUILD = Path("build/e2e").resolve()
+ENDING_S = 20.0  # until the kernel has ended what was killed
 
 
 def refuse(reason: str) -> int:
@@ -29,10 +32,19 @@ def refuse(reason: str) -> int:
 
 
 def remove_cgroups(name: str) -> None:
-    """Remove the (by now empty) cgroup trees of one run, deepest first, on cgroup v1 and v2."""
+    """Remove the cgroup trees of one run, deepest first, on cgroup v1 and v2, as their processes end."""
+    deadline = time.monotonic() + ENDING_S
     for top in Path("/sys/fs/cgroup").glob(f"**/{name}"):
         for folder, _, _ in os.walk(top, topdown=False):
-            Path(folder).rmdir()
+            while True:
+                try:
+                    Path(folder).rmdir()
+                except OSError as error:
+                    if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.1)
+                else:
+                    break
 
 
 def walled(command: list[str]) -> list[str]:
