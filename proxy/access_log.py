@@ -12,23 +12,15 @@ import re
 import time
 from typing import NamedTuple
 
-__all__ = ["NO_LOG", "AccessLog", "Line", "quoted", "quoted_bytes"]
+__all__ = ["NO_LOG", "AccessLog", "Line", "are_plain", "quoted", "quoted_bytes"]
 
 _FLUSH_BYTES = 64 * 1024
 _KEEP_BYTES = 4 * 1024 * 1024
 _MAX_VALUE_CHARS = 2048
 _PLAIN = re.compile(r"[ !#-\[\]-~]*+")
 
-_HTTP = (
-    '{"start_time":"%s.%03dZ","direction":"%s","method":"%s","path":%s,"protocol":"HTTP/1.%d","response_code":%d,'
-    '"response_flags":"%s","response_code_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,'
-    '"upstream_service_time":%s,"x_forwarded_for":%s,"user_agent":%s,"request_id":%s,"trace_id":"%s","authority":%s,'
-    '"upstream_host":"%s","upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
-    '"requested_server_name":"%s","route_name":%s,"upstream_transport_failure_reason":%s,"attempts":%d,'
-    '"principal":"%s","policy":%s,"rule":%s,"stage":"%s"}\n'
-)
 _TCP = (
-    '{"start_time":"%s.%03dZ","direction":"%s","protocol":"TCP","response_code":0,"response_flags":"%s",'
+    '{"start_time":"%sZ","direction":"%s","protocol":"TCP","response_code":0,"response_flags":"%s",'
     '"connection_termination_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,"upstream_host":"%s",'
     '"upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
     '"requested_server_name":"%s","upstream_transport_failure_reason":%s,"principal":"%s","policy":%s,"rule":%s,'
@@ -65,6 +57,11 @@ def _quote(text: str) -> str:
 def quoted_bytes(value: bytes | None) -> str:
     """A JSON string of a field's value, null when there is none."""
     return "null" if value is None else _quote(value.decode("latin-1"))
+
+
+def are_plain(texts: str) -> bool:
+    """Whether texts of strangers, joined, may each stand between quotes as they are."""
+    return len(texts) <= _MAX_VALUE_CHARS and _PLAIN.fullmatch(texts) is not None
 
 
 class Line(NamedTuple):
@@ -122,30 +119,20 @@ class AccessLog:
     def is_on(self) -> bool:
         return self._descriptor >= 0
 
-    def _begin_second(self, second: int) -> None:
-        self._second = second
-        self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-    def http(self, started: float, values: tuple[object, ...]) -> None:
-        """Log one exchange.
-
-        Args:
-            started: seconds of the wall clock.
-            values: all but the time, in the order of the line; `report` builds it in one piece.
-        """
+    def start_time(self, started: float) -> str:
+        """`2026-11-24T04:00:00.123` of seconds of the wall clock."""
         second = int(started)
         if second != self._second:
-            self._begin_second(second)
-        self._add(_HTTP % (self._second_text, int((started - second) * 1000), *values))
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{int((started - second) * 1000):03d}"
 
     def tcp(self, line: Line, *, started: float) -> None:
         """Log one opaque connection."""
-        second = int(started)
-        self._begin_second(second)
-        self._add(
+        self.write(
             _TCP
             % (
-                self._second_text, int((started - second) * 1000), line.direction, line.flags,
+                self.start_time(started), line.direction, line.flags,
                 quoted(line.details), line.bytes_received,
                 line.bytes_sent, line.duration_ms, line.upstream_host, line.upstream_cluster,
                 line.local_address, line.remote_address, line.server_name, quoted(line.failure),
@@ -153,7 +140,8 @@ class AccessLog:
             )
         )  # fmt: skip
 
-    def _add(self, text: str) -> None:
+    def write(self, text: str) -> None:
+        """Add a whole line."""
         self._buffer.append(text)
         self._bytes += len(text)
         if self._bytes >= _FLUSH_BYTES:

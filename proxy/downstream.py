@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Collection
+from time import monotonic
 from typing import cast
 
 from proxy.exchange import Exchange
@@ -80,7 +81,7 @@ class Downstream(Accepted):
         self._is_handling = False
         self._is_lingering = False
         self._is_closed = False
-        self._active_at = shared.loop.time()
+        self._active_at = monotonic()
         self._timer: Timer | None = None
 
     @property
@@ -101,7 +102,7 @@ class Downstream(Accepted):
         self.role.name_peer(self)
 
     def data_received(self, data: bytes) -> None:
-        self._active_at = self.own.loop.time()
+        self._active_at = monotonic()
         if self._is_lingering:
             return
         try:
@@ -148,7 +149,7 @@ class Downstream(Accepted):
             exchange.pause_response()
 
     def resume_writing(self) -> None:
-        self._active_at = self.own.loop.time()
+        self._active_at = monotonic()
         exchange = self.exchange
         if exchange is not None:
             exchange.resume_response()
@@ -188,7 +189,7 @@ class Downstream(Accepted):
             self.transport.close()
 
     def _begin(self, head: RequestHead) -> None:
-        exchange = self.exchange = Exchange(self, head, self.own.loop.time())
+        exchange = self.exchange = Exchange(self, head, self._active_at)
         take(exchange, self.role)
 
     def _refuse(self, refused: Refused) -> None:
@@ -292,7 +293,7 @@ class Downstream(Accepted):
 
     def on_exchange_over(self, exchange: Exchange) -> None:
         """The answer is written: account for it, then go on with the next request or close."""
-        self.account(exchange)
+        self.role.account(self, exchange)
         self.exchange = None
         if self._is_closed:
             return
@@ -306,9 +307,10 @@ class Downstream(Accepted):
             return
         if self._is_handling:
             return
-        self._active_at = self.own.loop.time()
+        self._active_at = monotonic()
         events = self.parser.next_message()
-        self._resume_reading()
+        if self.is_reading_paused:
+            self._resume_reading()
         if events:
             self._handle(events)
 
@@ -414,7 +416,7 @@ class Downstream(Accepted):
         """The connection's one timer: idle, too slow, or fine."""
         if self._is_closed:
             return
-        silent_s = self.own.loop.time() - self._active_at
+        silent_s = monotonic() - self._active_at
         exchange = self.exchange
         if exchange is None:
             if not self.parser.is_idle and silent_s + _CHECK_S > HEAD_TIMEOUT_S:

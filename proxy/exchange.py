@@ -14,6 +14,7 @@ Life: `begin` (head judged) → `flush` (content for the upstream) … → a con
 from __future__ import annotations
 
 from collections.abc import Collection
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from meshpy.model.resilience import ConsistentHash
@@ -152,7 +153,7 @@ class Exchange:
         self.extra = extra
         self.drop = drop
         if plan.retry.attempts or self.head.method in IDEMPOTENT or plan.copies is not None:
-            self.replay = [bytes(data) for data in self.out]
+            self.replay = [bytes(data) for data in self.out] if self.out else []
         upstream = plan.upstream
         upstream.active_requests += 1
         if upstream.counts_requests:
@@ -201,8 +202,9 @@ class Exchange:
     def _write(self, connection: UpstreamSide) -> None:
         out = self.out
         end = self.end
-        self.out = []
-        self.out_bytes = 0
+        if out:
+            self.out = []
+            self.out_bytes = 0
         if end is not None:
             self.is_end_sent = True
         connection.send(self, out, end)
@@ -231,7 +233,7 @@ class Exchange:
         self.host = host
         host.active += 1
         self.is_in_try = True
-        self.upstream_started_at = self.down.own.loop.time()
+        self.upstream_started_at = monotonic()
         if plan.retry.per_try_timeout_s is not None:
             self.try_timer = self.down.own.wheel.after(plan.retry.per_try_timeout_s, self._on_try_timeout)
         try:
@@ -421,7 +423,7 @@ class Exchange:
                 self.down.send_interim(head)
             return True
         status = head.status
-        self.upstream_time_s = self.down.own.loop.time() - self.upstream_started_at
+        self.upstream_time_s = monotonic() - self.upstream_started_at
         if status == 101:
             self._switch(head)
             return False
@@ -456,7 +458,7 @@ class Exchange:
         ):
             return None
         pause_s = retry_after_s(fields.get(b"retry-after")) or 0.0
-        spent_s = self.down.own.loop.time() - self.started_at
+        spent_s = monotonic() - self.started_at
         if pause_s > MAX_RETRY_AFTER_S or (plan.timeout_s is not None and spent_s + pause_s > plan.timeout_s):
             return None
         return pause_s if plan.upstream.may_retry(is_active=self.is_retry_active, is_sent=True) else None
@@ -609,10 +611,13 @@ class Exchange:
         self.deadline = self.try_timer = None
 
     def _finish(self) -> None:
-        self._cancel_timers()
-        self._end_try()
+        if self.deadline is not None or self.try_timer is not None:
+            self._cancel_timers()
+        if self.is_in_try:
+            self._end_try()
         self.is_over = True
-        self.out = []
+        if self.out:
+            self.out = []
         self.replay = None
         plan = self.plan
         if plan is not None:

@@ -1,6 +1,7 @@
 """What is said of an exchange or a tunnel when it is over: one log line, one set of counters.
 
-Hot file: both roles call it once per request.
+Hot file: both roles call it once per request. What does not change while a connection uses one route and one
+host is joined once and kept with the connection; all texts that strangers chose are looked at in one go.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import time
 
 from meshpy.engine.rate_limits import STAGE
 from meshpy.engine.verdict import Verdict
-from proxy.access_log import AccessLog, Line, quoted, quoted_bytes
+from proxy.access_log import AccessLog, Line, are_plain, quoted, quoted_bytes
 from proxy.exchange import Exchange
 from proxy.sides import ClientConnection
 from proxy.telemetry import Edge, Telemetry
 
 __all__ = ["Reporter"]
+
+_MEMO_ENTRIES = 256
+_NOTHING_ODD = '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
 
 
 class Reporter:
@@ -36,7 +40,8 @@ class Reporter:
         server_name: str = "",
     ) -> None:
         """Account for an exchange that is over."""
-        duration_ms = (down.own.loop.time() - exchange.started_at) * 1000.0
+        # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
+        duration_ms = (time.monotonic() - exchange.started_at) * 1000.0
         reply = exchange.reply
         edge.http(exchange.status, exchange.flags, duration_ms, exchange.bytes_received, exchange.bytes_sent)
         if exchange.attempts > 1:
@@ -47,52 +52,63 @@ class Reporter:
         elif reply is not None and reply.policy:
             edge.deny(reply.policy)
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
-        if not self.log.is_on:
-            return
-        head = exchange.head
-        plan = exchange.plan
-        host = exchange.host
+        if self.log.is_on:
+            self._log(down, exchange, duration_ms, principal, server_name)
+
+    def _log(
+        self, down: ClientConnection, exchange: Exchange, duration_ms: float, principal: str, server_name: str
+    ) -> None:
+        head, reply = exchange.head, exchange.reply
         fields = head.fields
-        agent = fields.get(b"user-agent")
-        policy = rule = stage = route_name = ""
-        if plan is not None:
-            route_name = plan.route_name
-        if reply is not None:
-            policy, rule, stage = reply.policy, reply.rule, reply.stage
-            route_name = route_name or reply.route_name
-        self.log.http(
-            time.time() - duration_ms / 1000.0,
-            (
-                self.direction,
-                head.method,
-                quoted_bytes(head.target),
-                head.minor,
-                exchange.status,
-                exchange.flags,
-                quoted(exchange.details),
-                exchange.bytes_received,
-                exchange.bytes_sent,
-                int(duration_ms),
-                "null" if exchange.response_head is None else int(exchange.upstream_time_s * 1000),
-                quoted_bytes(fields.get(b"x-forwarded-for")),
-                "null" if agent is None else quoted(agent.decode("latin-1")),
-                quoted_bytes(exchange.request_id),
-                exchange.trace[3:35].decode("latin-1"),
-                quoted(head.authority.text),
-                host.name if host is not None else "",
-                plan.upstream.cluster.name if plan is not None else "",
-                down.local_address,
-                down.peer_address,
-                server_name,
-                quoted(route_name),
-                quoted(exchange.last_failure),
-                exchange.attempts,
-                principal,
-                quoted(policy),
-                quoted(rule),
-                stage,
-            ),
+        path, request_id = head.target.decode("latin-1"), exchange.request_id.decode("latin-1")
+        agent, forwarded = fields.get(b"user-agent"), fields.get(b"x-forwarded-for")
+        agent_text = "null" if agent is None else agent.decode("latin-1")
+        forwarded_text = "null" if forwarded is None else forwarded.decode("latin-1")
+        if are_plain(f"{path}{request_id}{agent_text}{forwarded_text}"):
+            path, request_id = f'"{path}"', f'"{request_id}"'
+            agent_text = "null" if agent is None else f'"{agent_text}"'
+            forwarded_text = "null" if forwarded is None else f'"{forwarded_text}"'
+        else:
+            path, request_id = quoted(path), quoted(request_id)
+            agent_text, forwarded_text = quoted_bytes(agent), quoted_bytes(forwarded)
+        is_straight = reply is None and exchange.attempts == 1 and not exchange.last_failure
+        log = self.log
+        start = log.start_time(time.time() - duration_ms / 1000.0)
+        served = "null" if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
+        log.write(
+            f'{{"start_time":"{start}Z","direction":"{self.direction}","method":"{head.method}","path":{path},'
+            f'"protocol":"HTTP/1.{head.minor}","response_code":{exchange.status},'
+            f'"response_flags":"{exchange.flags}","response_code_details":{quoted(exchange.details)},'
+            f'"bytes_received":{exchange.bytes_received},"bytes_sent":{exchange.bytes_sent},'
+            f'"duration":{int(duration_ms)},"upstream_service_time":{served},"x_forwarded_for":{forwarded_text},'
+            f'"user_agent":{agent_text},"request_id":{request_id},'
+            f'"trace_id":"{exchange.trace[3:35].decode("latin-1")}","authority":{quoted(head.authority.text)},'
+            f"{self._ends(down, exchange, principal, server_name)}"
+            f"{_NOTHING_ODD if is_straight else _oddities(exchange)}"
         )
+
+    def _ends(self, down: ClientConnection, exchange: Exchange, principal: str, server_name: str) -> str:
+        """Who spoke to whom over which route; the same for most requests of a connection."""
+        plan, host, reply = exchange.plan, exchange.host, exchange.reply
+        key = (plan.upstream, host, plan.route_name) if plan is not None and reply is None else None
+        known = down.memo.get(key)
+        if type(known) is str:
+            return known
+        route_name = plan.route_name if plan is not None else ""
+        if reply is not None:
+            route_name = route_name or reply.route_name
+        text = (
+            f'"upstream_host":"{host.name if host is not None else ""}",'
+            f'"upstream_cluster":"{plan.upstream.cluster.name if plan is not None else ""}",'
+            f'"downstream_local_address":"{down.local_address}",'
+            f'"downstream_remote_address":"{down.peer_address}","requested_server_name":"{server_name}",'
+            f'"route_name":{quoted(route_name)},"principal":"{principal}",'
+        )
+        if key is not None:
+            if len(down.memo) >= _MEMO_ENTRIES:
+                down.memo.clear()
+            down.memo[key] = text
+        return text
 
     def observe(self, verdict: Verdict) -> None:
         """Count what decides nothing: audits, Log rules, and the verdict of staged policies."""
@@ -114,3 +130,15 @@ class Reporter:
         edge.bytes_sent += line.bytes_sent
         edge.closed += 1
         self.log.tcp(line, started=started)
+
+
+def _oddities(exchange: Exchange) -> str:
+    """The end of the line when there were more tries than one, or an answer of our own."""
+    reply = exchange.reply
+    policy = rule = stage = ""
+    if reply is not None:
+        policy, rule, stage = reply.policy, reply.rule, reply.stage
+    return (
+        f'"upstream_transport_failure_reason":{quoted(exchange.last_failure)},"attempts":{exchange.attempts},'
+        f'"policy":{quoted(policy)},"rule":{quoted(rule)},"stage":"{stage}"}}\n'
+    )

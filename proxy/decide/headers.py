@@ -8,7 +8,7 @@ are never copied here, only what to leave out and what to add is told to the enc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meshpy.model.route import HeaderOps
 from proxy.http.events import Header, Headers
@@ -53,8 +53,9 @@ class Ids:
     def request_id(self) -> bytes:
         """A random UUID (RFC 9562 §5.4)."""
         text = self.hex(32)
-        variant = _VARIANT[text[16]]
-        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode("ascii")
+        return (
+            f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}".encode()
+        )
 
     def traceparent(self) -> bytes:
         """A new trace, marked sampled.
@@ -62,7 +63,7 @@ class Ids:
         Who records decides for itself, and most follow their parent's flag.
         """
         text = self.hex(48)
-        return f"00-{text[:32]}-{text[32:]}-01".encode("ascii")
+        return f"00-{text[:32]}-{text[32:]}-01".encode()
 
 
 def tracing(head: RequestHead, ids: Ids, extra: Headers) -> tuple[bytes, bytes, bool]:
@@ -85,12 +86,34 @@ def tracing(head: RequestHead, ids: Ids, extra: Headers) -> tuple[bytes, bytes, 
     return request_id, trace, is_dropped
 
 
+_FROM_OUTSIDE = frozenset((b"x-forwarded-for", b"x-real-ip"))
+
+_ORDINARY_LIMIT = 2048
+_ORDINARY_BYTES = 64
+_ordinary: set[bytes] = set()
+"""Names already looked at that no rule of this module is about: one set operation passes most heads."""
+
+
+def _special_names(fields: Mapping[bytes, bytes]) -> Sequence[bytes]:
+    """The received names that a rule of this module may be about."""
+    if _ordinary.issuperset(fields):
+        return ()
+    found = []
+    for name in fields:
+        if name in _ordinary:
+            continue
+        if is_spoofable(name) or name.replace(b"_", b"-") in _FROM_OUTSIDE:
+            found.append(name)
+        elif len(name) <= _ORDINARY_BYTES:
+            if len(_ordinary) >= _ORDINARY_LIMIT:
+                _ordinary.clear()
+            _ordinary.add(name)
+    return found
+
+
 def spoofed_names(head: RequestHead) -> list[bytes]:
     """Received names that only the mesh may set, their twins with `_` included."""
-    return [name for name in head.fields if name[:1] == b"x" and is_spoofable(name)]
-
-
-_FROM_OUTSIDE = frozenset((b"x-forwarded-for", b"x-real-ip"))
+    return [name for name in _special_names(head.fields) if is_spoofable(name)]
 
 
 def forwarded_for(head: RequestHead, address: str, extra: Headers) -> list[bytes]:
@@ -101,14 +124,17 @@ def forwarded_for(head: RequestHead, address: str, extra: Headers) -> list[bytes
     """
     own = address.encode("ascii")
     fields = head.fields
-    dropped = [name for name in fields if name.replace(b"_", b"-") in _FROM_OUTSIDE]
+    if b"x-forwarded-proto" not in fields:
+        extra.append((b"x-forwarded-proto", b"http"))
+    special = _special_names(fields)
+    if not special:
+        extra.append((b"x-forwarded-for", own))
+        return []
     before = head.get_all(b"x-forwarded-for")
     extra.append((b"x-forwarded-for", b", ".join([*before, own])))
     if b"x-real-ip" in fields:
         extra.append((b"x-real-ip", own))
-    if b"x-forwarded-proto" not in fields:
-        extra.append((b"x-forwarded-proto", b"http"))
-    return dropped
+    return [name for name in special if name.replace(b"_", b"-") in _FROM_OUTSIDE]
 
 
 def client_certificate(own_id: str, peer_id: str, digest: str) -> Header:

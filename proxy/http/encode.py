@@ -21,6 +21,7 @@ __all__ = [
     "response_framing",
 ]
 
+_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
 _METHODS = {text: raw for raw, text in METHODS.items()}
 _CONNECTION_SILENT = (b"keep-alive", b"close")
 
@@ -51,9 +52,9 @@ def encode_request_head(
     if b"connection" in fields:
         drop = _with_nominated(head, drop)
     middle = b""
-    if head.framing is Framing.LENGTH:
+    if head.framing is _LENGTH:
         middle = b"Content-Length: %d\r\n" % head.content_length
-    elif head.framing is Framing.CHUNKED:
+    elif head.framing is _CHUNKED:
         middle = b"Transfer-Encoding: chunked\r\n"
     if head.expect_continue:
         middle += b"Expect: 100-continue\r\n"
@@ -66,9 +67,10 @@ def encode_request_head(
 
 def response_framing(head: ResponseHead, request_minor: int) -> Framing:
     """How a response is framed for its client: until close becomes chunked for 1.1, chunked ends for 1.0."""
-    if head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
-        return Framing.CHUNKED if request_minor == 1 else Framing.UNTIL_CLOSE
-    return head.framing
+    framing = head.framing
+    if framing is _LENGTH or framing is _NONE:
+        return framing
+    return _CHUNKED if request_minor == 1 else _UNTIL_CLOSE
 
 
 def encode_response_head(
@@ -92,18 +94,18 @@ def encode_response_head(
     if b"connection" in fields:
         drop = _with_nominated(head, drop)
     middle = b""
-    if framing is Framing.LENGTH:
+    if framing is _LENGTH:
         middle = b"Content-Length: %d\r\n" % head.content_length
-    elif framing is Framing.CHUNKED:
+    elif framing is _CHUNKED:
         middle = b"Transfer-Encoding: chunked\r\n"
-    elif framing is Framing.NONE and head.status >= 200 and head.status != 204:
+    elif framing is _NONE and head.status >= 200 and head.status != 204:
         # An answer to HEAD and a 304 say how long the content would be (RFC 9110 §8.6).
         length = fields.get(b"content-length")
         if length is not None:
             middle = b"Content-Length: %b\r\n" % length
     if head.upgrade:
         middle += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
-    elif (close or framing is Framing.UNTIL_CLOSE) and not head.is_interim:
+    elif (close or framing is _UNTIL_CLOSE) and not head.is_interim:
         middle += b"Connection: close\r\n"
     return join(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), head.headers, drop, middle, extra)
 

@@ -23,7 +23,8 @@ __all__ = ["Event", "RequestParser", "ResponseParser"]
 Event = RequestHead | ResponseHead | Body | End | Refused
 
 _HEAD_END = b"\r\n\r\n"
-_LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
+_CR = 0x0D
+_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 
 class _State(Enum):
@@ -33,6 +34,10 @@ class _State(Enum):
     UNTIL_CLOSE = "until-close"
     DONE = "done"
     REFUSED = "refused"
+
+
+# An enum's members are looked up through its metaclass: names of the module are four times as fast.
+_HEAD, _IN_LENGTH, _DONE = _State.HEAD, _State.LENGTH, _State.DONE
 
 
 class _Parser:
@@ -70,11 +75,33 @@ class _Parser:
     def feed(self, data: bytes) -> list[Event]:
         """Read the next bytes of the connection."""
         events: list[Event] = []
-        if self._state is _State.HEAD:
-            self._read_head(data, events)
-        else:
+        if self._state is not _HEAD:
             self._read_content(data, 0, events)
+        elif self._held or not self._read_plain(data, events):
+            self._read_head(data, events)
         return events
+
+    def _read_plain(self, data: bytes, events: list[Event]) -> bool:
+        """The straight road: a whole head at the beginning of one read; False leaves all to `_read_head`."""
+        end = data.find(_HEAD_END, 0, self._limits.head_bytes) + 4
+        if end < 4 or data[0] == _CR:
+            return False
+        size = len(data)
+        head = self._parse_head(data if end == size else data[:end])
+        if isinstance(head, Refused):
+            events.append(self._refuse(head, data))
+            return True
+        events.append(head)
+        self._begin_content(head, events)
+        if end == size:
+            return True
+        if self._state is _IN_LENGTH and size - end == self._remaining:
+            self._state = _DONE
+            events.append(Body(memoryview(data)[end:]))
+            events.append(END)
+        else:
+            self._read_content(data, end, events)
+        return True
 
     def feed_eof(self) -> list[Event]:
         """The peer has closed its side: End for content until close, none between messages, else Refused."""
@@ -146,8 +173,11 @@ class _Parser:
 
     def _begin_content(self, head: RequestHead | ResponseHead, events: list[Event]) -> None:
         framing = head.framing
-        if framing is _LENGTH and head.content_length:
-            self._state = _State.LENGTH
+        if framing is _NONE:
+            self._state = _DONE
+            events.append(END)
+        elif framing is _LENGTH and head.content_length:
+            self._state = _IN_LENGTH
             self._remaining = head.content_length
         elif framing is _CHUNKED:
             self._state = _State.CHUNKED
@@ -215,13 +245,12 @@ class RequestParser(_Parser):
 
     def next_message(self) -> list[Event]:
         """Begin the next request, once the last one is answered; reads what was held back."""
-        if self._state is not _State.DONE:
+        if self._state is not _DONE:
             return []
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._blank_lines = 0
         self.is_first = False
-        leftover = self.take_leftover()
-        return self.feed(leftover) if leftover else []
+        return self.feed(self.take_leftover()) if self._held else []
 
     def _read_head(self, data: bytes, events: list[Event]) -> None:
         if self._held == b"\r" or (data[:1] == b"\r" and not self._held):
@@ -267,11 +296,11 @@ class ResponseParser(_Parser):
         Raises:
             RuntimeError: the last answer is not complete, or bytes came unasked: do not reuse the connection.
         """
-        if self._state is not _State.DONE or self._held:
+        if self._state is not _DONE or self._held:
             raise RuntimeError("an upstream connection is reused only between messages")
         self._method = request_method
         self._interim_heads = 0
-        self._state = _State.HEAD
+        self._state = _HEAD
 
     def _may_end_here(self) -> bool:
         return False
