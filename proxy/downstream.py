@@ -368,7 +368,7 @@ class Downstream(Accepted):
         upstream.host.detach(upstream)
         self._close_books_for_tunnel()
         splice = Splice(self.own.splices, lambda each: self._end_tunnel(exchange, each))
-        splice.is_still_admitted = lambda: not isinstance(self.role.decide(self, exchange.head), Reply)
+        splice.is_still_admitted = lambda: not isinstance(self.role.rejudge(self, exchange.head), Reply)
         splice.join(self.transport, upstream.transport, ticket=self.ticket)
         self._out.append(to_client)
         self.flush_response()

@@ -352,7 +352,7 @@ class H2Downstream(Accepted):
         for each in list(self.codec.streams.values()):
             exchange = cast("ServerStream", each).exchange
             if exchange is not None and exchange.plan is not None:
-                decision = self.role.decide(self, exchange.head)
+                decision = self.role.rejudge(self, exchange.head)
                 if isinstance(decision, Reply) and decision.stage:
                     exchange.answer_or_break(decision)
 

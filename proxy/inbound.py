@@ -140,6 +140,15 @@ class Inbound:
             down, head, caller, target.plan, judge.constant or self._judge(down, judge, head)
         )
 
+    def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+        """As `decide`, of what was let in before: it counts against no rate again."""
+        caller = self._caller(down)
+        limits, caller.limits = caller.limits, ()
+        try:
+            return self.decide(down, head)
+        finally:
+            caller.limits = limits
+
     def _outcome(
         self, down: ClientConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
     ) -> Plan | Reply:

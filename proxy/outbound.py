@@ -80,6 +80,9 @@ class Outbound:
 
         return self._mirroring.draw(plan, routing.rule.mirrors, target.clusters.get, is_allowed, draw)
 
+    def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+        return self.decide(down, head)
+
     def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
         dropped = spoofed_names(head)

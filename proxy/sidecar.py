@@ -20,6 +20,7 @@ from proxy.config import Compiled, ConfigError, compile_snapshot
 from proxy.decide.headers import Ids
 from proxy.decide.hosts import Place
 from proxy.doors import Doors
+from proxy.health import HealthChecks
 from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
 from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
@@ -64,6 +65,7 @@ class Sidecar:
         self.snapshot: Live[Snapshot | None] = Live(None)
         self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
         self.clusters = Clusters(self.own)
+        self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: lines_of(self.clusters.live, loop.time()))
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom))
         self.capacity = Capacity()
@@ -129,6 +131,7 @@ class Sidecar:
         self.snapshot.value = snapshot
         self.clusters.commit(snapshot.clusters, prepared)
         self.clusters.refresh()
+        self.health.follow(self.clusters.live)
         self.live.value = compiled
         listeners.commit(wanted, opened)
         self._recheck(snapshot)

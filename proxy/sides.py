@@ -116,6 +116,9 @@ class Role(Protocol):
     def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
         """Route and authorize a request."""
 
+    def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+        """As `decide`, of a request that was let in before: the configuration has changed."""
+
     def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         """Fields of the mesh for the upstream; returns received names to drop."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from meshpy.compile.clusters import rules_for, selected, subset_named
+from meshpy.compile.clusters import checks_fit, rules_for, selected, subset_named
 from meshpy.compile.delegates import delegates_of, delegation_of
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.hosts import Directory, LogicalHost, egress_hosts
@@ -170,6 +170,10 @@ def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
             continue
         by_host[namespace, host.label].append(rule)
         _check_callers(rule, mesh, notes)
+        check = rule.policy.health_check if rule.policy is not None else None
+        if check is not None and host.ports and not any(checks_fit(check, p) for p in host.ports.values()):
+            what = f"{rule.meta.title}: no port of {host.label} can answer a check by {check.protocol.value}"
+            notes.error(rule.host.place, what, "write healthCheck: {tcp: {}}")
         for subset in rule.subsets:
             if not selected(mesh.directory, host, subset):
                 labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items())

@@ -11,13 +11,14 @@ from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.inventory import Service
 from meshpy.model.names import ROOT_NAMESPACE, ServiceName
-from meshpy.model.resilience import ConnectionPool
+from meshpy.model.resilience import CheckProtocol, ConnectionPool, HealthCheck
 from meshpy.model.snapshot import mesh_sni
 from meshpy.policy.kinds import BalancerDoc, DestinationRuleDoc, SubsetDoc, TrafficPolicy
 
 __all__ = [
     "ClusterTable",
     "RuleIndex",
+    "checks_fit",
     "inbound_cluster",
     "inbound_name",
     "rule_index",
@@ -99,6 +100,17 @@ def _merged(below: TrafficPolicy, above: TrafficPolicy | None, port: int) -> Tra
     )
 
 
+def checks_fit(check: HealthCheck, protocol: Protocol) -> bool:
+    """Whether a port of that protocol can answer the check."""
+    if check.protocol is CheckProtocol.GRPC:
+        return protocol in (Protocol.GRPC, Protocol.HTTP2)
+    return check.protocol is CheckProtocol.TCP or protocol.is_http
+
+
+def _is_checked(policy: TrafficPolicy, protocol: Protocol) -> bool:
+    return policy.health_check is not None and checks_fit(policy.health_check, protocol)
+
+
 @dataclass(slots=True)
 class ClusterTable:
     """Collects the clusters that the caller's routes name."""
@@ -146,9 +158,10 @@ class ClusterTable:
         policy: TrafficPolicy,
     ) -> Cluster:
         balancer = policy.load_balancing or _LEAST_REQUEST
+        protocol = host.ports.get(port, Protocol.TCP)
         cluster = Cluster(
             name,
-            host.ports.get(port, Protocol.TCP),
+            protocol,
             Transport.MTLS,
             load_balancing=balancer.simple,
             pool=policy.pool or ConnectionPool(),
@@ -156,7 +169,7 @@ class ClusterTable:
             affinity=balancer.affinity,
             locality=balancer.locality,
             warmup=balancer.warmup,
-            health_check=policy.health_check,
+            health_check=policy.health_check if _is_checked(policy, protocol) else None,
         )
         if not host.namespace:
             return replace(cluster, transport=Transport.PLAIN, dns=host.name, dns_port=port)

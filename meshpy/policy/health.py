@@ -15,7 +15,7 @@ from meshpy.model.resilience import (
     SuccessRate,
 )
 from meshpy.policy.connection_pool import UINT32, or_default
-from meshpy.policy.reader import NOT_YET, Cursor, Fields
+from meshpy.policy.reader import Cursor, Fields
 
 __all__ = ["health_check", "outlier_detection"]
 
@@ -94,13 +94,13 @@ _CHECK = ("interval", "timeout", "unhealthyThreshold", "healthyThreshold", "heal
 
 def health_check(cursor: Cursor) -> HealthCheck:
     """Read `healthCheck`."""
-    fields = cursor.fields((*_CHECK, "http", "tcp"), {"grpc": NOT_YET})
-    chosen = fields.only_one("http", "tcp")
+    fields = cursor.fields((*_CHECK, "http", "tcp", "grpc"))
+    chosen = fields.only_one("http", "tcp", "grpc")
     if not chosen:
-        cursor.problem("it is not said how to check", "write http: {path: /healthz} or tcp: {}")
+        cursor.problem("it is not said how to check", "write http: {path: /healthz}, tcp: {} or grpc: {}")
     default, panic = HealthCheck(CheckProtocol.TCP), fields.get("healthyPanicThreshold")
     path, statuses = _http_check(fields.get("http"))
-    tcp = fields.get("tcp")
+    tcp, grpc = fields.get("tcp"), fields.get("grpc")
     if tcp is not None:
         refused = ("is not offered: what opaque bytes mean is the application's own", "write tcp: {}")
         tcp.fields((), {"send": refused, "receive": refused})
@@ -112,7 +112,7 @@ def health_check(cursor: Cursor) -> HealthCheck:
         fields.integer("healthyThreshold", 1, 10_000) or default.healthy_threshold,
         path,
         statuses,
-        "",
+        grpc.fields(("serviceName",)).text("serviceName") if grpc is not None else "",
         panic.number(0, 100) if panic is not None else default.panic_pct,
     )
 

@@ -53,9 +53,10 @@ class Cause(Enum):
 
 
 class Health:
-    """The record of one host; changed by this module and, for `is_failing`, by active checks."""
+    """The record of one host; changed by this module and, as to active checks, by `decide.health`."""
 
     __slots__ = (
+        "checks_in_row",
         "ejected_until",
         "ejections",
         "gateway_errors",
@@ -75,6 +76,7 @@ class Health:
         self.ejections = 0
         self.ejected_until = 0.0
         self.is_failing = False
+        self.checks_in_row = 0
 
 
 class Judged(Protocol):

@@ -116,6 +116,9 @@ class Upstream:
     def _take(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.affinity = cluster.affinity
+        if cluster.health_check is None:
+            for host in self.hosts:
+                host.health.is_failing = False
         self.is_multiplexed = _is_multiplexed(cluster)
         self.counts_requests = cluster.pool.retry_budget.interval_s > 0
         self._balancer: Balancer[Host] = Balancer(cluster.load_balancing, self.own.draw)
