@@ -8,18 +8,36 @@ from collections.abc import Iterator
 from meshpy.compile.clusters import checks_fit, rules_for, selected, subset_named
 from meshpy.compile.delegates import delegates_of, delegation_of
 from meshpy.compile.findings import Notes, listed
-from meshpy.compile.hosts import Directory, LogicalHost, egress_hosts
+from meshpy.compile.hosts import Directory, LogicalHost
+from meshpy.compile.outside import entries_seen, outside_hosts
 from meshpy.compile.snapshot import Mesh
 from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ROOT_NAMESPACE
-from meshpy.policy.kinds import DestinationDoc, DestinationRuleDoc, HostRef, VirtualServiceDoc
+from meshpy.policy.kinds import DestinationDoc, DestinationRuleDoc, HostRef, SubsetDoc, VirtualServiceDoc
+from meshpy.policy.mesh_docs import ServiceEntryDoc
 
 __all__ = ["check_destination_rules", "check_virtual_services", "targets_of"]
 
 
-def _external(mesh: Mesh) -> dict[str, LogicalHost]:
-    services = mesh.directory.inventory.services.values()
-    return {host.name: host for service in services for host in egress_hosts(service)}
+class _External:
+    """Every host outside the mesh that routes of a stack's services may lead to; the root's: of any stack."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._known: dict[str, dict[str, LogicalHost]] = {}
+
+    def get(self, host: str, namespace: str) -> LogicalHost | None:
+        if namespace not in self._known:
+            self._known[namespace] = self._hosts(namespace)
+        return self._known[namespace].get(host)
+
+    def _hosts(self, namespace: str) -> dict[str, LogicalHost]:
+        found: dict[str, LogicalHost] = {}
+        for service in self._mesh.directory.inventory.services.values():
+            own = service.name.namespace
+            if namespace in (own, ROOT_NAMESPACE):
+                found |= outside_hosts(service, entries_seen(self._mesh.policies.service_entries, own))
+        return found
 
 
 def _hint(directory: Directory, namespace: str) -> str:
@@ -30,12 +48,12 @@ def _hint(directory: Directory, namespace: str) -> str:
 
 def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
     """Check every VirtualService, and that no two of a namespace govern one host (PEERS M14)."""
-    external = _external(mesh)
+    external = _External(mesh)
     governed: dict[tuple[str, str], list[tuple[VirtualServiceDoc, HostRef]]] = defaultdict(list)
     for document in mesh.policies.virtual_services:
         namespace = document.meta.namespace
         for ref in document.hosts:
-            host = mesh.directory.resolve(ref.host, namespace) or external.get(ref.host)
+            host = mesh.directory.resolve(ref.host, namespace) or external.get(ref.host, namespace)
             governed[namespace, host.label if host is not None else ref.host].append((document, ref))
             if not ref.host.startswith("*"):
                 _check_host(document, ref, host, mesh, notes)
@@ -128,12 +146,12 @@ def _check_dead_rules(document: VirtualServiceDoc, notes: Notes) -> None:
 def _check_destination(
     document: VirtualServiceDoc,
     target: DestinationDoc,
-    external: dict[str, LogicalHost],
+    external: _External,
     mesh: Mesh,
     notes: Notes,
 ) -> None:
     directory, namespace, place = mesh.directory, document.meta.namespace, target.host.place
-    host = directory.resolve(target.host.host, namespace) or external.get(target.host.host)
+    host = directory.resolve(target.host.host, namespace) or external.get(target.host.host, namespace)
     expected = namespace in directory.namespaces
     if host is None:
         what = f"{document.meta.title}: no service is called {target.host.host!r}"
@@ -158,11 +176,11 @@ def _check_destination(
 
 def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
     """Check every DestinationRule: its host, its subsets, and that no two speak of the same thing."""
-    external = _external(mesh)
+    external = _External(mesh)
     by_host: dict[tuple[str, str], list[DestinationRuleDoc]] = defaultdict(list)
     for rule in mesh.policies.destination_rules:
         namespace = rule.meta.namespace
-        host = mesh.directory.resolve(rule.host.host, namespace) or external.get(rule.host.host)
+        host = mesh.directory.resolve(rule.host.host, namespace) or external.get(rule.host.host, namespace)
         if host is None:
             what = f"{rule.meta.title}: no service is called {rule.host.host!r} (IST0174)"
             expected = namespace in mesh.directory.namespaces
@@ -175,7 +193,9 @@ def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
             what = f"{rule.meta.title}: no port of {host.label} can answer a check by {check.protocol.value}"
             notes.error(rule.host.place, what, "write healthCheck: {tcp: {}}")
         for subset in rule.subsets:
-            if not selected(mesh.directory, host, subset):
+            if host.entry is not None:
+                _check_outside_subset(rule, host.entry, subset, notes)
+            elif not selected(mesh.directory, host, subset):
                 labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items())
                 what = f"{rule.meta.title}: no service behind {host.label} has the labels {labels} (IST0173)"
                 members = [str(name) for name in host.services]
@@ -186,6 +206,15 @@ def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
                 notes.missing(rule.host.place, what, listed([str(p) for p in host.ports]), expected=True)
     for (_, label), rules in by_host.items():
         _check_overlap(label, rules, notes)
+
+
+def _check_outside_subset(
+    rule: DestinationRuleDoc, entry: ServiceEntryDoc, subset: SubsetDoc, notes: Notes
+) -> None:
+    if not any(subset.labels.items() <= each.labels.items() for each in entry.endpoints):
+        labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items())
+        what = f"{rule.meta.title}: no endpoint of {entry.meta.title} has the labels {labels}"
+        notes.error(subset.place, what, "write labels of an endpoint")
 
 
 def _check_callers(rule: DestinationRuleDoc, mesh: Mesh, notes: Notes) -> None:

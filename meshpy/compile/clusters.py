@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from meshpy.compile.hosts import Directory, LogicalHost
+from meshpy.compile.outside import outside_cluster
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.inventory import Service
 from meshpy.model.names import ROOT_NAMESPACE, ServiceName
@@ -131,7 +132,9 @@ class ClusterTable:
             members = ()
         services = tuple(m for m in members if any(p.number == port for p in self._service(m).ports))
         if name not in self.clusters:
-            self.clusters[name] = self._cluster(name, host, port, services, self._policy(rules, chosen, port))
+            self.clusters[name] = self._cluster(
+                name, host, port, services, self._policy(rules, chosen, port), chosen
+            )
         return name, services
 
     def _applicable(self, host: LogicalHost) -> tuple[DestinationRuleDoc, ...]:
@@ -156,6 +159,7 @@ class ClusterTable:
         port: int,
         services: tuple[ServiceName, ...],
         policy: TrafficPolicy,
+        subset: SubsetDoc | None,
     ) -> Cluster:
         balancer = policy.load_balancing or _LEAST_REQUEST
         protocol = host.ports.get(port, Protocol.TCP)
@@ -172,7 +176,7 @@ class ClusterTable:
             health_check=policy.health_check if _is_checked(policy, protocol) else None,
         )
         if not host.namespace:
-            return replace(cluster, transport=Transport.PLAIN, dns=host.name, dns_port=port)
+            return outside_cluster(cluster, host, port, subset.labels if subset is not None else {})
         meshed = [member for member in services if not self._service(member).exempt]
         if services and not meshed:
             return self._plain(cluster, host, port, services)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from meshpy.model.endpoint import Protocol
 from meshpy.model.inventory import Inventory, Service
 from meshpy.model.names import ServiceName, standard_hosts
+from meshpy.policy.mesh_docs import ServiceEntryDoc
 
 __all__ = ["Directory", "LogicalHost", "directory_of", "egress_hosts", "share_network"]
 
@@ -28,6 +29,7 @@ class LogicalHost:
         namespace: empty for hosts outside the mesh.
         names: every short name that callers on a shared network use, lower case.
         services: sorted; empty for hosts outside the mesh.
+        entry: the ServiceEntry that describes a host outside the mesh.
     """
 
     name: str
@@ -35,6 +37,7 @@ class LogicalHost:
     names: tuple[str, ...]
     services: tuple[ServiceName, ...] = ()
     ports: Mapping[int, Protocol] = field(default_factory=dict)
+    entry: ServiceEntryDoc | None = None
 
     @property
     def label(self) -> str:

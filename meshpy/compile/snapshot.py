@@ -9,8 +9,9 @@ from meshpy.compile.authentication import jwt_rules_for
 from meshpy.compile.authorization import authorization_for, open_ports
 from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
 from meshpy.compile.documents import DocumentIndex, document_index
-from meshpy.compile.hosts import Directory, directory_of, egress_hosts
+from meshpy.compile.hosts import Directory, directory_of
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
+from meshpy.compile.outside import entries_seen, named_hosts, outside_hosts
 from meshpy.compile.rate_limits import rate_limits_of
 from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
@@ -119,13 +120,14 @@ def _localities(inventory: Inventory, service: Service, clusters: Iterable[Clust
 def outbound_of(mesh: Mesh, service: Service) -> tuple[Listeners, dict[str, Cluster]]:
     """The listeners of a caller, and the clusters that they name."""
     table = ClusterTable(mesh.directory, mesh.rules, service)
-    outside = egress_hosts(service)
+    entries = entries_seen(mesh.policies.service_entries, service.name.namespace)
+    outside = named_hosts(service, entries)
     routes = RouteTable(
         mesh.directory,
         mesh.documents,
         service,
         table,
-        {host.name: host for host in outside},
+        outside_hosts(service, entries),
     )
     known = (*mesh.directory.visible_hosts(service), *outside)
     return listeners_of(routes, (*known, *routed_hosts(routes, known))), table.clusters

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from meshpy.errors import DocumentError, Place, Problem
 from meshpy.policy.authorization_policy import authorization_policy
@@ -26,15 +26,19 @@ from meshpy.policy.kinds import (
     VirtualServiceDoc,
 )
 from meshpy.policy.kubernetes import kubernetes_network_policy
+from meshpy.policy.mesh_docs import ServiceEntryDoc
 from meshpy.policy.network_policy import network_policy, network_set, tier
 from meshpy.policy.rate_limit import rate_limit_policy
 from meshpy.policy.reader import Cursor, Fields, Refusal, Report, suggestion
 from meshpy.policy.request_authentication import request_authentication
+from meshpy.policy.service_entry import service_entry
 from meshpy.policy.virtual_service import virtual_service
 
 __all__ = ["Document", "PolicySet", "load", "load_documents"]
 
 T = TypeVar("T")
+
+Value: TypeAlias = PolicyValue | ServiceEntryDoc
 
 _ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
@@ -49,12 +53,13 @@ class _Kind:
     versions: tuple[str, ...]
     has_namespace: bool
     needs_spec: bool
-    read: Callable[[Meta, Cursor], PolicyValue]
+    read: Callable[[Meta, Cursor], Value]
 
 
 _KINDS = {
     "VirtualService": _Kind(_ISTIO_NETWORKING, True, True, virtual_service),
     "DestinationRule": _Kind(_ISTIO_NETWORKING, True, True, destination_rule),
+    "ServiceEntry": _Kind(_ISTIO_NETWORKING, True, True, service_entry),
     "AuthorizationPolicy": _Kind(_ISTIO_SECURITY, True, False, authorization_policy),
     "RequestAuthentication": _Kind(_ISTIO_SECURITY, True, True, request_authentication),
     "NetworkPolicy": _Kind(_CALICO, True, True, network_policy),
@@ -130,6 +135,7 @@ class PolicySet:
     network_policies: tuple[NetworkPolicyDoc, ...] = ()
     tiers: tuple[TierDoc, ...] = ()
     network_sets: tuple[NetworkSetDoc, ...] = ()
+    service_entries: tuple[ServiceEntryDoc, ...] = ()
     rate_limits: tuple[RateLimitDoc, ...] = ()
     documents: tuple[Document, ...] = ()
 
@@ -154,7 +160,7 @@ def load_documents(documents: Iterable[Document]) -> PolicySet:
 
 def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
     problems: list[Problem] = []
-    values: list[PolicyValue] = []
+    values: list[Value] = []
     documents: list[Document] = []
     for file, text, namespace, first_line in sources:
         report = Report(file)
@@ -180,12 +186,13 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
         network_policies=_of(values, NetworkPolicyDoc),
         tiers=_of(values, TierDoc),
         network_sets=_of(values, NetworkSetDoc),
+        service_entries=_of(values, ServiceEntryDoc),
         rate_limits=_of(values, RateLimitDoc),
         documents=tuple(documents),
     )
 
 
-def _of(values: Iterable[PolicyValue], cls: type[T]) -> tuple[T, ...]:
+def _of(values: Iterable[Value], cls: type[T]) -> tuple[T, ...]:
     return tuple(value for value in values if isinstance(value, cls))
 
 
@@ -199,7 +206,7 @@ def _duplicates(documents: Iterable[Document]) -> Iterable[Problem]:
             yield Problem(document.place, what, "remove one of them, or change its name or namespace")
 
 
-def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Document, PolicyValue] | None:
+def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Document, Value] | None:
     root = Cursor(tree.root, "", report)
     if not isinstance(tree.root, Mapping):
         root.problem("a document is a mapping", "begin with apiVersion:, kind: and metadata:")

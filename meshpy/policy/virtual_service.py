@@ -19,7 +19,7 @@ from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.route_targets import destinations, mesh_gateways
 from meshpy.policy.strings import cidr, host_ref
 
-__all__ = ["export_is_private", "virtual_service"]
+__all__ = ["export_is_private", "exports", "virtual_service"]
 
 _KNOWN = ("hosts", "gateways", "exportTo", "http", "tls", "tcp")
 _NAMESPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -39,7 +39,7 @@ def virtual_service(meta: Meta, spec: Cursor) -> VirtualServiceDoc:
         spec.problem("has no `http`, `tls` or `tcp` routes", "write http: with at least one route")
     if "hosts" not in fields:
         _check_delegate(fields, http)
-    return VirtualServiceDoc(meta, hosts, http, tcp, tls, _exports(fields))
+    return VirtualServiceDoc(meta, hosts, http, tcp, tls, exports(fields))
 
 
 def _check_delegate(fields: Fields, http: tuple[object, ...]) -> None:
@@ -76,7 +76,7 @@ def export_is_private(fields: Fields) -> bool:
     return "*" not in values and "." in values
 
 
-def _exports(fields: Fields) -> frozenset[str]:
+def exports(fields: Fields) -> frozenset[str]:
     """`exportTo`: `*` is every namespace, `.` the document's own, anything else a namespace by name."""
     cursor = fields.get("exportTo")
     if cursor is None:

@@ -19,6 +19,7 @@ VERSIONS = {
     "NetworkPolicy": "projectcalico.org/v3",
     "GlobalNetworkPolicy": "projectcalico.org/v3",
     "Tier": "projectcalico.org/v3",
+    "ServiceEntry": "networking.istio.io/v1",
     "HTTPLocalRateLimitPolicy": "policy.linkerd.io/v1alpha1",
     "NetworkSet": "projectcalico.org/v3",
     "GlobalNetworkSet": "projectcalico.org/v3",
