@@ -16,6 +16,8 @@ from aiohttp import web
 from certs.errors import CertError
 from control_plane.api.ca import CaRoutes
 from control_plane.api.certificates import CertificateRoute
+from control_plane.api.dashboard import PATH as DASHBOARD
+from control_plane.api.dashboard import DashboardRoutes
 from control_plane.api.jaeger import JaegerRoutes
 from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
@@ -23,6 +25,7 @@ from control_plane.api.policies import PolicyRoutes
 from control_plane.api.problems import guard
 from control_plane.api.rollouts import RolloutRoutes
 from control_plane.api.routes import Route, resources
+from control_plane.api.services import ServiceRoutes
 from control_plane.api.status import OPEN_PATHS, StatusRoutes
 from control_plane.api.stream import StreamRoute
 from control_plane.append_log import AppendLog
@@ -103,6 +106,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *RolloutRoutes(parts).routes(),
         *CaRoutes(parts).routes(),
         *JaegerRoutes(parts).routes(),
+        *ServiceRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -123,9 +127,10 @@ def operator_routes(parts: Parts) -> list[Route]:
 
 
 def operator_app(parts: Parts, operators: Operators) -> web.Application:
-    app = web.Application(middlewares=[guard, operators.middleware(OPEN_PATHS)])
+    app = web.Application(middlewares=[guard, operators.middleware(OPEN_PATHS, DASHBOARD)])
     app.on_response_prepare.append(_unsigned)
     app.add_routes(resources(operator_routes(parts)))
+    app.add_routes(DashboardRoutes().routes())
     return app
 
 
@@ -140,7 +145,7 @@ def sidecar_app(parts: Parts, streams: StreamRoute) -> web.Application:
 async def _unsigned(_request: web.Request, response: web.StreamResponse) -> None:
     """Say who answers, not which version of what; answers are for their asker alone."""
     response.headers["Server"] = "meshpy"
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
 
 

@@ -19,7 +19,7 @@ from certs.tls import verify_peer
 from meshpy.errors import DocumentError, MeshpyError, Place, Problem
 from meshpy.model.names import CONTROL_PLANE
 
-__all__ = ["ApiError", "Context", "Operator"]
+__all__ = ["Answer", "ApiError", "Context", "Operator"]
 
 DEFAULT_URL = "http://127.0.0.1:15014"
 CONTEXT_FILE = Path("~/.config/meshpy/context.json")
@@ -69,6 +69,15 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it came."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
     """Calls on the operator API; a connection per call."""
 
@@ -82,22 +91,31 @@ class Operator:
             DocumentError: the documents sent are wrong, each problem with its place.
             ApiError: any other refusal, or no connection.
         """
-        headers = {"Accept": "application/json", "Authorization": f"Bearer {self.context.token}"}
+        headers = {"Accept": "application/json"}
         data = None
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        answer = self.send(method, path, headers, data)
+        return _read(answer.status, answer.body)
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """Send one request with the operator's token and return the answer as it came.
+
+        Raises:
+            ApiError: no connection, or the server is not the control plane.
+        """
         connection = self._connection()
         try:
             self._connect(connection)
-            connection.request(method, path, body=data, headers=headers)
+            signed = {**headers, "Authorization": f"Bearer {self.context.token}"}
+            connection.request(method, path, body=body, headers=signed)
             answer = connection.getresponse()
-            text = answer.read()
+            return Answer(answer.status, tuple(answer.getheaders()), answer.read())
         except (OSError, http.client.HTTPException) as error:
             raise ApiError(0, f"no control plane at {self.context.url}: {error}") from error
         finally:
             connection.close()
-        return _read(answer.status, text)
 
     def _connection(self) -> http.client.HTTPConnection:
         url = urlsplit(self.context.url)

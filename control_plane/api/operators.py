@@ -89,17 +89,19 @@ class Operators:
             return False
         return True  # rebinding needs a name; an address is what the browser really dialled
 
-    def middleware(self, open_paths: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
+    def middleware(
+        self, open_paths: frozenset[str], open_prefix: str
+    ) -> Callable[..., Awaitable[web.StreamResponse]]:
         """Applied to every request, whether a route takes it or not.
 
         Args:
-            open_paths: what strangers may ask for.
+            open_paths, open_prefix: what strangers may ask for.
         """
 
         @web.middleware
         async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
             self.check_browser(request)
-            if request.path not in open_paths:
+            if request.path not in open_paths and not request.path.startswith(open_prefix):
                 request[AUTHOR], request[ROLE] = self.identify(request.headers.get("Authorization", ""))
             return await handler(request)
 

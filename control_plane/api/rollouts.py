@@ -9,7 +9,6 @@ from aiohttp import web
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import ROLLOUT
-from control_plane.errors import NotFound
 from control_plane.parts import Parts
 from control_plane.rollouts import Rollout
 
@@ -34,8 +33,6 @@ class RolloutRoutes:
 
     async def show_rollout(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
-        if self._rollouts.newest is None:
-            raise NotFound("there was no rollout since this control plane started")
         return _answer(self._rollouts.newest)
 
     async def promote(self, request: web.Request) -> web.Response:
@@ -45,5 +42,6 @@ class RolloutRoutes:
         return _answer(await self._rollouts.abort(require(request, Role.EDITOR)))
 
 
-def _answer(rollout: Rollout) -> web.Response:
-    return web.json_response(rollout.to_json(time.monotonic()))
+def _answer(rollout: Rollout | None) -> web.Response:
+    shown = rollout.to_json(time.monotonic()) if rollout is not None else None
+    return web.json_response({"rollout": shown})

@@ -18,6 +18,7 @@ __all__ = [
     "REVOKED",
     "ROLLOUT",
     "SERVICE",
+    "SERVICE_DETAIL",
     "STATUS",
     "TOKEN",
     "WAITED",
@@ -111,8 +112,20 @@ DENIED = _object({"denied": _list(_object({"service": TEXT, "message": TEXT}))})
 JAEGER = _object(
     {"data": {}, "total": COUNT, "limit": COUNT, "offset": COUNT, "errors": {"type": ["array", "null"]}}
 )
+SERVICE_DETAIL = _object(
+    {
+        "service": TEXT,
+        "exempt": TEXT,
+        "labels": {"type": "object", "additionalProperties": TEXT},
+        "ports": _list(_object({"number": COUNT, "protocol": TEXT, "published": {"type": "boolean"}})),
+        "hosts": _list(TEXT),
+        "networks": _list(TEXT),
+        "endpoints": _list(_object({"address": TEXT, "port": COUNT, "node": TEXT})),
+        "snapshot": {"type": ["object", "null"], "description": "what its sidecars get"},
+    }
+)
 _FIGURES = _object({"requests": COUNT, "denied": COUNT, "errors": COUNT})
-ROLLOUT = _object(
+_ROLLOUT = _object(
     {
         "revision": COUNT,
         "author": TEXT,
@@ -127,6 +140,9 @@ ROLLOUT = _object(
         "seen": _FIGURES,
         "without": _FIGURES,
     }
+)
+ROLLOUT = _object(
+    {"rollout": {**_ROLLOUT, "type": ["object", "null"], "description": "null: none since the start"}}
 )
 WAITED = _object(
     {

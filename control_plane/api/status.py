@@ -23,7 +23,7 @@ from control_plane.tokens import checked_service
 
 __all__ = ["OPEN_PATHS", "StatusRoutes"]
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/dashboard", "/healthz", "/readyz"})
 MAX_BODY = 64 * 1024
 MAX_ID = 64
 

@@ -51,6 +51,7 @@ COMMANDS = {
     "rollback": Target("meshpy.cli.revisions:rollback", "Put an earlier revision in force again."),
     "rollout": Target("meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way."),
     "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities."),
+    "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
     "status": Target("meshpy.cli.policies:status", "Show services, sidecars and who calls whom."),
     "policy": Target("meshpy.cli.policy:policy", "Explain and test policies, without a cluster."),
 }

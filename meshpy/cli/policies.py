@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from meshpy.cli.output import ask_format, duration_s, print_json, print_table
-from meshpy.cli.rollout import follow, show
+from meshpy.cli.rollout import current, follow, show
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError, Place
 from meshpy.policy import Document, load_documents
@@ -127,7 +127,7 @@ def _plan(
 
 
 def _finish_rollout(operator: Operator, answer: Mapping[str, Any], output: str, *, wait: bool) -> None:
-    state = follow(operator) if wait else operator.call("GET", "/v1/rollout")
+    state = follow(operator) if wait else current(operator)
     if output == "json":
         print_json({**answer, "rollout": state})
     else:

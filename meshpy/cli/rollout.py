@@ -11,8 +11,9 @@ import click
 
 from meshpy.cli.output import ask_format, print_json
 from meshpy.client import Context, Operator
+from meshpy.errors import MeshpyError
 
-__all__ = ["follow", "rollout", "show"]
+__all__ = ["current", "follow", "rollout", "show"]
 
 _UNDER_WAY = ("WATCHING", "HELD")
 _POLL_S = 0.5
@@ -31,27 +32,39 @@ def rollout(ctx: click.Context, output: str) -> None:
       meshpy rollout promote
     """
     if ctx.invoked_subcommand is None:
-        _print(Operator(Context.load()).call("GET", "/v1/rollout"), output)
+        _print(current(Operator(Context.load())), output)
 
 
 @rollout.command()
 @ask_format
 def promote(output: str) -> None:
     """Put the canary's policies in force on every sidecar."""
-    _print(Operator(Context.load()).call("POST", "/v1/rollout/promote"), output)
+    _print(Operator(Context.load()).call("POST", "/v1/rollout/promote")["rollout"], output)
 
 
 @rollout.command()
 @ask_format
 def abort(output: str) -> None:
     """Take the candidate back from its canaries."""
-    _print(Operator(Context.load()).call("POST", "/v1/rollout/abort"), output)
+    _print(Operator(Context.load()).call("POST", "/v1/rollout/abort")["rollout"], output)
+
+
+def current(operator: Operator) -> dict[str, Any]:
+    """The rollout under way, or the last one.
+
+    Raises:
+        MeshpyError: there was none.
+    """
+    state: dict[str, Any] | None = operator.call("GET", "/v1/rollout")["rollout"]
+    if state is None:
+        raise MeshpyError("there was no rollout since the control plane started; see `meshpy apply --canary`")
+    return state
 
 
 def follow(operator: Operator) -> dict[str, Any]:
     """Wait until the rollout under way ends or is held; its figures are shown on a terminal meanwhile."""
     while True:
-        state: dict[str, Any] = operator.call("GET", "/v1/rollout")
+        state = current(operator)
         if state["phase"] != "WATCHING":
             return state
         if sys.stderr.isatty():

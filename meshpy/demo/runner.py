@@ -93,6 +93,7 @@ def run_demo(
     try:
         operator = _start_control_plane(plan, crew, directory)
         say(f"control plane: {operator.context.url}  token: {operator.context.token}")
+        say(f"dashboard: {operator.context.url}/dashboard/#token={operator.context.token}")
         stated = policies_of_stack(text, namespace, str(stack_file))
         operator.call("PUT", "/v1/policies", _put(policies, stated, namespace))
         for sidecar in plan.sidecars:

@@ -33,7 +33,7 @@ async def _operations(mesh):
 async def test_every_operation_answers_strangers_with_401_but_the_two_probes(mesh):
     operations = await _operations(mesh)
     assert len(operations) > 12
-    for method, path in [*operations, ("GET", "/"), ("GET", "/debug"), ("POST", "/v1/nothing")]:
+    for method, path in [*operations, ("GET", "/debug"), ("GET", "/dashboardx"), ("POST", "/v1/nothing")]:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {ADMIN}"}):
             async with mesh.http.request(method, mesh.operator + path, headers=headers) as answer:
                 assert answer.status == (200 if path in OPEN else 401), (method, path)
@@ -50,7 +50,8 @@ async def test_the_openapi_document_and_the_router_name_the_same_operations(mesh
     }
     paths = (await mesh.call("GET", "/openapi.json"))[1]["paths"]
     described = {(method.upper(), path) for path, operations in paths.items() for method in operations}
-    assert described | {("GET", "/openapi.json")} == routed
+    page = {("GET", path) for path in ("/", "/dashboard", "/dashboard/{name}")}
+    assert described | {("GET", "/openapi.json")} | page == routed
 
 
 async def test_roles_are_steps(mesh):
