@@ -44,10 +44,15 @@ class ConfigError(MeshpyError):
 
 @dataclass(frozen=True, slots=True)
 class InboundTarget:
-    """One port of the app and the plan that leads to it."""
+    """One port of the app and the plan that leads to it.
+
+    Args:
+        is_strict: callers without identity are refused before a byte of theirs is read.
+    """
 
     port: InboundPort
     plan: Plan
+    is_strict: bool = False
 
 
 @dataclass(slots=True)
@@ -143,13 +148,14 @@ def compile_snapshot(
     """
     name = snapshot.workload.name
     service = f"{name.name}.{name.namespace}"
+    strict = {each.port for each in snapshot.authorization.strict}
     try:
         return Compiled(
             snapshot,
             InboundAuthorizer(snapshot.authorization, snapshot.workload.trust_domain),
             EgressAuthorizer(snapshot.authorization),
             {
-                port.port: InboundTarget(port, _inbound_plan(port, clusters, service))
+                port.port: InboundTarget(port, _inbound_plan(port, clusters, service), port.port in strict)
                 for port in snapshot.inbound
             },
             {(each.bind, each.port): _outbound(each, clusters) for each in snapshot.outbound},

@@ -67,7 +67,8 @@ class Doors:
 
         def accept() -> Accepted:
             target = self.live.value.inbound.get(port)
-            if target is not None and not target.port.protocol.is_http:
+            if target is not None and (target.is_strict or not target.port.protocol.is_http):
+                # Under STRICT a connection is judged like an opaque one: refused before it says anything.
                 return _EdgeTcp(port, self)
             return Downstream(Inbound(self.live, self.inbound, _stranger(port)), self.shared)
 

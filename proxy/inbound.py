@@ -215,7 +215,8 @@ class Inbound:
         if caller.is_cut(self._live.value):
             down.cut()
             return False
-        return caller.target is not None
+        judge = caller.judge
+        return caller.target is not None and judge is not None and not judge.is_closed
 
     def account(self, down: ClientConnection, exchange: Exchange) -> None:
         caller = down.context

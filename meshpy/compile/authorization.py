@@ -38,6 +38,7 @@ def authorization_for(
         ),
         baseline_external=open_ports(service, directory),
         pending=network.pending,
+        trusted_proxies=max((config.trusted_proxies for config in policies.mesh_configs), default=0),
     )
 
 

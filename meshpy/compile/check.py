@@ -14,6 +14,7 @@ from meshpy.compile.check_entries import check_service_entries
 from meshpy.compile.check_network import check_network_policies
 from meshpy.compile.check_routes import check_destination_rules, check_virtual_services
 from meshpy.compile.findings import Findings, Notes
+from meshpy.compile.mtls import check_peer_authentications
 from meshpy.compile.rate_limits import check_rate_limits
 from meshpy.compile.snapshot import Mesh, outbound_of
 from meshpy.model.inventory import Inventory
@@ -37,6 +38,10 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
     check_rate_limits(policies, mesh.directory, notes)
     check_authorization_policies(mesh, notes)
     check_request_authentications(policies, mesh.selection, notes)
+    check_peer_authentications(policies, mesh.selection, notes)
+    for config in policies.mesh_configs[1:]:
+        first = policies.mesh_configs[0].meta
+        notes.error(config.meta.place, f"a second MeshConfig, the first is {first.place}", "keep one of them")
     for _, service in sorted(inventory.services.items()):
         if not service.exempt:
             for clash in outbound_of(mesh, service)[0].clashes:

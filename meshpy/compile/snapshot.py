@@ -11,6 +11,7 @@ from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, in
 from meshpy.compile.documents import DocumentIndex, document_index
 from meshpy.compile.hosts import Directory, directory_of
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
+from meshpy.compile.mtls import strict_ports
 from meshpy.compile.outside import entries_seen, named_hosts, outside_hosts
 from meshpy.compile.rate_limits import rate_limits_of
 from meshpy.compile.routes import RouteTable
@@ -92,7 +93,10 @@ def compile_workload(
         version="",
         revision=revision,
         workload=Workload(service.name, trust_domain, dict(service.labels)),
-        authorization=authorization_for(service, mesh.policies, mesh.selection, trust_domain),
+        authorization=replace(
+            authorization_for(service, mesh.policies, mesh.selection, trust_domain),
+            strict=strict_ports(service, mesh.policies, mesh.selection),
+        ),
         inbound=tuple(
             InboundPort(port.number, port.protocol, inbound_name(port.number), port.number in exposed)
             for port in sorted(service.ports)

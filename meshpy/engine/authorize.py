@@ -1,4 +1,4 @@
-"""Authorization of one workload: network stage or baseline, then DENY, then ALLOW (DESIGN §5).
+"""Authorization of one workload: mTLS mode, network stage or baseline, CUSTOM, DENY, ALLOW (DESIGN §5).
 
 `InboundAuthorizer` is built once per snapshot, `for_connection` once per accepted connection: whatever the
 connection settles (caller, addresses, port) is settled there, so that a request costs only the L7 tests that
@@ -8,139 +8,18 @@ are left. The caller may memoise a verdict per (connection, method, path, host) 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
-from meshpy.engine.match import RequestTest
+from meshpy.engine.entries import Entry, compile_policies, entries_of, every_entry, steps_of
+from meshpy.engine.judge import ConnectionJudge
 from meshpy.engine.request import Peer, Request
-from meshpy.engine.rules import Rule
 from meshpy.engine.tiers import NetworkStage, Walk
 from meshpy.engine.verdict import Connection, Step, Verdict
-from meshpy.model.authz import Action, Authorization, AuthorizationPolicy
+from meshpy.model.authz import Action, Authorization
 from meshpy.model.endpoint import Protocol
 
 __all__ = ["ConnectionJudge", "InboundAuthorizer"]
 
 _MEMO_ENTRIES = 1024
-_NO_REQUEST = Verdict(False, "network", reason="the port speaks HTTP and there is no request to judge")
-
-
-class _Policy(NamedTuple):
-    policy: AuthorizationPolicy
-    rules: tuple[Rule, ...]
-
-
-class _Entry(NamedTuple):
-    """A rule that a connection may still meet; no test: it meets it always."""
-
-    test: RequestTest | None
-    verdict: Verdict
-    label: str
-
-
-def _first(entries: Sequence[_Entry], request: Request | None) -> _Entry | None:
-    for entry in entries:
-        test = entry.test
-        if test is None or (request is not None and test(request)):
-            return entry
-    return None
-
-
-class ConnectionJudge:
-    """The judge of all requests of one connection.
-
-    Args:
-        constant: the verdict, when no request can change it; always set on an opaque port.
-        depends_on_headers: True when a verdict may not be kept for another request with the same method,
-            path, host and JWT.
-        depends_on_auth: True when a verdict may not be kept for a request with another JWT.
-    """
-
-    __slots__ = (
-        "_allow",
-        "_audit",
-        "_deny",
-        "_fallback",
-        "_pending",
-        "_unmatched",
-        "_walk",
-        "constant",
-        "depends_on_auth",
-        "depends_on_headers",
-    )
-
-    def __init__(
-        self,
-        walk: Walk,
-        fallback: Verdict,
-        deny: Sequence[_Entry],
-        allow: Sequence[_Entry],
-        unmatched: Verdict | None,
-        audit: Sequence[_Entry],
-        *,
-        depends_on_headers: bool,
-        depends_on_auth: bool,
-        pending: ConnectionJudge | None = None,
-    ) -> None:
-        self._walk = walk
-        self._fallback = fallback
-        self._deny = tuple(deny)
-        self._allow = tuple(allow)
-        self._unmatched = unmatched
-        self._audit = tuple(audit)
-        self._pending = pending
-        self.depends_on_headers = depends_on_headers
-        self.depends_on_auth = depends_on_auth
-        self.constant: Verdict | None = None
-        if self._is_settled():
-            self.constant = self._judge(None)
-
-    def _is_settled(self) -> bool:
-        if self._walk.constant is None or any(entry.test for entry in self._audit):
-            return False
-        if self._pending is not None and self._pending.constant is None:
-            return False
-        network = self._walk.constant.verdict or self._fallback
-        if not network.allowed:
-            return True
-        if self._deny and self._deny[0].test is None:
-            return True
-        return not self._deny and (not self._allow or self._allow[0].test is None)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the network stage refuses every request, so that none of it needs to be read."""
-        constant = self.constant
-        return constant is not None and not constant.allowed and constant.stage in ("network", "baseline")
-
-    def judge(self, request: Request | None) -> Verdict:
-        """Judge one request; on an opaque port there is none."""
-        if self.constant is not None:
-            return self.constant
-        return _NO_REQUEST if request is None else self._judge(request)
-
-    def _judge(self, request: Request | None) -> Verdict:
-        verdict = self._enforced(request)
-        if self._pending is None:
-            return verdict
-        return replace(verdict, pending=self._pending.constant or self._pending._judge(request))
-
-    def _enforced(self, request: Request | None) -> Verdict:
-        outcome = self._walk.constant or self._walk.decide(request)
-        verdict = outcome.verdict or self._fallback
-        if verdict.allowed:
-            if self._deny and (denied := _first(self._deny, request)) is not None:
-                verdict = denied.verdict
-            elif self._unmatched is not None:
-                allowed = _first(self._allow, request)
-                verdict = allowed.verdict if allowed is not None else self._unmatched
-        if not self._audit and not outcome.logged:
-            return verdict
-        return self._with_audit(verdict, outcome.logged, request)
-
-    def _with_audit(self, verdict: Verdict, logged: tuple[str, ...], request: Request | None) -> Verdict:
-        seen = [entry.label for entry in self._audit if _first((entry,), request)]
-        return replace(verdict, audited=tuple(dict.fromkeys((*logged, *seen))))
 
 
 class InboundAuthorizer:
@@ -157,29 +36,33 @@ class InboundAuthorizer:
     __slots__ = (
         "_allow",
         "_auth",
+        "_custom",
         "_deny",
         "_memo",
         "_network",
         "_observed",
         "_pending",
+        "_strict",
         "depends_on_auth",
         "depends_on_headers",
     )
 
     def __init__(self, auth: Authorization, trust_domain: str = "cluster.local") -> None:
         self._auth = auth
+        self._strict = {each.port: each.policy for each in auth.strict}
         self._network = NetworkStage(auth.ingress, "network")
         self._pending = NetworkStage(auth.pending.ingress, "pending") if auth.pending is not None else None
         enforced = [policy for policy in auth.policies if not policy.dry_run]
         proxies = auth.trusted_proxies
-        self._deny = _compile(enforced, Action.DENY, trust_domain, proxies)
-        self._allow = _compile(enforced, Action.ALLOW, trust_domain, proxies)
+        self._custom = compile_policies(enforced, Action.CUSTOM, trust_domain, proxies)
+        self._deny = compile_policies(enforced, Action.DENY, trust_domain, proxies)
+        self._allow = compile_policies(enforced, Action.ALLOW, trust_domain, proxies)
         dry = [policy for policy in auth.policies if policy.dry_run]
         self._observed = (
-            *_compile(enforced, Action.AUDIT, trust_domain, proxies),
-            *(item for action in Action for item in _compile(dry, action, trust_domain, proxies)),
+            *compile_policies(enforced, Action.AUDIT, trust_domain, proxies),
+            *(item for action in Action for item in compile_policies(dry, action, trust_domain, proxies)),
         )
-        every = (*self._deny, *self._allow, *self._observed)
+        every = (*self._custom, *self._deny, *self._allow, *self._observed)
         self.depends_on_auth = any(rule.depends_on_auth for item in every for rule in item.rules)
         stages = (self._network, *((self._pending,) if self._pending is not None else ()))
         self.depends_on_headers = any(
@@ -216,11 +99,20 @@ class InboundAuthorizer:
         return found.judge(request)
 
     def _judge_of(self, connection: Connection) -> ConnectionJudge:
-        deny = _entries(self._deny, connection, allowed=False)
-        allow = _entries(self._allow, connection, allowed=True)
-        observed = _every_entry(self._observed, connection)
+        refused = self._mtls(connection)
+        if refused is not None:
+            return ConnectionJudge(
+                Walk(()), refused, (), (), None, (), depends_on_headers=False, depends_on_auth=False
+            )
+        custom = every_entry(self._custom, connection)
+        deny = entries_of(self._deny, connection, allowed=False)
+        if connection.opaque:
+            # Nobody can be asked about a connection without requests: where a provider should be, it ends.
+            deny, custom = [*custom, *deny], []
+        allow = entries_of(self._allow, connection, allowed=True)
+        observed = every_entry(self._observed, connection)
 
-        def judge(walk: Walk, audit: Sequence[_Entry], pending: ConnectionJudge | None) -> ConnectionJudge:
+        def judge(walk: Walk, audit: Sequence[Entry], pending: ConnectionJudge | None) -> ConnectionJudge:
             return ConnectionJudge(
                 walk,
                 self._baseline(connection),
@@ -231,12 +123,24 @@ class InboundAuthorizer:
                 depends_on_headers=self.depends_on_headers and not connection.opaque,
                 depends_on_auth=self.depends_on_auth and not connection.opaque,
                 pending=pending,
+                custom=custom,
             )
 
         pending = None
         if self._pending is not None:
             pending = judge(self._pending.walk(connection), (), None)
         return judge(self._network.walk(connection), observed, pending)
+
+    def _mtls(self, connection: Connection) -> Verdict | None:
+        """Why the caller may not speak without an identity; None when it may, or has one."""
+        policy = self._strict.get(connection.port)
+        if policy is None or connection.principal:
+            return None
+        why = (
+            f"{connection.caller} has no certificate, and the mode of port {connection.port} is STRICT;"
+            f" write portLevelMtls: {{{connection.port}: {{mode: PERMISSIVE}}}} to let such callers in"
+        )
+        return Verdict(False, "mtls", policy, "", why)
 
     def _baseline(self, connection: Connection) -> Verdict:
         """What the stack allowed before any policy: callers on a shared network, and published ports."""
@@ -280,6 +184,8 @@ class InboundAuthorizer:
         """Every stage, policy and rule in order, and why it did or did not match."""
         opaque = request is None or not protocol.is_http
         connection = Connection.of_peer(peer, port, opaque=opaque, local_address=local_address, sni=sni)
+        if (refused := self._mtls(connection)) is not None:
+            return [Step("mtls", refused.policy, "", "STRICT", True, refused.reason)]
         steps = self._network.steps(connection, request)
         if self._pending is not None:
             steps += self._pending.steps(connection, request)
@@ -290,64 +196,12 @@ class InboundAuthorizer:
             steps.append(Step("baseline", "", "", action, True, baseline.reason))
         if not (outcome.verdict or self._baseline(connection)).allowed:
             return steps
-        for stage, items in (("audit", self._observed), ("deny", self._deny), ("allow", self._allow)):
+        for stage, items in (
+            ("audit", self._observed),
+            ("custom", self._custom),
+            ("deny", self._deny),
+            ("allow", self._allow),
+        ):
             for item in items:
-                steps += _steps(stage, item, connection, request)
+                steps += steps_of(stage, item, connection, request)
         return steps
-
-
-def _compile(
-    policies: Sequence[AuthorizationPolicy], action: Action, trust_domain: str, trusted_proxies: int
-) -> tuple[_Policy, ...]:
-    return tuple(
-        _Policy(
-            policy,
-            tuple(
-                Rule(
-                    rule,
-                    denies=action is not Action.ALLOW,
-                    trust_domain=trust_domain,
-                    trusted_proxies=trusted_proxies,
-                )
-                for rule in policy.rules
-            ),
-        )
-        for policy in policies
-        if policy.action is action
-    )
-
-
-def _entries(items: Sequence[_Policy], connection: Connection, *, allowed: bool) -> list[_Entry]:
-    """The rules that can match, up to the first that surely does."""
-    entries: list[_Entry] = []
-    for entry in _every_entry(items, connection, allowed=allowed):
-        entries.append(entry)
-        if entry.test is None:
-            break
-    return entries
-
-
-def _every_entry(items: Sequence[_Policy], connection: Connection, *, allowed: bool = True) -> list[_Entry]:
-    entries: list[_Entry] = []
-    for policy, rules in items:
-        for rule in rules:
-            reduced = rule.reduce(connection)
-            if reduced is False:
-                continue
-            stage, verb = ("allow", "allows") if allowed else ("deny", "denies")
-            label = f"{policy.name} {rule.name}"
-            verdict = Verdict(allowed, stage, policy.name, rule.name, f"{label} {verb} it")
-            entries.append(_Entry(None if reduced is True else reduced, verdict, label))
-    return entries
-
-
-def _steps(stage: str, item: _Policy, connection: Connection, request: Request | None) -> list[Step]:
-    policy = item.policy
-    action = f"{policy.action.value} (dry run)" if policy.dry_run else policy.action.value
-    if not item.rules:
-        return [Step(stage, policy.name, "", action, False, "it has no rules")]
-    steps: list[Step] = []
-    for rule in item.rules:
-        why = rule.failure(connection, request)
-        steps.append(Step(stage, policy.name, rule.name, action, not why, why or "everything holds"))
-    return steps

@@ -1,10 +1,18 @@
-"""Authentication of requests as compiled for one workload: which tokens it accepts, and from where."""
+"""Authentication: which tokens a workload accepts and from where; mTLS modes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-__all__ = ["JwtRule", "TokenHeader"]
+__all__ = ["JwtRule", "MtlsMode", "TokenHeader"]
+
+
+class MtlsMode(StrEnum):
+    """Istio PeerAuthentication's modes that a mesh of sidecars has; see `policy.peer_authentication`."""
+
+    PERMISSIVE = "PERMISSIVE"
+    STRICT = "STRICT"
 
 
 @dataclass(frozen=True, slots=True)

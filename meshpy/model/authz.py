@@ -1,8 +1,8 @@
 """Authorization as compiled for one workload: network stage, L7 stages, baseline.
 
-Order at the destination (DESIGN §5): network stage (tiers) → JWT → DENY → ALLOW. The caller's own sidecar
-judges the egress tiers before it sends. Everything here is resolved against the inventory: selectors have
-become sets of services, CIDRs stay CIDRs, source and destination labels are gone.
+Order at the destination (DESIGN §5): mTLS mode → network stage (tiers) → JWT → CUSTOM → DENY → ALLOW. The
+caller's own sidecar judges the egress tiers before it sends. Everything here is resolved against the
+inventory: selectors have become sets of services, CIDRs stay CIDRs, source and destination labels are gone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "Pending",
     "PortRange",
     "Source",
+    "StrictPort",
     "Tier",
 ]
 
@@ -38,6 +39,7 @@ class Action(StrEnum):
     ALLOW = "ALLOW"
     DENY = "DENY"
     AUDIT = "AUDIT"
+    CUSTOM = "CUSTOM"
 
 
 class NetworkAction(StrEnum):
@@ -134,12 +136,22 @@ class AuthorizationPolicy:
     Args:
         name: `AuthorizationPolicy shop/only-web`, as every refusal names it.
         dry_run: judged and counted, decides nothing (`istio.io/dry-run`).
+        provider: of CUSTOM: who is asked about requests that a rule matches.
     """
 
     name: str
     action: Action
     rules: tuple[AuthorizationRule, ...] = ()
     dry_run: bool = False
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StrictPort:
+    """A port that callers without identity may not use, and the policy that says so."""
+
+    port: int
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +247,7 @@ class Authorization:
             over a network shared with services outside the mesh.
         trusted_proxies: how many proxies in front append to `x-forwarded-for` and are believed; 0: nobody is,
             and `remote.ip` is the address of the connection.
+        strict: ports whose mTLS mode is STRICT.
         pending: None when no staged policy would change the tiers.
     """
 
@@ -244,4 +257,5 @@ class Authorization:
     baseline: frozenset[ServiceName] = frozenset()
     baseline_external: frozenset[int] = frozenset()
     trusted_proxies: int = 0
+    strict: tuple[StrictPort, ...] = ()
     pending: Pending | None = None

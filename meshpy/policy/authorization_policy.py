@@ -39,7 +39,7 @@ def _action(fields: Fields) -> Action:
     if cursor.text() == "CUSTOM":
         cursor.problem("CUSTOM is not supported yet by meshpy", "write ALLOW, DENY or AUDIT")
         return Action.DENY
-    known = tuple(action.value for action in Action)
+    known = tuple(action.value for action in Action if action is not Action.CUSTOM)
     value = cursor.choice(known)
     return Action(value) if value in known else Action.DENY
 

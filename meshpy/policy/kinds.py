@@ -12,7 +12,6 @@ from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from meshpy.errors import Place
-from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Action, Condition, HttpMatch, NetworkAction, Operation, PortRange
 from meshpy.model.match import RequestMatch, StringMatch
 from meshpy.model.rate_limit import RateLimit
@@ -39,7 +38,6 @@ __all__ = [
     "HostRef",
     "HttpMatchDoc",
     "HttpRouteDoc",
-    "JwtRuleDoc",
     "Meta",
     "MirrorDoc",
     "NetworkPolicyDoc",
@@ -48,7 +46,6 @@ __all__ = [
     "PeerDoc",
     "PolicyValue",
     "RateLimitDoc",
-    "RequestAuthenticationDoc",
     "RulePhase",
     "SelectorDoc",
     "ServiceRef",
@@ -294,32 +291,6 @@ class AuthorizationPolicyDoc:
 
 
 @dataclass(frozen=True, slots=True)
-class JwtRuleDoc:
-    """One rule, and where its keys come from when they are not in it.
-
-    Args:
-        keys_uri: of a key set, or of an OpenID configuration; empty when the rule has its keys.
-        timeout_s: for fetching them.
-    """
-
-    place: Place
-    rule: JwtRule
-    keys_uri: str = ""
-    timeout_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RequestAuthenticationDoc:
-    """`selector` None and no `target_refs` is every workload of the namespace."""
-
-    meta: Meta
-    rules: tuple[JwtRuleDoc, ...]
-    selector: Mapping[str, str] | None = None
-    selector_place: Place = NOWHERE
-    target_refs: tuple[ServiceRef, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SelectorDoc:
     """A Calico selector as written, and read."""
 
@@ -472,7 +443,6 @@ PolicyValue: TypeAlias = (
     VirtualServiceDoc
     | DestinationRuleDoc
     | AuthorizationPolicyDoc
-    | RequestAuthenticationDoc
     | NetworkPolicyDoc
     | NetworkSetDoc
     | RateLimitDoc

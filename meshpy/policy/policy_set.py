@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from meshpy.errors import DocumentError, Place, Problem
+from meshpy.policy.authn_kinds import MeshConfigDoc, PeerAuthenticationDoc, RequestAuthenticationDoc
 from meshpy.policy.authorization_policy import authorization_policy
 from meshpy.policy.cilium import cilium_policy
 from meshpy.policy.destination_rule import destination_rule
@@ -21,13 +22,14 @@ from meshpy.policy.kinds import (
     NetworkSetDoc,
     PolicyValue,
     RateLimitDoc,
-    RequestAuthenticationDoc,
     TierDoc,
     VirtualServiceDoc,
 )
 from meshpy.policy.kubernetes import kubernetes_network_policy
+from meshpy.policy.mesh_config import mesh_config
 from meshpy.policy.mesh_docs import ServiceEntryDoc
 from meshpy.policy.network_policy import network_policy, network_set, tier
+from meshpy.policy.peer_authentication import peer_authentication
 from meshpy.policy.rate_limit import rate_limit_policy
 from meshpy.policy.reader import Cursor, Fields, Refusal, Report, suggestion
 from meshpy.policy.request_authentication import request_authentication
@@ -38,11 +40,14 @@ __all__ = ["Document", "PolicySet", "load", "load_documents"]
 
 T = TypeVar("T")
 
-Value: TypeAlias = PolicyValue | ServiceEntryDoc
+Value: TypeAlias = (
+    PolicyValue | ServiceEntryDoc | RequestAuthenticationDoc | PeerAuthenticationDoc | MeshConfigDoc
+)
 
 _ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 _CALICO = ("projectcalico.org/v3",)
+_MESHPY = ("meshpy.io/v1",)
 _KUBERNETES = ("networking.k8s.io/v1",)
 _CILIUM = ("cilium.io/v2",)
 _LINKERD = ("policy.linkerd.io/v1alpha1", "policy.linkerd.io/v1beta1")
@@ -62,6 +67,8 @@ _KINDS = {
     "ServiceEntry": _Kind(_ISTIO_NETWORKING, True, True, service_entry),
     "AuthorizationPolicy": _Kind(_ISTIO_SECURITY, True, False, authorization_policy),
     "RequestAuthentication": _Kind(_ISTIO_SECURITY, True, True, request_authentication),
+    "PeerAuthentication": _Kind(_ISTIO_SECURITY, True, False, peer_authentication),
+    "MeshConfig": _Kind(_MESHPY, False, True, mesh_config),
     "NetworkPolicy": _Kind(_CALICO, True, True, network_policy),
     "GlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
     "Tier": _Kind(_CALICO, False, False, tier),
@@ -132,6 +139,8 @@ class PolicySet:
     destination_rules: tuple[DestinationRuleDoc, ...] = ()
     authorization_policies: tuple[AuthorizationPolicyDoc, ...] = ()
     request_authentications: tuple[RequestAuthenticationDoc, ...] = ()
+    peer_authentications: tuple[PeerAuthenticationDoc, ...] = ()
+    mesh_configs: tuple[MeshConfigDoc, ...] = ()
     network_policies: tuple[NetworkPolicyDoc, ...] = ()
     tiers: tuple[TierDoc, ...] = ()
     network_sets: tuple[NetworkSetDoc, ...] = ()
@@ -183,6 +192,8 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
         destination_rules=_of(values, DestinationRuleDoc),
         authorization_policies=_of(values, AuthorizationPolicyDoc),
         request_authentications=_of(values, RequestAuthenticationDoc),
+        peer_authentications=_of(values, PeerAuthenticationDoc),
+        mesh_configs=_of(values, MeshConfigDoc),
         network_policies=_of(values, NetworkPolicyDoc),
         tiers=_of(values, TierDoc),
         network_sets=_of(values, NetworkSetDoc),

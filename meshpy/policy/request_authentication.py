@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from meshpy.jose import JwksError, parse_jwks
 from meshpy.model.authn import JwtRule, TokenHeader
 from meshpy.policy.attachment import ATTACH_REFUSED, ATTACHED_BY, attachment
-from meshpy.policy.kinds import JwtRuleDoc, Meta, RequestAuthenticationDoc
+from meshpy.policy.authn_kinds import JwtRuleDoc, RequestAuthenticationDoc
+from meshpy.policy.kinds import Meta
 from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.strings import changeable_header, header_name
 

@@ -16,6 +16,8 @@ VERSIONS = {
     "DestinationRule": "networking.istio.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
     "RequestAuthentication": "security.istio.io/v1",
+    "PeerAuthentication": "security.istio.io/v1",
+    "MeshConfig": "meshpy.io/v1",
     "NetworkPolicy": "projectcalico.org/v3",
     "GlobalNetworkPolicy": "projectcalico.org/v3",
     "Tier": "projectcalico.org/v3",
@@ -68,7 +70,11 @@ spec:
 
 def document(kind: str, spec: str, name: str = "p", namespace: str = "shop", more: str = "") -> str:
     """A document whose `spec` begins on line 5, two columns in; `more` goes into its metadata."""
-    scope = "" if kind == "Tier" or "Global" in kind or "wide" in kind else f", namespace: {namespace}"
+    scope = (
+        ""
+        if kind in ("Tier", "MeshConfig") or "Global" in kind or "wide" in kind
+        else f", namespace: {namespace}"
+    )
     head = f"apiVersion: {VERSIONS[kind]}\nkind: {kind.partition('.')[0]}\n"
     head += f"metadata: {{name: {name}{scope}{more}}}\nspec:\n"
     return head + indent(dedent(spec).strip("\n") + "\n", "  ")

@@ -92,19 +92,29 @@ def condition(known, item, denies, opaque):
     return field(known[item.key], values, not_values, denies, header="headers" in item.key)
 
 
+def meets(policy, known, opaque):
+    denies = policy.action is not Action.ALLOW
+    return any(
+        (not r.sources or any(part(known, s, FROM, denies, opaque) for s in r.sources))
+        and (not r.operations or any(part(known, o, TO, denies, opaque) for o in r.operations))
+        and all(condition(known, c, denies, opaque) for c in r.conditions)
+        for r in policy.rules
+    )
+
+
+def custom(policies, known):
+    """Is a provider asked?"""
+    return any(p.action is Action.CUSTOM and not p.dry_run and meets(p, known, False) for p in policies)
+
+
 def reference(policies, known, opaque):
     def matches(policy):
-        denies = policy.action is not Action.ALLOW
-        return any(
-            (not r.sources or any(part(known, s, FROM, denies, opaque) for s in r.sources))
-            and (not r.operations or any(part(known, o, TO, denies, opaque) for o in r.operations))
-            and all(condition(known, c, denies, opaque) for c in r.conditions)
-            for r in policy.rules
-        )
+        return meets(policy, known, opaque)
 
     enforced = [policy for policy in policies if not policy.dry_run]
     allow = [policy for policy in enforced if policy.action is Action.ALLOW]
-    if any(policy.action is Action.DENY and matches(policy) for policy in enforced):
+    refusing = {Action.DENY, Action.CUSTOM} if opaque else {Action.DENY}
+    if any(policy.action in refusing and matches(policy) for policy in enforced):
         return False
     return not allow or any(map(matches, allow))
 
@@ -184,8 +194,8 @@ def a_policy(rng, index):
         )
         for number in range(rng.choice([0, 1, 2, 3]))
     )
-    action = rng.choice([Action.ALLOW, Action.ALLOW, Action.DENY, Action.DENY, Action.AUDIT])
-    return AuthorizationPolicy(f"p{index}", action, rules, rng.random() < 0.1)
+    action = rng.choice([*[Action.ALLOW, Action.DENY] * 2, Action.CUSTOM, Action.AUDIT])
+    return AuthorizationPolicy(f"p{index}", action, rules, rng.random() < 0.1, "opa")
 
 
 def address(text):
@@ -274,7 +284,12 @@ def test_verdicts_are_those_of_the_reference(hops):
             request, connection, known = a_request(rng, hops)
             expected = reference(readable, known, request is None)
             verdict = authorizer.judge(request, *connection)
+            asks = False if request is None else custom(readable, known)
+            judge = authorizer.for_connection(*connection)
             assert verdict.allowed is expected, (seed, request, connection, known, policies)
-            assert authorizer.for_connection(*connection).judge(request) == verdict
+            assert judge.judge(request) == verdict
+            assert request is None or bool(judge.asked(request)) is asks
+            assert judge.constant is None or judge.constant == verdict
+            assert not (asks and judge.constant is not None and judge.constant.allowed)
             allowed += expected
     assert SETS * REQUESTS / 3 * 0.2 < allowed < SETS * REQUESTS / 3 * 0.8

@@ -147,7 +147,9 @@ def reference_network(auth, peer, port, request):
 def reference(auth, peer, port, request):
     def matching(action):
         return [
-            any(reference_rule(rule, peer, port, request, action is Action.DENY) for rule in policy.rules)
+            any(
+                reference_rule(rule, peer, port, request, action is not Action.ALLOW) for rule in policy.rules
+            )
             for policy in auth.policies
             if policy.action is action and not policy.dry_run
         ]
@@ -155,6 +157,7 @@ def reference(auth, peer, port, request):
     allow = matching(Action.ALLOW)
     return (
         reference_network(auth, peer, port, request)
+        and (request is not None or not any(matching(Action.CUSTOM)))
         and not any(matching(Action.DENY))
         and (not allow or any(allow))
     )
@@ -178,7 +181,7 @@ def test_inbound_verdicts_are_those_of_the_reference(auth, service, port, method
     assert verdict.allowed is reference(auth, peer, port, request)
     judge = authorizer.for_connection(peer, port, protocol)
     assert judge.judge(request) == verdict
-    if verdict.stage in ("network", "deny", "allow") and (verdict.rule or verdict.allowed):
+    if verdict.stage in ("network", "custom", "deny", "allow") and (verdict.rule or verdict.allowed):
         steps = authorizer.evaluate_all(request, peer, port, protocol)
         assert any(step.matched and step.stage == verdict.stage for step in steps)
 
