@@ -14,11 +14,13 @@ Life: `begin` (head judged) → `flush` (content for the upstream) … → a con
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from meshpy.model.resilience import ConsistentHash
 from proxy.decide.affinity import key_of, made_cookie, wants_cookie
+from proxy.decide.grpc import CONTENT_TYPE, DEADLINE_EXCEEDED, UNAVAILABLE, Call, status_of_http, trailers_of
 from proxy.decide.outlier import Reply as HostReply
 from proxy.decide.retry import (
     IDEMPOTENT,
@@ -76,10 +78,10 @@ class Exchange:
         "end",
         "extra",
         "flags",
+        "grpc",
         "head",
         "host",
         "is_end_sent",
-        "is_grpc",
         "is_in_try",
         "is_over",
         "is_recovered",
@@ -123,7 +125,7 @@ class Exchange:
         self.out_bytes = 0
         self.replay: list[bytes | memoryview] | None = None
         self.replay_bytes = 0
-        self.is_grpc = False
+        self.grpc: Call | None = None
         self.attempts = 0
         self.silent_retries = 0
         self.tried: list[Host] = []
@@ -158,12 +160,16 @@ class Exchange:
         upstream.active_requests += 1
         if upstream.counts_requests:
             upstream.count_request()
+        if self.grpc is not None and self.grpc.timeout_s is not None:
+            self.deadline = self.down.own.wheel.after(self.grpc.timeout_s, self._on_call_deadline)
 
     def on_body(self, data: bytes | memoryview) -> None:
         """Content of the request."""
         self.bytes_received += len(data)
         if self.is_over:
             return
+        if self.grpc is not None:
+            self.grpc.requests.feed(data)
         self._queue(data)
 
     def on_request_end(self, end: End) -> None:
@@ -174,8 +180,19 @@ class Exchange:
             return
         if self.plan.copies is not None:
             self.plan.copies(self)
-        if self.plan.timeout_s is not None:
+        if self.plan.timeout_s is not None and self._is_before_call_deadline(self.plan.timeout_s):
             self.deadline = self.down.own.wheel.after(self.plan.timeout_s, self._on_deadline)
+
+    def _is_before_call_deadline(self, timeout_s: float) -> bool:
+        """Whether a timeout that begins now ends before the client's own deadline, which it then replaces."""
+        call = self.grpc
+        if call is None or call.timeout_s is None:
+            return True
+        if self.started_at + call.timeout_s < monotonic() + timeout_s:
+            return False
+        if self.deadline is not None:
+            self.deadline.cancel()
+        return True
 
     def _queue(self, data: bytes | memoryview) -> None:
         self.out.append(data)
@@ -399,11 +416,17 @@ class Exchange:
             if kind is Body:
                 data = event.data  # type: ignore[union-attr]
                 self.bytes_sent += len(data)
+                if self.grpc is not None:
+                    self.grpc.responses.feed(data)
                 down.send_body(data)
             elif kind is ResponseHead:
+                if self.grpc is not None:
+                    self.grpc.take_status(_early_status(events))
                 if not self._take_head(event):  # type: ignore[arg-type]
                     return
             elif kind is End:
+                if self.grpc is not None:
+                    self._end_call(self.grpc, event)  # type: ignore[arg-type]
                 down.send_end(event.trailers)  # type: ignore[union-attr]
                 is_complete = True
             else:
@@ -427,11 +450,13 @@ class Exchange:
         if status == 101:
             self._switch(head)
             return False
-        if status >= 500 and self._retry_refused(plan, head):
+        call = self.grpc
+        if (status >= 500 or call is not None) and self._retry_refused(plan, head):
             return False
-        if self.host is not None:
+        if self.host is not None and (call is None or status != 200):
             plan.upstream.judge_status(self.host, status, self.upstream_time_s)
-        if status >= 400 and (pause_s := self._pause_for_status(plan, head)) is not None:
+        is_failed = status >= 400 or (call is not None and bool(call.status))
+        if is_failed and (pause_s := self._pause_for_status(plan, head)) is not None:
             self._drop_connection()
             self._end_try()
             self._retry(pause_s=pause_s)
@@ -452,7 +477,7 @@ class Exchange:
         if not self._can_replay() or self.attempts - self.silent_retries > policy.attempts:
             return None
         is_limited = b"x-envoy-ratelimited" in fields
-        grpc_status = fields.get(b"grpc-status")
+        grpc_status = b"%d" % self.grpc.status if self.grpc is not None and self.grpc.status else None
         if not is_status_retryable(
             policy, head.status, self.head.method, grpc_status, is_rate_limited=is_limited
         ):
@@ -463,12 +488,21 @@ class Exchange:
             return None
         return pause_s if plan.upstream.may_retry(is_active=self.is_retry_active, is_sent=True) else None
 
+    def _end_call(self, call: Call, end: End) -> None:
+        """The status of a call is known: it tells whether the host is well, HTTP's 200 does not."""
+        for name, value in end.trailers:
+            if name == b"grpc-status":
+                call.take_status(value)
+        if self.host is not None and self.plan is not None and self.status == 200:
+            self.plan.upstream.judge_status(self.host, call.http_status, self.upstream_time_s)
+
     def _can_replay(self) -> bool:
         return self.replay is not None or not self.replay_bytes
 
     def _retry_refused(self, plan: Plan, head: ResponseHead) -> bool:
         """A sidecar's 503 that nothing was sent for is a connect failure one hop further."""
-        if head.status != 503 or not plan.refusal_is_trusted or NOT_SENT not in head.fields:
+        is_unavailable = head.status == 503 or (self.grpc is not None and self.grpc.status == UNAVAILABLE)
+        if not is_unavailable or not plan.refusal_is_trusted or NOT_SENT not in head.fields:
             return False
         self._judge_host(HostReply.LOCAL_ORIGIN)
         if not self._can_replay() or not self._is_policy_retry(plan, Outcome.REFUSED):
@@ -531,7 +565,9 @@ class Exchange:
     # -- ends
 
     def answer(self, reply: Reply) -> None:
-        """End with an answer of our own."""
+        """End with an answer of our own, in gRPC's words to a call of gRPC."""
+        if self.grpc is not None:
+            reply = _in_grpc(self.grpc, reply)
         self.reply = reply
         self.status = reply.status
         self.flags = reply.flags
@@ -562,6 +598,29 @@ class Exchange:
         body = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
         details = "upstream_reset_before_response_started{overflow}"
         self._fail(503, "UO", details, body, (OVERLOADED,), is_unsent=True)
+
+    def _on_call_deadline(self) -> None:
+        """The client's own deadline has passed: so the mesh gives up too, and tells the upstream."""
+        self.deadline = None
+        if self.is_over or self.grpc is None:
+            return
+        self.grpc.status = DEADLINE_EXCEEDED
+        self._drop_connection()
+        if self.is_response_begun:
+            self._break("UT", "grpc_deadline_exceeded")
+            return
+        service, route_name = (self.plan.service, self.plan.route_name) if self.plan is not None else ("", "")
+        self.answer(
+            Reply(
+                504,
+                "UT",
+                "grpc_deadline_exceeded",
+                b"deadline exceeded",
+                service=service,
+                route_name=route_name,
+                grpc_status=DEADLINE_EXCEEDED,
+            )
+        )
 
     def _on_deadline(self) -> None:
         """The route's timeout: 504, or a broken message when the response has begun."""
@@ -595,10 +654,13 @@ class Exchange:
 
     def answer_or_break(self, reply: Reply) -> None:
         """End with an answer, or with a broken message when another answer has begun."""
-        if self.is_response_begun:
-            self._break(reply.flags, reply.details)
-        else:
+        if not self.is_response_begun:
             self.answer(reply)
+            return
+        self.reply = reply
+        if self.grpc is not None and self.grpc.status is None:
+            self.grpc.status = status_of_http(reply.status)
+        self._break(reply.flags, reply.details)
 
     def finish_tunnel(self) -> None:
         """The tunnel that this exchange became has ended."""
@@ -640,3 +702,23 @@ class Exchange:
         """The client reads again."""
         if self.connection is not None:
             self.connection.resume()
+
+
+def _early_status(events: list[Event]) -> bytes | None:
+    """The status of a call that brings no message: in its head, or in trailers that came along with it."""
+    if type(events[-1]) is End and not any(type(event) is Body for event in events):
+        for name, value in events[-1].trailers:
+            if name == b"grpc-status":
+                return value
+    for event in events:
+        if type(event) is ResponseHead and b"grpc-status" in event.fields:
+            return event.fields[b"grpc-status"]
+    return None
+
+
+def _in_grpc(call: Call, reply: Reply) -> Reply:
+    """An answer that consists of trailers alone."""
+    status = status_of_http(reply.status) if reply.grpc_status is None else reply.grpc_status
+    call.status = status
+    headers = ((b"content-type", CONTENT_TYPE), *trailers_of(status, reply.body), *reply.headers)
+    return replace(reply, status=200, headers=headers, body=b"", grpc_status=status)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from time import monotonic
 from typing import cast
 
+from proxy.decide.grpc import UNAVAILABLE, trailers_of
 from proxy.exchange import Exchange
 from proxy.http.events import Body, End, Header, Headers, Refused
 from proxy.http.h2 import ServerCodec
@@ -67,7 +69,7 @@ class ServerStream(Stream):
 
     def resume_request(self) -> None:
         if self.is_held:
-            self.moved_at = self.own.loop.time()
+            self.moved_at = monotonic()
             self.connection.codec.release(self)
             self.connection.schedule()
 
@@ -113,7 +115,7 @@ class ServerStream(Stream):
         fields += [(name.lower(), value) for name, value in reply.headers]
         if reply.body:
             fields.append((b"content-type", reply.content_type))
-        if reply.status >= 200 and reply.status not in (204, 304):
+        if reply.status >= 200 and reply.status not in (204, 304) and reply.grpc_status is None:
             fields.append((b"content-length", b"%d" % len(reply.body)))
         self._fields, self._tail = fields, ()
         self._parts = [body] if body else []
@@ -137,7 +139,16 @@ class ServerStream(Stream):
         self.account(exchange)
         self.exchange = None
         connection = self.connection
-        connection.codec.reset(self, ErrorCode.INTERNAL_ERROR)
+        codec = connection.codec
+        call = exchange.grpc
+        if call is not None and not self.is_local_closed:
+            # A call that fails midway still has a status; what was sent of it was whole frames.
+            status = call.status or UNAVAILABLE
+            codec.send_content(self, [], trailers_of(status, exchange.details.encode("latin-1", "replace")))
+        if call is None:
+            codec.reset(self, ErrorCode.INTERNAL_ERROR)
+        elif self.waiting is None:
+            codec.reset(self, ErrorCode.NO_ERROR)
         connection.schedule()
         connection.on_stream_over()
 
@@ -160,7 +171,7 @@ class ServerStream(Stream):
             self.exchange.pause_response()
 
     def release_source(self) -> None:
-        self.moved_at = self.own.loop.time()
+        self.moved_at = monotonic()
         if self.exchange is not None:
             self.exchange.resume_response()
 
@@ -183,7 +194,7 @@ class H2Downstream(Accepted):
         self._is_announced = False
         self._is_closed = False
         self._is_scheduled = False
-        self._active_at = shared.loop.time()
+        self._active_at = monotonic()
         self._timer: Timer | None = None
 
     def _make_stream(self, number: int, send_window: int, receive_window: int, now: float) -> ServerStream:
@@ -206,7 +217,7 @@ class H2Downstream(Accepted):
             self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
-        now = self._active_at = self.own.loop.time()
+        now = self._active_at = monotonic()
         try:
             events = self.codec.receive(data, now)
             if events:
@@ -290,7 +301,7 @@ class H2Downstream(Accepted):
         self.codec.hold_writes()
 
     def resume_writing(self) -> None:
-        self._active_at = self.own.loop.time()
+        self._active_at = monotonic()
         self.codec.release_writes()
         self.schedule()
 
@@ -369,7 +380,7 @@ class H2Downstream(Accepted):
         """The connection's one timer."""
         if self._is_closed:
             return
-        now = self.own.loop.time()
+        now = monotonic()
         silent_s = now - self._active_at
         codec = self.codec
         if codec.is_within_head and silent_s + _CHECK_S > HEAD_TIMEOUT_S:
@@ -396,5 +407,5 @@ class H2Downstream(Accepted):
             return
         is_owed = exchange is not None and not exchange.is_request_complete and not stream.is_held
         # A call of gRPC may be silent for hours; so may who streams while being answered.
-        if exchange is not None and is_owed and not exchange.is_response_begun and not exchange.is_grpc:
+        if exchange is not None and is_owed and not exchange.is_response_begun and exchange.grpc is None:
             exchange.answer(Reply(408, "SI", "request_body_timeout", b"stream timeout"))

@@ -61,6 +61,7 @@ class Caller:
     judge: ConnectionJudge | None = None
     target: InboundTarget | None = None
     edge: Edge | None = None
+    grpc_edge: Edge | None = None
     limits: tuple[Limiter, ...] = ()
 
     def renew(self, compiled: Compiled, local_address: str) -> None:
@@ -221,9 +222,15 @@ class Inbound:
     def account(self, down: ClientConnection, exchange: Exchange) -> None:
         caller = down.context
         assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
-        edge = caller.edge
-        if edge is None:
-            edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
+        if exchange.grpc is not None:
+            edge = caller.grpc_edge
+            if edge is None:
+                key = edge_key(caller, self._live.value, "grpc")
+                edge = caller.grpc_edge = self._reporter.telemetry.edge(key)
+        else:
+            edge = caller.edge
+            if edge is None:
+                edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
         self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
 
 

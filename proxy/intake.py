@@ -5,6 +5,7 @@ The same for every protocol: an exchange is known here by its head and its downs
 
 from __future__ import annotations
 
+from proxy.decide.grpc import call_of
 from proxy.exchange import Exchange
 from proxy.http.events import Framing, Headers
 from proxy.plan import NO_OPS, Plan, Reply
@@ -17,6 +18,7 @@ _ABORTED = b"fault filter abort"
 
 def take(exchange: Exchange, role: Role) -> None:
     """Decide what becomes of a request whose head was read, and set about it."""
+    exchange.grpc = call_of(exchange.head)
     decision = role.decide(exchange.down.connection, exchange.head)
     if isinstance(decision, Reply):
         _answer_at_head(exchange, decision)
@@ -75,14 +77,14 @@ def _after_delay(exchange: Exchange, role: Role, plan: Plan, *, is_aborted: bool
 
 def _abort(exchange: Exchange, plan: Plan, flags: str) -> None:
     fault = plan.fault
-    status, body, headers = fault.abort_status if fault is not None else 503, _ABORTED, plan.reply_headers
-    grpc = fault.abort_grpc_status if fault is not None else None
-    if grpc is not None and exchange.head.fields.get(b"content-type", b"").startswith(b"application/grpc"):
-        # gRPC's "trailers only" answer: the status stands in the head (gRPC over HTTP/2, Responses)
-        status, body = 200, b""
-        grpc_fields = ((b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % grpc))
-        headers = (*headers, *grpc_fields, (b"grpc-message", _ABORTED))
-    _answer_at_head(
-        exchange,
-        Reply(status, flags, "fault_filter_abort", body, headers, plan.service, plan.route_name),
+    reply = Reply(
+        fault.abort_status if fault is not None else 503,
+        flags,
+        "fault_filter_abort",
+        _ABORTED,
+        plan.reply_headers,
+        plan.service,
+        plan.route_name,
+        grpc_status=fault.abort_grpc_status if fault is not None else None,
     )
+    _answer_at_head(exchange, reply)

@@ -39,7 +39,7 @@ class Outbound:
         self._key = key
         self._live = live
         self._reporter = reporter
-        self._edges: dict[tuple[Host | None, str], Edge] = {}
+        self._edges: dict[tuple[Host | None, str, bool], Edge] = {}
         self._mirroring = Mirroring(reporter.telemetry)
 
     def name_peer(self, down: ClientConnection) -> None:
@@ -104,7 +104,7 @@ class Outbound:
         reply = exchange.reply
         plan = exchange.plan
         service = plan.service if plan is not None else (reply.service if reply is not None else "")
-        key = (exchange.host, service)
+        key = (exchange.host, service, exchange.grpc is not None)
         edge = self._edges.get(key)
         if edge is None:
             if len(self._edges) >= _MAX_EDGES:
@@ -119,4 +119,5 @@ class Outbound:
         if host is not None:
             destination = str(host.endpoint.workload) if host.endpoint.workload is not None else ""
             is_mtls = host.upstream.cluster.transport is Transport.MTLS
-        return EdgeKey("outbound", self._live.value.workload, destination, service, "http", is_mtls)
+        protocol = "http" if exchange.grpc is None else "grpc"
+        return EdgeKey("outbound", self._live.value.workload, destination, service, protocol, is_mtls)

@@ -56,6 +56,7 @@ class Reply:
     Args:
         flags: Envoy's response flags, `-` for none.
         details: Envoy's response code details; names the cause.
+        grpc_status: of an answer to a call of gRPC, where it does not follow from `status`.
         policy, rule, stage: who denied, for the log and the metrics.
     """
 
@@ -69,4 +70,5 @@ class Reply:
     policy: str = ""
     rule: str = ""
     stage: str = ""
+    grpc_status: int | None = None
     content_type: bytes = field(default=b"text/plain; charset=utf-8")

@@ -19,6 +19,7 @@ __all__ = ["Reporter"]
 
 _MEMO_ENTRIES = 256
 _NOTHING_ODD = '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
+_VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 
 class Reporter:
@@ -43,7 +44,19 @@ class Reporter:
         # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
         duration_ms = (time.monotonic() - exchange.started_at) * 1000.0
         reply = exchange.reply
-        edge.http(exchange.status, exchange.flags, duration_ms, exchange.bytes_received, exchange.bytes_sent)
+        call = exchange.grpc
+        grpc_status = "" if call is None or call.status is None else str(call.status)
+        edge.http(
+            exchange.status,
+            exchange.flags,
+            duration_ms,
+            exchange.bytes_received,
+            exchange.bytes_sent,
+            grpc_status,
+        )
+        if call is not None:
+            edge.request_messages += call.requests.count
+            edge.response_messages += call.responses.count
         if exchange.attempts > 1:
             edge.retries += exchange.attempts - 1
             edge.recovered += exchange.is_recovered
@@ -59,6 +72,8 @@ class Reporter:
         self, down: ClientConnection, exchange: Exchange, duration_ms: float, principal: str, server_name: str
     ) -> None:
         head, reply = exchange.head, exchange.reply
+        call = exchange.grpc
+        grpc_status = "null" if call is None or call.status is None else call.status
         fields = head.fields
         path, request_id = head.target.decode("latin-1"), exchange.request_id.decode("latin-1")
         agent, forwarded = fields.get(b"user-agent"), fields.get(b"x-forwarded-for")
@@ -77,7 +92,7 @@ class Reporter:
         served = "null" if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
         log.write(
             f'{{"start_time":"{start}Z","direction":"{self.direction}","method":"{head.method}","path":{path},'
-            f'"protocol":"HTTP/1.{head.minor}","response_code":{exchange.status},'
+            f'"protocol":"{_VERSIONS[head.minor]}","response_code":{exchange.status},"grpc_status":{grpc_status},'
             f'"response_flags":"{exchange.flags}","response_code_details":{quoted(exchange.details)},'
             f'"bytes_received":{exchange.bytes_received},"bytes_sent":{exchange.bytes_sent},'
             f'"duration":{int(duration_ms)},"upstream_service_time":{served},"x_forwarded_for":{forwarded_text},'

@@ -11,6 +11,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from proxy.decide.grpc import FAILURES
+
 __all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
 
 BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
@@ -18,6 +20,7 @@ MAX_EDGES = 1000
 MAX_VERDICTS = 1000
 MAX_MIRRORS = 1000
 _UNKNOWN = "unknown"
+_GRPC_FAILURES = frozenset(map(str, FAILURES))
 
 
 class EdgeKey(NamedTuple):
@@ -43,6 +46,8 @@ class Edge:
         "key",
         "opened",
         "recovered",
+        "request_messages",
+        "response_messages",
         "responses",
         "retries",
         "sum_ms",
@@ -50,7 +55,8 @@ class Edge:
 
     def __init__(self, key: EdgeKey) -> None:
         self.key = key
-        self.responses: dict[tuple[int, str], int] = {}
+        self.responses: dict[tuple[int, str, str], int] = {}
+        self.request_messages = self.response_messages = 0
         self.denied: dict[str, int] = {}
         self.buckets = [0] * (len(BOUNDS_MS) + 1)
         self.sum_ms = 0.0
@@ -61,9 +67,11 @@ class Edge:
         self.bytes_sent = 0
         self.bytes_received = 0
 
-    def http(self, status: int, flags: str, duration_ms: float, received: int, sent: int) -> None:
+    def http(
+        self, status: int, flags: str, duration_ms: float, received: int, sent: int, grpc_status: str = ""
+    ) -> None:
         """Count an exchange."""
-        key = (status, flags)
+        key = (status, flags, grpc_status)
         responses = self.responses
         responses[key] = responses.get(key, 0) + 1
         self.buckets[bisect_left(BOUNDS_MS, duration_ms)] += 1
@@ -196,10 +204,10 @@ class Telemetry:
         yield "# TYPE istio_requests_total counter"
         for edge in edges:
             labels = self._labels(edge.key)
-            for (status, flags), count in edge.responses.items():
+            for (status, flags, grpc_status), count in edge.responses.items():
                 yield (
                     f'istio_requests_total{{{labels},response_code="{status}",response_flags="{flags}",'
-                    f'grpc_response_status=""}} {count}'
+                    f'grpc_response_status="{grpc_status}"}} {count}'
                 )
         yield "# TYPE istio_request_duration_milliseconds histogram"
         for edge in edges:
@@ -210,6 +218,12 @@ class Telemetry:
                 yield f'istio_request_duration_milliseconds_bucket{{{labels},le="{bound}"}} {total}'
             yield f"istio_request_duration_milliseconds_sum{{{labels}}} {edge.sum_ms:.3f}"
             yield f"istio_request_duration_milliseconds_count{{{labels}}} {total}"
+        for direction in ("request", "response"):
+            yield f"# TYPE istio_{direction}_messages_total counter"
+            for edge in edges:
+                if edge.key.protocol == "grpc":
+                    count = edge.request_messages if direction == "request" else edge.response_messages
+                    yield f"istio_{direction}_messages_total{{{self._labels(edge.key)}}} {count}"
         yield "# TYPE meshpy_retries_total counter"
         for edge in edges:
             yield f"meshpy_retries_total{{{self._labels(edge.key)}}} {edge.retries}"
@@ -258,10 +272,12 @@ def _escaped(text: str) -> str:
 
 def _totals(edge: Edge) -> dict[str, object]:
     responses: dict[str, int] = {}
-    for (status, _), count in edge.responses.items():
+    failed = 0
+    for (status, _, grpc_status), count in edge.responses.items():
         responses[str(status)] = responses.get(str(status), 0) + count
+        if status >= 500 or status == 0 or grpc_status in _GRPC_FAILURES:
+            failed += count
     requests = sum(responses.values())
-    failed = sum(count for status, count in responses.items() if status >= "500" or status == "0")
     denied = sum(edge.denied.values())
     return {
         "requests": requests,

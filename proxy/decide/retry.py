@@ -82,13 +82,14 @@ def is_status_retryable(
     """Whether a response is thrown away and asked for again.
 
     Args:
+        grpc_status: of a call that brought no message.
         is_rate_limited: it carries `x-envoy-ratelimited`.
     """
-    if method not in IDEMPOTENT:
-        return False
     on = policy.on
     if grpc_status is not None and _GRPC_STATUS.get(grpc_status) in on:
-        return True
+        return True  # every call is a POST; its own status is what tells whether to call again
+    if method not in IDEMPOTENT:
+        return False
     return (
         (status >= 500 and RetryOn.SERVER_ERROR in on)
         or (status in (502, 503, 504) and RetryOn.GATEWAY_ERROR in on)

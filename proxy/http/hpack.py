@@ -24,6 +24,7 @@ _ENTRY_OVERHEAD = 32
 """RFC 7541 §4.1: what an entry counts beside its name and value."""
 
 _KNOWN_BLOCKS = 64
+_KNOWN_BLOCK_BYTES = 256
 
 _TOKEN = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 """Names are lower case in HTTP/2 (RFC 9113 §8.2.1); a colon begins pseudo-header fields."""
@@ -212,7 +213,7 @@ class Decoder:
                 fields.append(field)
         if is_oversized:
             raise Oversized
-        if is_known:
+        if is_known and end <= _KNOWN_BLOCK_BYTES:
             if len(self.known) >= _KNOWN_BLOCKS:
                 self.known = {}
             self.known[block] = fields

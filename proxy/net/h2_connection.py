@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from certs.errors import PeerRefused
@@ -114,7 +115,7 @@ class H2Connection(Dialed):
         self.codec = ClientCodec(new_stream=self._make_stream)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.served = 0
-        self.opened_at = self.idle_since = loop.time()
+        self.opened_at = self.idle_since = monotonic()
         self.generation = 0
         self.is_open = False
         self.is_retired = False
@@ -141,7 +142,7 @@ class H2Connection(Dialed):
 
     def data_received(self, data: bytes) -> None:
         codec = self.codec
-        events = codec.receive(data, self.loop.time())
+        events = codec.receive(data, monotonic())
         if events:
             self._hand_on(events)
         if codec.gone is not None:
@@ -218,7 +219,7 @@ class H2Connection(Dialed):
         return not self.transport.is_closing() and len(self.codec.streams) < pool.max_concurrent_streams
 
     def open_stream(self) -> UpstreamStream:
-        return cast("UpstreamStream", self.codec.open(self.loop.time()))
+        return cast("UpstreamStream", self.codec.open(monotonic()))
 
     def on_room(self) -> None:
         """A stream has ended: others may begin, or the connection may end."""
@@ -226,7 +227,7 @@ class H2Connection(Dialed):
             if self.pool.waiting:
                 self.pool.serve(self)
             return
-        self.idle_since = self.loop.time()
+        self.idle_since = monotonic()
         if self.is_retired:
             self.close()
         elif self.pool.waiting:
