@@ -11,6 +11,7 @@ from __future__ import annotations
 from meshpy.compile.authentication import check_request_authentications
 from meshpy.compile.check_authorization import check_authorization_policies
 from meshpy.compile.check_entries import check_service_entries
+from meshpy.compile.check_gateway import check_gateway_routes
 from meshpy.compile.check_network import check_network_policies
 from meshpy.compile.check_routes import check_destination_rules, check_virtual_services
 from meshpy.compile.findings import Findings, Notes
@@ -33,6 +34,7 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
     notes = Notes(strict=strict)
     check_virtual_services(mesh, notes)
     check_destination_rules(mesh, notes)
+    check_gateway_routes(mesh, notes)
     check_network_policies(mesh, notes)
     check_service_entries(mesh, notes)
     check_rate_limits(policies, mesh.directory, notes)

@@ -12,7 +12,7 @@ from meshpy.compile.outside import outside_cluster
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.inventory import Service
 from meshpy.model.names import ROOT_NAMESPACE, ServiceName
-from meshpy.model.resilience import CheckProtocol, ConnectionPool, HealthCheck
+from meshpy.model.resilience import CheckProtocol, ConnectionPool, ConsistentHash, HealthCheck
 from meshpy.model.snapshot import mesh_sni
 from meshpy.policy.kinds import BalancerDoc, DestinationRuleDoc, SubsetDoc, TrafficPolicy
 
@@ -122,9 +122,16 @@ class ClusterTable:
     clusters: dict[str, Cluster] = field(default_factory=dict)
     _rules_of: dict[str, tuple[DestinationRuleDoc, ...]] = field(default_factory=dict)
 
-    def add(self, host: LogicalHost, port: int, subset: str = "") -> tuple[str, tuple[ServiceName, ...]]:
-        """The name of the cluster and the services behind it; unknown ones are empty clusters (503, UH)."""
-        name = f"outbound|{port}|{subset}|{host.label}"
+    def add(
+        self, host: LogicalHost, port: int, subset: str = "", affinity: ConsistentHash | None = None
+    ) -> tuple[str, tuple[ServiceName, ...]]:
+        """The name of the cluster and the services behind it; unknown ones are empty clusters (503, UH).
+
+        Args:
+            affinity: of one route's own, in place of the DestinationRule's.
+        """
+        own = f"~{affinity.name}~{affinity.ttl_s:g}" if affinity is not None else ""
+        name = f"outbound|{port}|{subset}{own}|{host.label}"
         rules = self._applicable(host)
         chosen = subset_named(rules, subset) if subset else None
         members = selected(self.directory, host, chosen)
@@ -132,9 +139,9 @@ class ClusterTable:
             members = ()
         services = tuple(m for m in members if any(p.number == port for p in self._service(m).ports))
         if name not in self.clusters:
-            self.clusters[name] = self._cluster(
-                name, host, port, services, self._policy(rules, chosen, port), chosen
-            )
+            policy = self._policy(rules, chosen, port)
+            found = self._cluster(name, host, port, services, policy, chosen)
+            self.clusters[name] = found if affinity is None else replace(found, affinity=affinity)
         return name, services
 
     def _applicable(self, host: LogicalHost) -> tuple[DestinationRuleDoc, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshpy.compile.clusters import ClusterTable
 from meshpy.compile.documents import DocumentIndex, governing
+from meshpy.compile.gateway import GatewayIndex, RankedRule, refusal_of
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.model.endpoint import Protocol
 from meshpy.model.inventory import Service
 from meshpy.model.resilience import DEFAULT_RETRY
 from meshpy.model.route import Destination, Forward, Mirror, RouteRule, TcpRoute
-from meshpy.policy.kinds import DestinationDoc, HttpRouteDoc, Meta, TcpMatchDoc, VirtualServiceDoc
+from meshpy.policy.kinds import Meta
+from meshpy.policy.route_docs import BackendDoc, DestinationDoc, HttpRouteDoc, TcpMatchDoc, VirtualServiceDoc
 
 __all__ = ["OpaqueRoutes", "RouteTable", "destination_port"]
 
@@ -41,13 +43,20 @@ class RouteTable:
     caller: Service
     clusters: ClusterTable
     external: Mapping[str, LogicalHost]
+    gateway: GatewayIndex = field(default_factory=GatewayIndex)
 
     def document_for(self, host: LogicalHost) -> VirtualServiceDoc | None:
         found = governing(self.documents, host, self.caller.name.namespace)
         return found[0] if found else None
 
     def http_rules(self, host: LogicalHost, port: int) -> tuple[RouteRule, ...]:
-        """What becomes of a request to `host`; a VirtualService with HTTP routes replaces the default."""
+        """What becomes of a request to `host`: by attached routes, else by a VirtualService, else sent there.
+
+        With either of the first two, what none of their rules matches is 404.
+        """
+        attached = self.gateway.attached(host, port, self.caller.name.namespace)
+        if attached:
+            return tuple(self._gateway_rule(entry) for entry in self.gateway.ranked(attached))
         document = self.document_for(host)
         if document is None or not document.http:
             return (RouteRule(Forward((self.default(host, port),))),)
@@ -118,6 +127,42 @@ class RouteTable:
             via=root.title if route.origin is not None else "",
         )
 
+    def _gateway_rule(self, entry: RankedRule) -> RouteRule:
+        rule = entry.rule
+        mirrors = tuple(Mirror(self._backend(entry, mirror.backend), mirror.pct) for mirror in rule.mirrors)
+        targets = tuple(self._backend(entry, backend) for backend in rule.backends)
+        if not any(target.weight for target in targets):
+            targets = (_refused(entry, f"{entry.route.meta.title}: the rule has no backend"),)
+        return RouteRule(
+            action=rule.redirect if rule.redirect is not None else Forward(targets),
+            name=rule.name,
+            policy=entry.route.meta.title,
+            matches=(entry.match.request,),
+            rewrite=rule.rewrite,
+            timeout_s=rule.timeout_s,
+            retry=rule.retry if rule.retry is not None else DEFAULT_RETRY,
+            request_headers=rule.request_headers,
+            response_headers=rule.response_headers,
+            mirrors=mirrors,
+            cors=rule.cors,
+        )
+
+    def _backend(self, entry: RankedRule, backend: BackendDoc) -> Destination:
+        name = backend.host.host
+        refusal = refusal_of(self.gateway, entry.route, backend, self.directory)
+        host = self.directory.resolve(name, backend.namespace)
+        if refusal or host is None:
+            return _refused(entry, refusal or f"no service is called {name}", name, backend.weight)
+        cluster, services = self.clusters.add(host, backend.port, affinity=entry.rule.affinity)
+        return Destination(
+            cluster,
+            backend.weight,
+            host.label if backend.namespace != self.caller.name.namespace else name,
+            services=services,
+            request_headers=backend.request_headers,
+            response_headers=backend.response_headers,
+        )
+
     def destination(self, target: DestinationDoc, namespace: str, port: int) -> Destination:
         """A destination with its cluster."""
         host = self.directory.resolve(target.host.host, namespace) or self.external.get(target.host.host)
@@ -143,3 +188,9 @@ class RouteTable:
 
     def _tcp_holds(self, match: TcpMatchDoc, port: int) -> bool:
         return match.port in (None, port) and self._is_source(match.source_labels, match.source_namespace)
+
+
+def _refused(entry: RankedRule, why: str, host: str = "", weight: int = 1) -> Destination:
+    """An invalid backend: 500, and for calls of gRPC what their clients read as UNAVAILABLE."""
+    status = 503 if entry.route.is_grpc else 500
+    return Destination("", weight, host, refusal=why, refusal_status=status)

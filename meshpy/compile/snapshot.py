@@ -9,6 +9,7 @@ from meshpy.compile.authentication import jwt_rules_for
 from meshpy.compile.authorization import authorization_for, open_ports
 from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
 from meshpy.compile.documents import DocumentIndex, document_index
+from meshpy.compile.gateway import GatewayIndex, gateway_index
 from meshpy.compile.hosts import Directory, directory_of
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
 from meshpy.compile.mtls import strict_ports
@@ -36,6 +37,7 @@ class Mesh:
     documents: DocumentIndex
     rules: RuleIndex
     keys: Mapping[str, str] = field(default_factory=dict)
+    gateway: GatewayIndex = field(default_factory=GatewayIndex)
 
     @classmethod
     def of(cls, inventory: Inventory, policies: PolicySet, keys: Mapping[str, str] | None = None) -> Mesh:
@@ -47,6 +49,7 @@ class Mesh:
             document_index(policies.virtual_services, directory),
             rule_index(policies.destination_rules, directory),
             keys or {},
+            gateway_index(policies.gateway_routes, policies.reference_grants, directory),
         )
 
 
@@ -132,6 +135,7 @@ def outbound_of(mesh: Mesh, service: Service) -> tuple[Listeners, dict[str, Clus
         service,
         table,
         outside_hosts(service, entries),
+        mesh.gateway,
     )
     known = (*mesh.directory.visible_hosts(service), *outside)
     return listeners_of(routes, (*known, *routed_hosts(routes, known))), table.clusters

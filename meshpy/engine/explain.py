@@ -320,8 +320,8 @@ def _legs(
     egress = EgressAuthorizer(caller.authorization)
     services: Sequence[ServiceName] = destination.services
     if destination.refusal:
-        refused = Verdict(False, "route", reason=f"{destination.refusal}: requests get 500")
-        return [Leg(None, destination, port, share, refused, None)]
+        reason = f"{destination.refusal}: requests get {destination.refusal_status}"
+        return [Leg(None, destination, port, share, Verdict(False, "route", reason=reason), None)]
     if not services:
         return [_empty_leg(caller, egress, destination, port, share, request)]
     each = share / len(services)

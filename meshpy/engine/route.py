@@ -154,7 +154,7 @@ class _Entry:
 
     def _made_ready(self, item: Destination) -> Routed | NoRoute:
         if item.refusal:
-            return NoRoute(item.refusal, self.host, 500, "invalid_backend")
+            return NoRoute(item.refusal, self.host, item.refusal_status, "invalid_backend")
         authority = self.rule.rewrite.authority if self.rule.rewrite else None
         name = self._match.name if self._match is not None else ""
         return Routed(self.rule, item, self.host, None, authority, name)

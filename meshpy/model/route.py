@@ -46,7 +46,7 @@ class Destination:
 
     Args:
         refusal: why nothing can be sent there (Gateway API: an invalid backend); its share of requests is
-            answered with 500, and `cluster` is empty.
+            answered with `refusal_status`, and `cluster` is empty.
     """
 
     cluster: str
@@ -57,6 +57,7 @@ class Destination:
     request_headers: HeaderOps = field(default_factory=HeaderOps)
     response_headers: HeaderOps = field(default_factory=HeaderOps)
     refusal: str = ""
+    refusal_status: int = 500
 
 
 @dataclass(frozen=True, slots=True)

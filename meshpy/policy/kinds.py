@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from meshpy.errors import Place
 from meshpy.model.authz import Action, Condition, HttpMatch, NetworkAction, Operation, PortRange
-from meshpy.model.match import RequestMatch, StringMatch
+from meshpy.model.match import StringMatch
 from meshpy.model.rate_limit import RateLimit
 from meshpy.model.resilience import (
     ConnectionPool,
@@ -22,19 +22,44 @@ from meshpy.model.resilience import (
     LoadBalancing,
     Locality,
     OutlierDetection,
-    RetryPolicy,
     Warmup,
 )
-from meshpy.model.route import Cors, DirectResponse, Fault, HeaderOps, Redirect, Rewrite
+from meshpy.policy.meta import HostRef, Meta
+from meshpy.policy.route_docs import (
+    NO_HEADER_OPS,
+    BackendDoc,
+    BackendMirrorDoc,
+    DelegateRef,
+    DestinationDoc,
+    GatewayMatchDoc,
+    GatewayRouteDoc,
+    GatewayRuleDoc,
+    HttpMatchDoc,
+    HttpRouteDoc,
+    MirrorDoc,
+    ParentDoc,
+    ReferenceGrantDoc,
+    TcpMatchDoc,
+    TcpRouteDoc,
+    TlsMatchDoc,
+    TlsRouteDoc,
+    VirtualServiceDoc,
+)
 from meshpy.policy.selectors import Selector
 
 __all__ = [
+    "NO_HEADER_OPS",
     "AuthorizationPolicyDoc",
     "AuthorizationRuleDoc",
+    "BackendDoc",
+    "BackendMirrorDoc",
     "BalancerDoc",
     "DelegateRef",
     "DestinationDoc",
     "DestinationRuleDoc",
+    "GatewayMatchDoc",
+    "GatewayRouteDoc",
+    "GatewayRuleDoc",
     "HostRef",
     "HttpMatchDoc",
     "HttpRouteDoc",
@@ -43,9 +68,11 @@ __all__ = [
     "NetworkPolicyDoc",
     "NetworkRuleDoc",
     "NetworkSetDoc",
+    "ParentDoc",
     "PeerDoc",
     "PolicyValue",
     "RateLimitDoc",
+    "ReferenceGrantDoc",
     "RulePhase",
     "SelectorDoc",
     "ServiceRef",
@@ -61,146 +88,7 @@ __all__ = [
     "VirtualServiceDoc",
 ]
 
-NO_HEADER_OPS = HeaderOps()
 NOWHERE = Place()
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """Identity of a document; `namespace` is empty for kinds that have none."""
-
-    kind: str
-    namespace: str
-    name: str
-    place: Place
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        """As refusals and logs name it: `VirtualService shop/catalog`, `Tier platform`."""
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class HostRef:
-    """A host as written; short names belong to the document's namespace."""
-
-    host: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationDoc:
-    host: HostRef
-    subset: str = ""
-    port: int | None = None
-    weight: int = 100
-    request_headers: HeaderOps = NO_HEADER_OPS
-    response_headers: HeaderOps = NO_HEADER_OPS
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorDoc:
-    destination: DestinationDoc
-    pct: float = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class DelegateRef:
-    """`delegate`: another VirtualService whose rules stand in for this one; `namespace` as written or the
-    document's own.
-    """
-
-    name: str
-    namespace: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class HttpMatchDoc:
-    """`request` plus what is decided for the calling workload when it is compiled."""
-
-    request: RequestMatch
-    source_labels: Mapping[str, str] = field(default_factory=dict)
-    source_namespace: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRouteDoc:
-    """Invariant: exactly one of `destinations` (not empty), `answer` and `delegate` is given.
-
-    Args:
-        timeout_s: 0 turns it off; None is not said, which a delegate fills from its root.
-        origin: the document that the rule came from by delegation; short hosts belong to its namespace.
-    """
-
-    place: Place
-    name: str = ""
-    matches: tuple[HttpMatchDoc, ...] = ()
-    destinations: tuple[DestinationDoc, ...] = ()
-    answer: Redirect | DirectResponse | None = None
-    rewrite: Rewrite | None = None
-    timeout_s: float | None = None
-    retry: RetryPolicy | None = None
-    fault: Fault | None = None
-    request_headers: HeaderOps = NO_HEADER_OPS
-    response_headers: HeaderOps = NO_HEADER_OPS
-    mirrors: tuple[MirrorDoc, ...] = ()
-    cors: Cors | None = None
-    delegate: DelegateRef | None = None
-    origin: Meta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TcpMatchDoc:
-    port: int | None = None
-    source_labels: Mapping[str, str] = field(default_factory=dict)
-    source_namespace: str = ""
-    subnets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TcpRouteDoc:
-    place: Place
-    destinations: tuple[DestinationDoc, ...]
-    matches: tuple[TcpMatchDoc, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TlsMatchDoc:
-    """`sni_hosts`: at least one, exact or `*.suffix`, lower case."""
-
-    sni_hosts: tuple[str, ...]
-    at: TcpMatchDoc = field(default_factory=TcpMatchDoc)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsRouteDoc:
-    place: Place
-    destinations: tuple[DestinationDoc, ...]
-    matches: tuple[TlsMatchDoc, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualServiceDoc:
-    """Without `hosts` it can only be delegated to.
-
-    Args:
-        export_to: namespaces whose callers see it, `.` being its own; `*` is every one.
-    """
-
-    meta: Meta
-    hosts: tuple[HostRef, ...]
-    http: tuple[HttpRouteDoc, ...] = ()
-    tcp: tuple[TcpRouteDoc, ...] = ()
-    tls: tuple[TlsRouteDoc, ...] = ()
-    export_to: frozenset[str] = frozenset({"*"})
-
-    def is_exported_to(self, namespace: str) -> bool:
-        """Whether callers of a namespace see it."""
-        own = namespace == self.meta.namespace
-        return "*" in self.export_to or namespace in self.export_to or (own and "." in self.export_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +329,8 @@ class TierDoc:
 
 PolicyValue: TypeAlias = (
     VirtualServiceDoc
+    | GatewayRouteDoc
+    | ReferenceGrantDoc
     | DestinationRuleDoc
     | AuthorizationPolicyDoc
     | NetworkPolicyDoc

@@ -14,14 +14,18 @@ from meshpy.policy.authorization_policy import authorization_policy
 from meshpy.policy.cilium import cilium_policy
 from meshpy.policy.destination_rule import destination_rule
 from meshpy.policy.documents import Mapping, Tree, parse
+from meshpy.policy.gateway_refs import reference_grant
+from meshpy.policy.gateway_routes import grpc_route, http_route
 from meshpy.policy.kinds import (
     AuthorizationPolicyDoc,
     DestinationRuleDoc,
+    GatewayRouteDoc,
     Meta,
     NetworkPolicyDoc,
     NetworkSetDoc,
     PolicyValue,
     RateLimitDoc,
+    ReferenceGrantDoc,
     TierDoc,
     VirtualServiceDoc,
 )
@@ -51,6 +55,7 @@ _MESHPY = ("meshpy.io/v1",)
 _KUBERNETES = ("networking.k8s.io/v1",)
 _CILIUM = ("cilium.io/v2",)
 _LINKERD = ("policy.linkerd.io/v1alpha1", "policy.linkerd.io/v1beta1")
+_GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,9 @@ _KINDS = {
     "VirtualService": _Kind(_ISTIO_NETWORKING, True, True, virtual_service),
     "DestinationRule": _Kind(_ISTIO_NETWORKING, True, True, destination_rule),
     "ServiceEntry": _Kind(_ISTIO_NETWORKING, True, True, service_entry),
+    "HTTPRoute": _Kind(_GATEWAY, True, True, http_route),
+    "GRPCRoute": _Kind(_GATEWAY[:1], True, True, grpc_route),
+    "ReferenceGrant": _Kind(_GATEWAY, True, True, reference_grant),
     "AuthorizationPolicy": _Kind(_ISTIO_SECURITY, True, False, authorization_policy),
     "RequestAuthentication": _Kind(_ISTIO_SECURITY, True, True, request_authentication),
     "PeerAuthentication": _Kind(_ISTIO_SECURITY, True, False, peer_authentication),
@@ -92,6 +100,11 @@ _ELSEWHERE: MappingType[str, Refusal] = {
         "has nothing to configure: published ports are the gateway of a Swarm",
         "remove it; `ports:` of the stack file publishes, a VirtualService with gateways: [mesh] routes",
     ),
+    "GatewayClass": ("has nothing to configure: a Swarm has no Gateways", "remove it"),
+    "TLSRoute": ("is read as Istio's document", "write a VirtualService with tls: routes"),
+    "TCPRoute": ("is read as Istio's document", "write a VirtualService with tcp: routes"),
+    "UDPRoute": ("has no meaning on Swarm: the mesh carries TCP only", "remove it"),
+    "BackendTLSPolicy": ("is read as Istio's document", "write a DestinationRule with trafficPolicy.tls"),
     "EnvoyFilter": (
         "patches Envoy's own configuration, and this sidecar is not Envoy",
         "write what it was for as a VirtualService, DestinationRule, AuthorizationPolicy or Telemetry",
@@ -137,6 +150,8 @@ class PolicySet:
 
     virtual_services: tuple[VirtualServiceDoc, ...] = ()
     destination_rules: tuple[DestinationRuleDoc, ...] = ()
+    gateway_routes: tuple[GatewayRouteDoc, ...] = ()
+    reference_grants: tuple[ReferenceGrantDoc, ...] = ()
     authorization_policies: tuple[AuthorizationPolicyDoc, ...] = ()
     request_authentications: tuple[RequestAuthenticationDoc, ...] = ()
     peer_authentications: tuple[PeerAuthenticationDoc, ...] = ()
@@ -190,6 +205,8 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
     return PolicySet(
         virtual_services=_of(values, VirtualServiceDoc),
         destination_rules=_of(values, DestinationRuleDoc),
+        gateway_routes=_of(values, GatewayRouteDoc),
+        reference_grants=_of(values, ReferenceGrantDoc),
         authorization_policies=_of(values, AuthorizationPolicyDoc),
         request_authentications=_of(values, RequestAuthenticationDoc),
         peer_authentications=_of(values, PeerAuthenticationDoc),

@@ -21,6 +21,7 @@ __all__ = [
     "header_ops",
     "host_ref",
     "path_match",
+    "plain_value",
     "regex",
     "string_match",
     "wildcard_match",
@@ -182,11 +183,17 @@ def changeable_header(cursor: Cursor, name: str) -> str:
     return header_name(cursor, name)
 
 
-def _header_value(cursor: Cursor) -> str:
-    """A value; Envoy reads `%NAME%` as a variable and `%%` as a percent sign."""
+def plain_value(cursor: Cursor) -> str:
+    """A header's value, as it stands."""
     text = cursor.text()
     if not _HEADER_VALUE.fullmatch(text):
         cursor.problem("has a control character", "write one line of text")
+    return text
+
+
+def _header_value(cursor: Cursor) -> str:
+    """A value; Envoy reads `%NAME%` as a variable and `%%` as a percent sign."""
+    text = plain_value(cursor)
     if "%" in text.replace("%%", ""):
         what, instead = NOT_YET
         cursor.problem(f"the variable in {text!r} {what}", f"{instead}, or write %% for a percent sign")

@@ -1,0 +1,117 @@
+"""References of Gateway API documents: parents, backends, and the grants for those of other namespaces.
+
+Source: gateway-api.sigs.k8s.io, GEP-1294 (routes attached to Services), GEP-709 (ReferenceGrant).
+"""
+
+from __future__ import annotations
+
+from meshpy.policy.gateway_headers import header_changes
+from meshpy.policy.meta import HostRef, Meta
+from meshpy.policy.reader import Cursor, Fields, no_meaning
+from meshpy.policy.route_docs import BackendDoc, ParentDoc, ReferenceGrantDoc
+from meshpy.policy.strings import host_ref
+
+__all__ = ["backend", "backends", "parents", "reference_grant"]
+
+_MAX_WEIGHT = 1_000_000
+_CORE = ("", "core")
+_ROUTES = ("HTTPRoute", "GRPCRoute")
+_GATEWAY_GROUP = "gateway.networking.k8s.io"
+_SECTION = {"sectionName": no_meaning("a Service has no sections", "write port: N")}
+
+
+def parents(spec: Fields, namespace: str) -> tuple[ParentDoc, ...]:
+    """`parentRefs`: Services whose callers the route is for."""
+    cursor = spec.required("parentRefs", 'parentRefs: [{group: "", kind: Service, name: my-service}]')
+    found: list[ParentDoc] = []
+    for item in cursor.items() if cursor is not None else ():
+        parent = _parent(item, namespace)
+        if any(parent.host.host == p.host.host and parent.port == p.port for p in found):
+            item.problem("the parent is listed twice", "remove one of them")
+        found.append(parent)
+    return tuple(found)
+
+
+def _parent(cursor: Cursor, namespace: str) -> ParentDoc:
+    fields = cursor.fields(("group", "kind", "name", "namespace", "port"), _SECTION)
+    kind = fields.get("kind")
+    if kind is None or kind.text() != "Service":
+        what = "attaches to a Gateway, and a Swarm has none: callers' sidecars route"
+        (kind or cursor).problem(what, 'write kind: Service and group: ""')
+    else:
+        _check_core(fields, is_required=True)
+    return ParentDoc(_name(fields), fields.text("namespace", namespace), fields.integer("port", 1, 65535))
+
+
+def _check_core(fields: Fields, *, is_required: bool) -> None:
+    """A Service is of the core group; `parentRefs` has another default."""
+    group = fields.get("group")
+    if group is None:
+        if is_required:
+            fields.at.problem("`group` is missing, which means Gateway API's own", 'write group: ""')
+    elif group.text() not in _CORE:
+        group.problem(f"a Service is not of the group {group.text()!r}", 'write group: ""')
+
+
+def _name(fields: Fields) -> HostRef:
+    named = fields.required("name", "name: my-service")
+    return host_ref(named) if named is not None else HostRef("", fields.at.place)
+
+
+def backends(cursor: Cursor, namespace: str) -> tuple[BackendDoc, ...]:
+    """`backendRefs` of a rule."""
+    return tuple(backend(item, namespace, is_weighted=True) for item in cursor.items(empty=True))
+
+
+def backend(cursor: Cursor, namespace: str, *, is_weighted: bool) -> BackendDoc:
+    """One backend; those of mirrors have neither weight nor filters."""
+    known = ("group", "kind", "name", "namespace", "port")
+    fields = cursor.fields((*known, "weight", "filters") if is_weighted else known)
+    kind = fields.get("kind")
+    if kind is not None and kind.text() != "Service":
+        kind.problem(f"{kind.text()!r} is no backend here", "write kind: Service, or remove it")
+    _check_core(fields, is_required=False)
+    port = fields.required("port", "port: 8080")
+    weight = fields.integer("weight", 0, _MAX_WEIGHT)
+    request, response = header_changes(fields.items("filters"))
+    return BackendDoc(
+        _name(fields),
+        fields.text("namespace", namespace),
+        port.integer(1, 65535) if port is not None else 0,
+        1 if weight is None else weight,
+        request,
+        response,
+    )
+
+
+def reference_grant(meta: Meta, spec: Cursor) -> ReferenceGrantDoc:
+    """ReferenceGrant: `from` routes of other namespaces `to` Services of its own."""
+    fields = spec.fields(("from", "to"))
+    sources, targets = fields.required("from"), fields.required("to")
+    names: set[str] | None = set()
+    for item in targets.items() if targets is not None else ():
+        name = _target(item)
+        if not name:
+            names = None
+        elif names is not None:
+            names.add(name)
+    granted = {_source(item) for item in (sources.items() if sources is not None else ())}
+    return ReferenceGrantDoc(meta, frozenset(granted), frozenset(names) if names is not None else None)
+
+
+def _source(cursor: Cursor) -> tuple[str, str]:
+    fields = cursor.fields(("group", "kind", "namespace"))
+    group, kind = fields.required("group", f"group: {_GATEWAY_GROUP}"), fields.required("kind")
+    fields.required("namespace", "namespace: my-stack")
+    if group is not None and group.text() != _GATEWAY_GROUP:
+        group.problem(f"nothing of the group {group.text()!r} needs a grant here", f"write {_GATEWAY_GROUP}")
+    return kind.choice(_ROUTES) if kind is not None else "", fields.text("namespace")
+
+
+def _target(cursor: Cursor) -> str:
+    fields = cursor.fields(("group", "kind", "name"))
+    kind = fields.required("kind", "kind: Service")
+    _check_core(fields, is_required=True)
+    if kind is not None:
+        kind.choice(("Service",))
+    return fields.text("name")
