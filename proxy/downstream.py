@@ -15,6 +15,7 @@ from collections.abc import Collection
 from time import monotonic
 from typing import cast
 
+from proxy.decide.progress import Progress
 from proxy.exchange import Exchange
 from proxy.h2_downstream import H2Downstream
 from proxy.http.diagnose import HTTP2_PREFACE
@@ -36,7 +37,8 @@ _log = logging.getLogger("meshpy.proxy")
 
 HEAD_TIMEOUT_S = 10.0
 """For a request head, from its first byte (slowloris)."""
-BODY_STALL_S = 60.0
+STALL_S = 60.0
+"""For content that does not come, and for an answer that its client does not read."""
 IDLE_TIMEOUT_S = 590.0
 HALF_CLOSE_GRACE_S = 3.0
 """A client that closed its sending side may wait for its answer, or be gone: TCP does not tell."""
@@ -83,6 +85,8 @@ class Downstream(Accepted):
         self._is_closed = False
         self._active_at = monotonic()
         self._timer: Timer | None = None
+        self._progress = Progress()
+        self._begun_at = 0.0
 
     @property
     def connection(self) -> Downstream:
@@ -189,7 +193,8 @@ class Downstream(Accepted):
             self.transport.close()
 
     def _begin(self, head: RequestHead) -> None:
-        exchange = self.exchange = Exchange(self, head, self._active_at)
+        self._begun_at = self._active_at
+        exchange = self.exchange = Exchange(self, head, self._begun_at)
         take(exchange, self.role)
 
     def _refuse(self, refused: Refused) -> None:
@@ -370,6 +375,8 @@ class Downstream(Accepted):
         splice = Splice(self.own.splices, lambda each: self._end_tunnel(exchange, each))
         splice.is_still_admitted = lambda: not isinstance(self.role.rejudge(self, exchange.head), Reply)
         splice.join(self.transport, upstream.transport, ticket=self.ticket)
+        pool = plan.upstream.cluster.pool
+        splice.limit(self.own.wheel, pool.tunnel_idle_timeout_s, pool.max_connection_duration_s)
         self._out.append(to_client)
         self.flush_response()
         if to_upstream:
@@ -416,19 +423,40 @@ class Downstream(Accepted):
         """The connection's one timer: idle, too slow, or fine."""
         if self._is_closed:
             return
-        silent_s = monotonic() - self._active_at
+        now = monotonic()
         exchange = self.exchange
-        if exchange is None:
-            if not self.parser.is_idle and silent_s + _CHECK_S > HEAD_TIMEOUT_S:
+        if exchange is not None:
+            self._check_exchange(exchange, now)
+        elif unread := self.transport.get_write_buffer_size():
+            if self._progress.still_s(unread, now) > STALL_S:
+                self.transport.abort()
+        elif not self.parser.is_idle:
+            # From the first byte of a head, however slowly others follow: a drop at a time is an attack.
+            if self._progress.still_s(self._begun_at, now) + _CHECK_S > HEAD_TIMEOUT_S:
                 self._refuse(Refused(408, "head-timeout", "the request head did not arrive in time"))
                 return
-            if silent_s > IDLE_TIMEOUT_S:
-                self.transport.close()
-                return
-        elif not exchange.is_request_complete and not self.is_reading_paused and silent_s > BODY_STALL_S:
-            exchange.answer_or_break(Reply(408, "SI", "request_body_timeout", b"stream timeout"))
+        elif now - self._active_at > IDLE_TIMEOUT_S:
+            self.transport.close()
             return
-        self._timer = self.own.wheel.after(_CHECK_S, self._check)
+        if not self._is_closed:
+            self._timer = self.own.wheel.after(_CHECK_S, self._check)
+
+    def _check_exchange(self, exchange: Exchange, now: float) -> None:
+        """End an exchange that stands still: for its client, or for longer than its cluster allows."""
+        unread = self.transport.get_write_buffer_size()
+        still_s = self._progress.still_s((exchange.moved, unread), now)
+        if unread and still_s > STALL_S:
+            self.exchange = None
+            exchange.cancel("response_write_timeout", flags="SI")
+            self.transport.abort()
+        elif (
+            not exchange.is_request_complete
+            and not self.is_reading_paused
+            and now - self._active_at > STALL_S
+        ):
+            exchange.answer_or_break(Reply(408, "SI", "request_body_timeout", b"stream timeout"))
+        elif still_s > exchange.stream_idle_s:
+            exchange.answer_or_break(Reply(504, "SI", "stream_idle_timeout", b"stream timeout"))
 
 
 def _protocol_error(refused: Refused) -> Reply:

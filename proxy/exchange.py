@@ -13,6 +13,7 @@ Life: `begin` (head judged) → `flush` (content for the upstream) … → a con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from time import monotonic
@@ -42,11 +43,14 @@ if TYPE_CHECKING:
     from proxy.net.timers import Timer
     from proxy.sides import DownstreamSide
 
-__all__ = ["NOT_SENT", "OVERLOADED", "REPLAY_LIMIT_BYTES", "Exchange"]
+__all__ = ["NOT_SENT", "OVERLOADED", "REPLAY_LIMIT_BYTES", "TIMEOUT_MS", "Exchange"]
 
 REPLAY_LIMIT_BYTES = 64 * 1024
 """A request whose content is longer is not kept for a retry (Envoy's and Istio's buffers are of this size).
 """
+
+TIMEOUT_MS = b"x-meshpy-timeout-ms"
+"""From sidecar to sidecar: for how long the caller will wait, from the end of its request on."""
 
 NOT_SENT = b"x-meshpy-not-sent"
 """On a 503 of a sidecar: nothing of the request reached the application, any method may be sent again."""
@@ -69,6 +73,7 @@ class Exchange:
         "attempts",
         "bytes_received",
         "bytes_sent",
+        "caller_limit_s",
         "connection",
         "cookie",
         "deadline",
@@ -120,6 +125,7 @@ class Exchange:
         self.extra: Headers = []
         self.drop: Collection[bytes] = ()
         self.cookie = b""
+        self.caller_limit_s: float | None = None
         self.end: End | None = None
         self.out: list[bytes | memoryview] = []
         self.out_bytes = 0
@@ -180,8 +186,11 @@ class Exchange:
             return
         if self.plan.copies is not None:
             self.plan.copies(self)
-        if self.plan.timeout_s is not None and self._is_before_call_deadline(self.plan.timeout_s):
-            self.deadline = self.down.own.wheel.after(self.plan.timeout_s, self._on_deadline)
+        timeout_s = self.plan.timeout_s
+        if self.caller_limit_s is not None:
+            timeout_s = min(self.caller_limit_s, math.inf if timeout_s is None else timeout_s)
+        if timeout_s is not None and self._is_before_call_deadline(timeout_s):
+            self.deadline = self.down.own.wheel.after(timeout_s, self._on_deadline)
 
     def _is_before_call_deadline(self, timeout_s: float) -> bool:
         """Whether a timeout that begins now ends before the client's own deadline, which it then replaces."""
@@ -661,6 +670,17 @@ class Exchange:
         if self.grpc is not None and self.grpc.status is None:
             self.grpc.status = status_of_http(reply.status)
         self._break(reply.flags, reply.details)
+
+    @property
+    def moved(self) -> tuple[int, int, bool, int]:
+        """What changes while anything moves."""
+        return self.bytes_received, self.bytes_sent, self.is_response_begun, self.attempts
+
+    @property
+    def stream_idle_s(self) -> float:
+        """For how long nothing may move; infinite where there is no limit."""
+        plan = self.plan
+        return plan.upstream.cluster.pool.stream_idle_timeout_s or math.inf if plan is not None else math.inf
 
     def finish_tunnel(self) -> None:
         """The tunnel that this exchange became has ended."""

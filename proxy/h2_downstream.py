@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection
 from time import monotonic
 from typing import cast
 
 from proxy.decide.grpc import UNAVAILABLE, trailers_of
+from proxy.decide.progress import Progress
 from proxy.exchange import Exchange
 from proxy.http.events import Body, End, Header, Headers, Refused
 from proxy.http.h2 import ServerCodec
@@ -47,7 +49,17 @@ _ANNOUNCED = b"meshpy:d"
 class ServerStream(Stream):
     """A request of the connection, as its exchange sees it; an answer gathers until `flush_response`."""
 
-    __slots__ = ("_fields", "_parts", "_tail", "connection", "exchange", "moved_at", "own", "tells_not_sent")
+    __slots__ = (
+        "_fields",
+        "_parts",
+        "_tail",
+        "connection",
+        "exchange",
+        "moved_at",
+        "own",
+        "progress",
+        "tells_not_sent",
+    )
 
     def __init__(
         self, connection: H2Downstream, number: int, send_window: int, receive_window: int, now: float
@@ -58,6 +70,7 @@ class ServerStream(Stream):
         self.tells_not_sent = connection.role.tells_not_sent
         self.exchange: Exchange | None = None
         self.moved_at = now
+        self.progress: Progress | None = None
         self._fields: Headers | None = None
         self._parts: list[bytes | memoryview] = []
         self._tail: tuple[Header, ...] | None = None
@@ -394,9 +407,15 @@ class H2Downstream(Accepted):
 
     def _check_stream(self, stream: ServerStream, now: float) -> None:
         """End a stream whose client keeps it waiting."""
+        exchange = stream.exchange
+        if exchange is not None and exchange.stream_idle_s < math.inf:
+            if stream.progress is None:
+                stream.progress = Progress()
+            if stream.progress.still_s(exchange.moved, now) > exchange.stream_idle_s:
+                exchange.answer_or_break(Reply(504, "SI", "stream_idle_timeout", b"stream timeout"))
+                return
         if now - stream.moved_at < STALL_S:
             return
-        exchange = stream.exchange
         if stream.waiting is not None:
             if exchange is not None:
                 exchange.answer_or_break(Reply(408, "SI", "stream_idle_timeout", b"stream timeout"))

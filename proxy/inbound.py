@@ -26,7 +26,7 @@ from proxy.config import Compiled, InboundTarget
 from proxy.decide.headers import client_certificate, forwarded_for, spoofed_names, tracing
 from proxy.decide.limit import Limiter, admit
 from proxy.denial import denial, too_many
-from proxy.exchange import Exchange
+from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.http.events import Header, Headers
 from proxy.http.head import RequestHead
 from proxy.net.tls import PeerCertificate, accepted_peer, server_name
@@ -207,6 +207,9 @@ class Inbound:
             dropped.append(b"traceparent")
         if isinstance(caller, Caller) and caller.certificate is not None:
             extra += caller.fields
+            if dropped and (limit := head.fields.get(TIMEOUT_MS)) is not None:
+                # Of a peer of the mesh alone; anybody else's is dropped unread.
+                exchange.caller_limit_s = _seconds(limit)
         else:
             dropped += forwarded_for(head, down.peer_address, extra)
         return dropped
@@ -240,6 +243,13 @@ def _keep(down: ClientConnection, key: tuple[object, ...], verdict: Verdict) -> 
         down.memo.clear()
     down.memo[key] = verdict
     return verdict
+
+
+def _seconds(milliseconds: bytes) -> float | None:
+    """What a peer says it will wait; None for what is no number of milliseconds."""
+    if not milliseconds.isdigit() or len(milliseconds) > 9:
+        return None
+    return int(milliseconds) / 1000
 
 
 def edge_key(caller: Caller, compiled: Compiled, protocol: str) -> EdgeKey:

@@ -6,7 +6,7 @@ The same for every protocol: an exchange is known here by its head and its downs
 from __future__ import annotations
 
 from proxy.decide.grpc import call_of
-from proxy.exchange import Exchange
+from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.http.events import Framing, Headers
 from proxy.plan import NO_OPS, Plan, Reply
 from proxy.sides import Role
@@ -35,6 +35,8 @@ def _answer_at_head(exchange: Exchange, reply: Reply) -> None:
 def _forward(exchange: Exchange, role: Role, plan: Plan) -> None:
     extra: Headers = []
     dropped = role.write_fields(exchange.down.connection, exchange, extra)
+    if plan.timeout_s is not None and plan.refusal_is_trusted:
+        extra.append((TIMEOUT_MS, b"%d" % (plan.timeout_s * 1000)))
     ops = plan.request_ops
     if ops is NO_OPS:
         exchange.begin(plan, extra, dropped)

@@ -310,6 +310,8 @@ class OpaqueSide(Side):
         upstream.bytes_in = sum(map(len, fresh.early))
         upstream.is_at_eof = fresh.is_at_eof
         self.splice.connect()
+        pool = host.upstream.cluster.pool
+        self.splice.limit(self.shared.wheel, pool.tunnel_idle_timeout_s, pool.max_connection_duration_s)
 
     def _is_still_admitted(self) -> bool:
         verdict = self.role.still(self)

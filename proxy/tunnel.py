@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from proxy.decide.progress import Progress
 from proxy.net.listener import Accepted, Ticket
+from proxy.net.timers import Timer, Wheel
 
 __all__ = ["Side", "Splice"]
 
@@ -103,6 +105,7 @@ class Splice:
         self.is_over = False
         self.is_cut = False
         self.is_still_admitted: Callable[[], bool] = _always
+        self._end_timer: Timer | None = None
         live.add(self)
 
     @property
@@ -135,6 +138,22 @@ class Splice:
             if side.is_at_eof:
                 side.eof_received()
 
+    def limit(self, wheel: Wheel, idle_s: float | None, duration_s: float | None) -> None:
+        """End it when no byte has passed for so long, or when it has lived for so long."""
+        if duration_s is not None:
+            self._end_timer = wheel.after(duration_s, self.cut)
+        if idle_s is not None:
+            self._watch(wheel, idle_s, Progress())
+
+    def _watch(self, wheel: Wheel, idle_s: float, progress: Progress) -> None:
+        if self.is_over:
+            return
+        now = asyncio.get_running_loop().time()
+        if progress.still_s((self.client.bytes_in, self.upstream.bytes_in), now) >= idle_s:
+            self.cut()
+        else:
+            wheel.after(idle_s / 4, lambda: self._watch(wheel, idle_s, progress))
+
     def linger(self) -> None:
         """One side sends no more and the other cannot be told: end when nothing has come back for a while."""
         asyncio.get_running_loop().call_later(LINGER_S, self._end_if_silent, self.bytes_to_client)
@@ -160,6 +179,8 @@ class Splice:
         if self.is_over or (other.is_made and not other.is_lost):
             return
         self.is_over = True
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         self._live.discard(self)
         self._on_over(self)
 

@@ -182,7 +182,7 @@ class ConnectionPool:
     connect_timeout_s: float = 2.0
     idle_timeout_s: float = 600.0
     tunnel_idle_timeout_s: float | None = None
-    stream_idle_timeout_s: float = 1800.0
+    stream_idle_timeout_s: float = 0.0
     keepalive_time_s: float = 300.0
     keepalive_interval_s: float = 30.0
     keepalive_probes: int = 4
