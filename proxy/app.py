@@ -39,6 +39,8 @@ async def serve(options: Options, worker: int = 0) -> int:
         mesh_bind=options.mesh_bind or MESH_DEFAULT,
         is_shared=options.workers > 1,
         node=options.node,
+        sampling_pct=options.sampling_pct,
+        slow_s=options.slow_s,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -303,6 +303,9 @@ class ControlClient:
             records = self._sidecar.telemetry.take_records()
             if records:
                 await socket.send_json({"type": "stats", "records": records})
+            spans = self._sidecar.spans.take()
+            if spans:
+                await socket.send_json({"type": "spans", "spans": spans})
 
 
 def _problem_of(text: str) -> str:

@@ -32,12 +32,14 @@ from proxy.decide.retry import (
     is_status_retryable,
     retry_after_s,
 )
+from proxy.decide.tracing import next_attempt
 from proxy.http.events import Body, End, Header, Headers, Refused
 from proxy.http.h1 import Event
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
 from proxy.net.pool import Host
 from proxy.plan import Plan, Reply
+from proxy.spans import Attempt
 
 if TYPE_CHECKING:
     from proxy.net.timers import Timer
@@ -70,6 +72,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "attempt_log",
         "attempts",
         "bytes_received",
         "bytes_sent",
@@ -98,6 +101,7 @@ class Exchange:
         "last_failure",
         "out",
         "out_bytes",
+        "parent",
         "plan",
         "replay",
         "replay_bytes",
@@ -109,6 +113,7 @@ class Exchange:
         "status",
         "trace",
         "tried",
+        "tried_status",
         "try_timer",
         "upstream_started_at",
         "upstream_time_s",
@@ -138,11 +143,12 @@ class Exchange:
         self.is_over = self.is_sent = self.is_end_sent = self.is_waiting = self.is_in_try = False
         self.is_request_complete = self.is_response_begun = self.is_retry_active = self.is_recovered = False
         self.response_head: ResponseHead | None = None
-        self.status = 0
+        self.status = self.tried_status = 0
         self.flags = "-"
         self.details = "via_upstream"
         self.last_failure = ""
-        self.request_id = self.trace = b""
+        self.request_id = self.trace = self.parent = b""
+        self.attempt_log: tuple[Attempt, ...] | None = None
         self.bytes_received = self.bytes_sent = 0
         self.deadline: Timer | None = None
         self.try_timer: Timer | None = None
@@ -256,6 +262,7 @@ class Exchange:
             return
         self.attempts += 1
         self.is_sent = self.is_end_sent = False
+        self.tried_status = 0
         self.host = host
         host.active += 1
         self.is_in_try = True
@@ -371,6 +378,8 @@ class Exchange:
         assert plan is not None  # noqa: S101 - only an exchange with a plan has tries
         if self.host is not None:
             self.tried.append(self.host)
+        if self.attempt_log is not None:
+            self._note_attempt()
         self.out = []
         self.out_bytes = 0
         if is_silent:
@@ -385,6 +394,15 @@ class Exchange:
         number = self.attempts - self.silent_retries
         pause_s += backoff_s(plan.retry, number, self.down.own.draw())
         self.down.own.wheel.after(pause_s, self._try_again)
+
+    def _note_attempt(self) -> None:
+        """Write down the try that was given up; the next one is another span of the trace."""
+        host, reason = self.host, self.last_failure
+        span_id = self.trace[36:52].decode("latin-1")
+        name = host.name if host is not None else ""
+        attempt = Attempt(span_id, self.upstream_started_at, monotonic(), self.tried_status, reason, name)
+        self.attempt_log = (*(self.attempt_log or ()), attempt)
+        self.trace, self.extra = next_attempt(self.trace, self.down.own.ids, self.extra)
 
     def _try_again(self) -> None:
         self.is_waiting = False
@@ -454,7 +472,7 @@ class Exchange:
             if head.status != 100 or self.head.expect_continue:
                 self.down.send_interim(head)
             return True
-        status = head.status
+        status = self.tried_status = head.status
         self.upstream_time_s = monotonic() - self.upstream_started_at
         if status == 101:
             self._switch(head)

@@ -23,8 +23,9 @@ from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
 from proxy.authentication import changed_plan, hide_tokens, unauthenticated
 from proxy.config import Compiled, InboundTarget
-from proxy.decide.headers import client_certificate, forwarded_for, spoofed_names, tracing
+from proxy.decide.headers import client_certificate, forwarded_for, requested_id, spoofed_names
 from proxy.decide.limit import Limiter, admit
+from proxy.decide.tracing import begin_span
 from proxy.denial import denial, too_many
 from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.http.events import Header, Headers
@@ -201,10 +202,10 @@ class Inbound:
     def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
         caller = down.context
-        dropped = spoofed_names(head)
-        exchange.request_id, exchange.trace, is_trace_bad = tracing(head, down.own.ids, extra)
-        if is_trace_bad:
-            dropped.append(b"traceparent")
+        ids = down.own.ids
+        exchange.request_id = requested_id(head, ids, extra)
+        exchange.trace, exchange.parent, replaced = begin_span(head, ids, extra)
+        dropped = [*spoofed_names(head), *replaced]
         if isinstance(caller, Caller) and caller.certificate is not None:
             extra += caller.fields
             if dropped and (limit := head.fields.get(TIMEOUT_MS)) is not None:

@@ -46,6 +46,8 @@ class Options:
     binds: name of a network → own addresses on it.
     mesh_bind: where other sidecars are accepted.
     node: the host name of the node that it runs on, for locality.
+    sampling_pct: of the traces that begin here so many percent are sampled.
+    slow_s: a request that takes longer is traced although it is not sampled.
     """
 
     source: StaticOptions | ControlOptions
@@ -57,6 +59,8 @@ class Options:
     grace_s: float = 10.0
     log_level: str = "INFO"
     node: str = ""
+    sampling_pct: float = 1.0
+    slow_s: float = 1.0
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -91,6 +95,8 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         float(_number(environment, "MESHPY_GRACE_S", 10)),
         environment.get("MESHPY_LOG", "info").upper(),
         environment.get("MESHPY_NODE", ""),
+        _decimal(environment, "MESHPY_TRACE_SAMPLING", 1.0, 100.0),
+        _decimal(environment, "MESHPY_TRACE_SLOW_MS", 1000.0, 1e9) / 1000.0,
     )
 
 
@@ -129,6 +135,17 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal():
         raise OptionsError(f"{name}={text!r}: write a whole number")
     return int(text)
+
+
+def _decimal(environment: Mapping[str, str], name: str, default: float, highest: float) -> float:
+    text = environment.get(name, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= highest:
+        raise OptionsError(f"{name}={text!r}: write a number from 0 to {highest:g}")
+    return value
 
 
 def _control(environment: Mapping[str, str]) -> ControlOptions:

@@ -11,7 +11,8 @@ from meshpy.model.endpoint import Transport
 from meshpy.model.route import Destination
 from proxy.answers import no_route, route_answer
 from proxy.config import Compiled, OutboundTarget
-from proxy.decide.headers import spoofed_names, tracing
+from proxy.decide.headers import requested_id, spoofed_names
+from proxy.decide.tracing import begin_span
 from proxy.denial import denial
 from proxy.exchange import Exchange
 from proxy.http.events import Headers
@@ -85,10 +86,11 @@ class Outbound:
 
     def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
-        dropped = spoofed_names(head)
-        exchange.request_id, exchange.trace, is_trace_bad = tracing(head, down.own.ids, extra)
-        if is_trace_bad:
-            dropped.append(b"traceparent")
+        ids = down.own.ids
+        exchange.request_id = requested_id(head, ids, extra)
+        exchange.trace, exchange.parent, replaced = begin_span(head, ids, extra)
+        exchange.attempt_log = ()
+        dropped = [*spoofed_names(head), *replaced]
         if b"x-forwarded-proto" not in head.fields:
             extra.append(_PROTO)
         return dropped

@@ -13,6 +13,7 @@ from meshpy.engine.verdict import Verdict
 from proxy.access_log import AccessLog, Line, are_plain, quoted, quoted_bytes
 from proxy.exchange import Exchange
 from proxy.sides import ClientConnection
+from proxy.spans import Spans
 from proxy.telemetry import Edge, Telemetry
 
 __all__ = ["Reporter"]
@@ -25,12 +26,13 @@ _VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 class Reporter:
     """Writes and counts for one direction."""
 
-    __slots__ = ("direction", "log", "telemetry")
+    __slots__ = ("direction", "log", "spans", "telemetry")
 
-    def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry) -> None:
+    def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry, spans: Spans) -> None:
         self.direction = direction
         self.log = log
         self.telemetry = telemetry
+        self.spans = spans
 
     def http(
         self,
@@ -42,7 +44,8 @@ class Reporter:
     ) -> None:
         """Account for an exchange that is over."""
         # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
-        duration_ms = (time.monotonic() - exchange.started_at) * 1000.0
+        took_s = time.monotonic() - exchange.started_at
+        duration_ms = took_s * 1000.0
         reply = exchange.reply
         call = exchange.grpc
         grpc_status = "" if call is None or call.status is None else str(call.status)
@@ -65,6 +68,8 @@ class Reporter:
         elif reply is not None and reply.policy:
             edge.deny(reply.policy)
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
+        if self.spans.is_wanted(exchange, took_s):
+            self.spans.record(down, exchange, took_s, is_client=self.direction == "outbound")
         if self.log.is_on:
             self._log(down, exchange, duration_ms, principal, server_name)
 

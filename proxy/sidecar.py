@@ -30,6 +30,7 @@ from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
 from proxy.report import Reporter
 from proxy.sides import Shared
+from proxy.spans import Spans
 from proxy.telemetry import Telemetry
 
 __all__ = ["Sidecar"]
@@ -52,6 +53,8 @@ class Sidecar:
         mesh_bind: tuple[str, int] = MESH_DEFAULT,
         is_shared: bool = False,
         node: str = "",
+        sampling_pct: float = 1.0,
+        slow_s: float = 1.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -61,13 +64,14 @@ class Sidecar:
         self.addresses = addresses
         self.mesh_bind = mesh_bind
         self.telemetry = Telemetry()
+        self.spans = Spans(slow_s)
         self.credentials: Live[Credentials | None] = Live(None)
         self.snapshot: Live[Snapshot | None] = Live(None)
         self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
         self.clusters = Clusters(self.own)
         self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: lines_of(self.clusters.live, loop.time()))
-        self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom))
+        self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
         self.capacity = Capacity()
         self.live: Live[Compiled] | None = None
         self.listeners: Listeners | None = None
@@ -141,8 +145,8 @@ class Sidecar:
         _log.info("snapshot %s in force, revision %d", snapshot.version, snapshot.revision)
 
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
-        inbound = Reporter("inbound", self.log, self.telemetry)
-        outbound = Reporter("outbound", self.log, self.telemetry)
+        inbound = Reporter("inbound", self.log, self.telemetry, self.spans)
+        outbound = Reporter("outbound", self.log, self.telemetry, self.spans)
         doors = Doors(live, self.shared, self.own, inbound, outbound)
         return Listeners(doors, self.capacity, self.wheel, self._current_credentials, self._is_shared)
 

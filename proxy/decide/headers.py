@@ -7,7 +7,6 @@ are never copied here, only what to leave out and what to add is told to the enc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meshpy.model.route import HeaderOps
@@ -15,12 +14,7 @@ from proxy.http.events import Header, Headers
 from proxy.http.head import RequestHead
 from proxy.http.hygiene import is_spoofable
 
-__all__ = ["FoldedOps", "Ids", "client_certificate", "fold", "forwarded_for", "spoofed_names", "tracing"]
-
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
-)
-"""W3C Trace Context §3.2; a later version may carry more after the flags."""
+__all__ = ["FoldedOps", "Ids", "client_certificate", "fold", "forwarded_for", "requested_id", "spoofed_names"]
 
 _ID_BYTES = 4096
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -31,14 +25,21 @@ class Ids:
 
     Args:
         random_bytes: an unpredictable source: ids of two sidecars must never meet.
+        sampling_pct: of the traces begun here so many percent are marked sampled.
     """
 
-    __slots__ = ("_position", "_random_bytes", "_stock")
+    __slots__ = ("_position", "_random_bytes", "_sampled_below", "_stock")
 
-    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, random_bytes: Callable[[int], bytes], sampling_pct: float = 1.0) -> None:
         self._random_bytes = random_bytes
+        self.sample(sampling_pct)
         self._stock = ""
         self._position = 0
+
+    def sample(self, pct: float) -> None:
+        """Change the share of sampled traces, from 0 to 100 percent."""
+        share = round(pct / 100 * 2**32)
+        self._sampled_below = "g" if share >= 2**32 else f"{share:08x}"  # above every digit
 
     def hex(self, digits: int) -> str:
         """Hex digits, never used before."""
@@ -58,32 +59,19 @@ class Ids:
         )
 
     def traceparent(self) -> bytes:
-        """A new trace, marked sampled.
-
-        Who records decides for itself, and most follow their parent's flag.
-        """
+        """A new trace; whether it is sampled is drawn from the digits of its id."""
         text = self.hex(48)
-        return f"00-{text[:32]}-{text[32:]}-01".encode()
+        flags = "01" if text[24:32] < self._sampled_below else "00"
+        return f"00-{text[:32]}-{text[32:]}-{flags}".encode()
 
 
-def tracing(head: RequestHead, ids: Ids, extra: Headers) -> tuple[bytes, bytes, bool]:
-    """Continue or begin the request id and the trace; what is missing goes to `extra`.
-
-    Returns:
-        The request id, the traceparent, and whether an unreadable traceparent must be dropped.
-    """
-    fields = head.fields
-    request_id = fields.get(b"x-request-id")
+def requested_id(head: RequestHead, ids: Ids, extra: Headers) -> bytes:
+    """The request's id; one that has none gets one."""
+    request_id = head.fields.get(b"x-request-id")
     if not request_id:
         request_id = ids.request_id()
         extra.append((b"x-request-id", request_id))
-    trace = fields.get(b"traceparent")
-    if trace is not None and _TRACEPARENT.fullmatch(trace) is not None:
-        return request_id, trace, False
-    is_dropped = trace is not None
-    trace = ids.traceparent()
-    extra.append((b"traceparent", trace))
-    return request_id, trace, is_dropped
+    return request_id
 
 
 _FROM_OUTSIDE = frozenset((b"x-forwarded-for", b"x-real-ip"))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-import pytest
-
 from meshpy.model.route import HeaderOps
-from proxy.decide.headers import Ids, client_certificate, fold, forwarded_for, spoofed_names, tracing
+from proxy.decide.headers import Ids, client_certificate, fold, forwarded_for, spoofed_names
 from proxy.http.head import RequestHead, parse_request_head
 
 
@@ -25,26 +23,6 @@ def test_ids_are_well_formed_and_never_repeat():
     assert len(seen) == 4000
     uuid = rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
     assert all(re.fullmatch(uuid, ids.request_id()) for _ in range(500))
-
-
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        ("00-" + "a" * 32 + "-" + "b" * 16 + "-01", True),
-        ("cc-" + "a" * 32 + "-" + "b" * 16 + "-01-what-comes", True),
-        ("00-" + "0" * 32 + "-" + "b" * 16 + "-01", False),
-        ("00-" + "a" * 32 + "-" + "0" * 16 + "-01", False),
-        ("ff-" + "a" * 32 + "-" + "b" * 16 + "-01", False),
-        ("00-" + "A" * 32 + "-" + "b" * 16 + "-01", False),
-        ("garbage", False),
-    ],
-)
-def test_a_readable_trace_goes_on_and_any_other_begins_anew(value, kept):
-    extra: list[tuple[bytes, bytes]] = []
-    _, trace, is_dropped = tracing(head(f"traceparent: {value}", "x-request-id: r"), Ids(os.urandom), extra)
-    assert is_dropped is not kept
-    assert (trace == value.encode()) is kept
-    assert (extra == []) is kept
 
 
 def test_names_of_the_mesh_are_found_in_every_spelling():
