@@ -16,10 +16,14 @@ _HTTP_KNOWN = (
     "maxRetries",
     "idleTimeout",
     "streamIdleTimeout",
+    "h2UpgradePolicy",
+    "useClientProtocol",
+    "maxConcurrentStreams",
 )
-_HTTP_REFUSED = dict.fromkeys(
-    ("h2UpgradePolicy", "useClientProtocol", "maxConcurrentStreams", "http2KeepAlive"), NOT_YET
-)
+_HTTP_REFUSED: dict[str, Refusal] = {
+    "http2KeepAlive": (NOT_YET[0], "write tcp.tcpKeepalive:, which finds dead peers of any protocol"),
+}
+_UPGRADES = ("DEFAULT", "DO_NOT_UPGRADE", "UPGRADE")
 
 
 def or_default(value: int | None, default: int) -> int:
@@ -61,7 +65,21 @@ def connection_pool(cursor: Cursor | None, budget: RetryBudget) -> ConnectionPoo
         max_requests_per_connection=requests_each or 0,
         max_retries=or_default(http.integer("maxRetries", 0, UINT32), default.max_retries),
         retry_budget=budget,
+        max_concurrent_streams=http.integer("maxConcurrentStreams", 1, 2**31 - 1)
+        or default.max_concurrent_streams,
+        h2_upgrade=_is_upgraded(http),
+        use_client_protocol=http.boolean("useClientProtocol"),
     )
+
+
+def _is_upgraded(http: Fields) -> bool:
+    """`h2UpgradePolicy`: the mesh's default is not to upgrade. The client's protocol wins, as in Istio."""
+    policy = http.get("h2UpgradePolicy")
+    if policy is None or policy.choice(_UPGRADES) != "UPGRADE":
+        return False
+    if http.boolean("useClientProtocol"):
+        policy.problem("h2UpgradePolicy has no effect with useClientProtocol: true", "write one of the two")
+    return True
 
 
 def retry_budget(cursor: Cursor) -> RetryBudget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -90,6 +91,7 @@ class H2Client:
         self.streams: dict[int, Answer] = {}
         self.goaways: list[tuple[int, int]] = []
         self.pings: list[bytes] = []
+        self.granted: Counter[int] = Counter()
         self.is_closed = False
         self._decoder = Decoder(1 << 20, 1000)
 
@@ -130,6 +132,8 @@ class H2Client:
             self.pings.append(payload)
         elif kind == PING:
             self.writer.write(frame(PING, payload, ACK))
+        elif kind == WINDOW_UPDATE:
+            self.granted[stream] += struct.unpack(">L", payload)[0]
         elif kind == GOAWAY:
             self.goaways.append(struct.unpack(">LL", payload[:8]))
         elif kind in (HEADERS, DATA, RST_STREAM):

@@ -258,7 +258,7 @@ def test_a_destination_rule_maps_to_pools_and_detectors() -> None:
                 tcp: {maxConnections: 7, connectTimeout: 30ms, tcpKeepalive: {time: 60s}}
                 http:
                   {http1MaxPendingRequests: 8, http2MaxRequests: 9, maxRetries: 0,
-                   maxRequestsPerConnection: 1}
+                   maxRequestsPerConnection: 1, maxConcurrentStreams: 50, h2UpgradePolicy: UPGRADE}
               outlierDetection: {consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, interval: 1s}
               retryBudget: {percent: 30, minRetryConcurrency: 5}
               portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]
@@ -272,6 +272,7 @@ def test_a_destination_rule_maps_to_pools_and_detectors() -> None:
     assert outlier is not None
     assert (pool.max_connections, pool.connect_timeout_s, pool.keepalive_time_s) == (7, 0.03, 60.0)
     assert (pool.max_pending_requests, pool.max_requests, pool.max_requests_per_connection) == (8, 9, 1)
+    assert (pool.max_concurrent_streams, pool.h2_upgrade, pool.use_client_protocol) == (50, True, False)
     assert (pool.max_retries, pool.retry_budget.percent, pool.retry_budget.min_concurrency) == (0, 30.0, 5)
     assert (outlier.consecutive_5xx, outlier.consecutive_gateway_errors, outlier.interval_s) == (0, 3, 1.0)
     assert (outlier.base_ejection_s, outlier.max_ejection_pct) == (30.0, 10)
