@@ -42,6 +42,8 @@ class Redis:
                 raise RedisError(f"redis at {self.host}:{self.port}: {error!r}") from error
 
     async def _exchange(self, words: tuple[str, ...]) -> str | int | None:
+        if self._stream is not None and _has_ended(self._stream[0]):
+            self._close()
         if self._stream is None:
             self._stream = await asyncio.open_connection(self.host, self.port)
         reader, writer = self._stream
@@ -63,3 +65,8 @@ class Redis:
         if self._stream is not None:
             self._stream[1].close()
             self._stream = None
+
+
+def _has_ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side closed the connection while it was idle."""
+    return reader.at_eof() or reader.exception() is not None

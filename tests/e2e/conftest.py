@@ -37,6 +37,7 @@ def deployed(mesh: Mesh) -> Mesh:
     mesh.engine.wait(
         "the shop's customers are served", lambda: '"GET / 200"' in mesh.engine.logs(loadgen), 60
     )
+    mesh.customers_said = mesh.engine.logs(loadgen)
     mesh.engine.docker("service", "scale", "--detach", f"{loadgen}=0")
     mesh.engine.wait("the customers have left", lambda: not mesh.engine.alive(loadgen))
     return mesh

@@ -136,7 +136,8 @@ def test_the_virtual_service_of_the_brief_cuts_each_try_at_two_seconds(shop: Mes
     tries = json.loads(shop.fetch(caller, "http://my-service/tries").text)
     assert answer.status == 504, answer
     assert len(tries) == 4, tries
-    assert all(1.8 < seconds < 3.5 for seconds in tries), tries
+    assert max(tries) < 3.0, tries  # as the app sees it; the way to it is within the 2 s
+    assert 8.0 <= answer.seconds < 14.0, answer
 
 
 @pytest.mark.usefixtures("my_service")

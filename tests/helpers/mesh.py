@@ -125,6 +125,7 @@ class Mesh:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
+        self.customers_said = ""
         self._env = os.environ | {"DOCKER_HOST": engine.host, "MESHPY_CONTEXT": str(folder / "context.json")}
 
     def run(self, *arguments: str, stdin: str = "", timeout_s: float = 240) -> Done:

@@ -140,7 +140,8 @@ class Engine:
             if service in {"", spec["Name"]}
             and stack in {"", spec["Labels"].get("com.docker.stack.namespace", "")}
         }
-        return [parse_task(task, names) for task in self.api("/tasks") if task["ServiceID"] in names]
+        found = [task for task in self.api("/tasks") if task["ServiceID"] in names]
+        return [parse_task(task, names) for task in sorted(found, key=lambda task: task["CreatedAt"])]
 
     def running(self, service: str) -> list[Task]:
         """Tasks that are, and should be, running (and healthy, where there is a healthcheck)."""
@@ -179,8 +180,7 @@ class Engine:
     def describe(self, service: str) -> str:
         """The tasks of a service and the end of its log, for a failure's message."""
         lines = [f"{task.service} {task.id} {task.state} ({task.error})" for task in self.tasks(service)]
-        log = self.run("docker", "service", "logs", "--tail", "15", "--raw", service, timeout_s=20)
-        return "\n".join([*lines, log.out, log.err])
+        return "\n".join([*lines, self.logs(service, 15)])
 
     def deploy(self, stack: str, text: str) -> None:
         """`docker stack deploy` of a stack file's text; images are local ones."""
@@ -225,9 +225,13 @@ class Engine:
         return ["nsenter", f"--net=/proc/{pid}/ns/net", *command]
 
     def logs(self, service: str, tail: int = 1000) -> str:
-        """What the tasks of a service printed, stdout and stderr."""
-        done = self.run("docker", "service", "logs", "--raw", "--tail", str(tail), service)
-        return done.out + done.err
+        """What the tasks of a service printed, stdout and stderr, oldest task first.
+
+        Container by container: `docker service logs` of 20.10 may wait for ever after a task was killed.
+        """
+        containers = [task.container for task in self.tasks(service) if task.container]
+        told = [self.run("docker", "logs", "--tail", str(tail), each) for each in containers]
+        return "".join(done.out + done.err for done in told if done.code == 0)
 
     def outside_saw(self) -> list[dict]:
         """Every arrival in the outside world so far (tests/e2e/world.py)."""
