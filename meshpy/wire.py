@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from meshpy.errors import MeshpyError
 from meshpy.model.names import ServiceName
@@ -26,12 +26,17 @@ __all__ = ["WireError", "apply_delta", "decode", "decode_snapshot", "delta", "en
 T = TypeVar("T")
 
 
+_ATOMS = frozenset((str, int, float, bool, type(None)))
+
+
 class WireError(MeshpyError):
     """A document is not of the shape its type says; the message names the path."""
 
 
 def encode(value: object) -> Any:
     """Print a model value as JSON-ready data."""
+    if type(value) in _ATOMS:
+        return value
     if isinstance(value, ServiceName):
         return str(value)
     if isinstance(value, Enum):
@@ -59,17 +64,36 @@ def _encode_dataclass(value: Any) -> dict[str, Any]:
 
 
 def _tagged(item: Any, hint: Any) -> Any:
-    if isinstance(item, tuple) and get_origin(hint) is tuple:
-        inner = get_args(hint)
-        if len(inner) == 2 and inner[1] is Ellipsis:
+    if type(item) in _ATOMS:
+        return item
+    shape = _shape(hint)
+    if isinstance(item, tuple) and shape.is_tuple:
+        inner = shape.args
+        if shape.is_uniform:
             return [_tagged(part, inner[0]) for part in item]
         return [_tagged(part, part_hint) for part, part_hint in zip(item, inner, strict=True)]
-    if isinstance(item, Mapping) and get_args(hint):
-        value_hint = get_args(hint)[1]
+    if shape.args and isinstance(item, Mapping):
+        value_hint = shape.args[1]
         return {str(key): _tagged(part, value_hint) for key, part in sorted(item.items())}
-    if len(_members(hint)) > 1 and type(item) in _members(hint):
+    if len(shape.members) > 1 and type(item) in shape.members:
         return {"kind": type(item).__name__, **_encode_dataclass(item)}
     return encode(item)
+
+
+class _Shape(NamedTuple):
+    """What a type hint says, looked up once: asking `typing` for every value was half of a compilation."""
+
+    is_tuple: bool
+    is_uniform: bool
+    args: tuple[Any, ...]
+    members: tuple[type, ...]
+
+
+@functools.cache
+def _shape(hint: Any) -> _Shape:
+    args = get_args(hint)
+    is_tuple = get_origin(hint) is tuple
+    return _Shape(is_tuple, is_tuple and len(args) == 2 and args[1] is Ellipsis, args, _members(hint))
 
 
 @functools.cache

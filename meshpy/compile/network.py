@@ -60,13 +60,13 @@ def staged(policies: Iterable[NetworkPolicyDoc]) -> tuple[NetworkPolicyDoc, ...]
 def stages_for(policies: PolicySet, selection: Selection, workload: ServiceName) -> Stages:
     """The tiers that apply to a workload, in both directions."""
     every = policies.network_policies
-    mine = tuple(policy for policy in every if selection.applies_to(policy, workload))
+    mine = selection.policies_of(every, workload)
     now = _both(enforced(mine), policies.tiers, selection, workload)
     if all(policy.staged is None for policy in every):
         return Stages(*now, None)
-    next_ones = {policy.meta.title for policy in staged(every)}
+    replaced = {policy.target for policy in every if policy.staged not in (None, StagedAction.IGNORE)}
     after = _both(
-        tuple(policy for policy in mine if policy.meta.title in next_ones),
+        (policy for policy in staged(mine) if policy.staged or policy.target not in replaced),
         policies.tiers,
         selection,
         workload,

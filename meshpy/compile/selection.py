@@ -58,6 +58,8 @@ class Selection:
     network_sets: tuple[NetworkSetDoc, ...] = ()
     _labels: dict[ServiceName, dict[str, str]] = field(default_factory=dict)
     _peers: dict[tuple[PeerDoc, str], PeerMatch] = field(default_factory=dict)
+    _stacks: dict[str, list[ServiceName]] = field(default_factory=dict)
+    _by_stack: tuple[tuple[NetworkPolicyDoc, ...], dict[str, list[NetworkPolicyDoc]]] | None = None
 
     def labels_of(self, name: ServiceName) -> Mapping[str, str]:
         if name not in self._labels:
@@ -75,6 +77,31 @@ class Selection:
             and (spaces is None or self._in_namespace(spaces.selector, name))
             and (accounts is None or matches(accounts.selector, labels))
         )
+
+    def policies_of(
+        self, policies: tuple[NetworkPolicyDoc, ...], name: ServiceName
+    ) -> tuple[NetworkPolicyDoc, ...]:
+        """Those that apply to a workload, in their order; asked of its own stack's and the global ones."""
+        if self._by_stack is None or self._by_stack[0] is not policies:
+            found: dict[str, list[NetworkPolicyDoc]] = {}
+            stacks = self.directory.namespaces
+            for policy in policies:
+                own = policy.meta.namespace
+                for stack in (own,) if own else stacks:
+                    found.setdefault(stack, []).append(policy)
+            self._by_stack = (policies, found)
+        known = self._by_stack[1].get(name.namespace, ())
+        return tuple(policy for policy in known if self.applies_to(policy, name))
+
+    def _in_stack(self, namespace: str) -> Iterable[ServiceName]:
+        """The services of a stack, all without one."""
+        services = self.directory.inventory.services
+        if not namespace:
+            return services
+        if not self._stacks:
+            for name in services:
+                self._stacks.setdefault(name.namespace, []).append(name)
+        return self._stacks.get(namespace, ())
 
     @staticmethod
     def _in_namespace(selector: Selector, name: ServiceName) -> bool:
@@ -97,7 +124,7 @@ class Selection:
             host = self.directory.resolve(ref.name, ref.namespace or namespace or "default")
             services = frozenset(host.services) if host is not None else frozenset()
         elif self._narrows(peer, namespace):
-            everyone = self.directory.inventory.services
+            everyone = self._in_stack(namespace if peer.namespace_selector is None else "")
             services = frozenset(name for name in everyone if self._is_meant(peer, namespace, name))
         excluded = peer.not_selector
         not_services = None

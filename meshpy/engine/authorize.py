@@ -73,10 +73,11 @@ class InboundAuthorizer:
     def for_connection(
         self, peer: Peer, port: int, protocol: Protocol, local_address: str = "", sni: str = ""
     ) -> ConnectionJudge:
-        """The judge for all requests of a connection from `peer` to `port`."""
-        return self._judge_of(
-            Connection.of_peer(peer, port, opaque=not protocol.is_http, local_address=local_address, sni=sni)
-        )
+        """The judge for all requests of a connection from `peer` to `port`.
+
+        A peer's next connection gets the same one: with many rules making it costs milliseconds.
+        """
+        return self._known(peer, port, local_address, sni, opaque=not protocol.is_http)
 
     def judge(
         self,
@@ -89,6 +90,9 @@ class InboundAuthorizer:
     ) -> Verdict:
         """One verdict; without a request everything L7 is judged as on an opaque port."""
         opaque = request is None or not protocol.is_http
+        return self._known(peer, port, local_address, sni, opaque=opaque).judge(request)
+
+    def _known(self, peer: Peer, port: int, local_address: str, sni: str, *, opaque: bool) -> ConnectionJudge:
         key = (peer, port, opaque, local_address, sni)
         found = self._memo.get(key)
         if found is None:
@@ -96,7 +100,7 @@ class InboundAuthorizer:
                 self._memo.clear()
             connection = Connection.of_peer(peer, port, opaque=opaque, local_address=local_address, sni=sni)
             found = self._memo[key] = self._judge_of(connection)
-        return found.judge(request)
+        return found
 
     def _judge_of(self, connection: Connection) -> ConnectionJudge:
         refused = self._mtls(connection)

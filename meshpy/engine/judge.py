@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from meshpy.engine.entries import Entry, first_met
+from meshpy.engine.entries import Entries, Entry, first_met
 from meshpy.engine.request import Request
 from meshpy.engine.tiers import Walk
 from meshpy.engine.verdict import Verdict
@@ -57,8 +57,8 @@ class ConnectionJudge:
     ) -> None:
         self._walk = walk
         self._fallback = fallback
-        self._deny = tuple(deny)
-        self._allow = tuple(allow)
+        self._deny = Entries(deny)
+        self._allow = Entries(allow)
         self._unmatched = unmatched
         self._audit = tuple(audit)
         self._pending = pending
@@ -77,11 +77,11 @@ class ConnectionJudge:
         network = self._walk.constant.verdict or self._fallback
         if not network.allowed:
             return True
-        if self._deny and self._deny[0].test is None:
+        if self._deny.is_settled:
             return True
         if self.custom:
             return False
-        return not self._deny and (not self._allow or self._allow[0].test is None)
+        return not self._deny and (not self._allow or self._allow.is_settled)
 
     @property
     def is_closed(self) -> bool:
@@ -113,10 +113,10 @@ class ConnectionJudge:
         outcome = self._walk.constant or self._walk.decide(request)
         verdict = outcome.verdict or self._fallback
         if verdict.allowed:
-            if self._deny and (denied := first_met(self._deny, request)) is not None:
+            if self._deny and (denied := self._deny.first(request)) is not None:
                 verdict = denied.verdict
             elif self._unmatched is not None:
-                allowed = first_met(self._allow, request)
+                allowed = self._allow.first(request)
                 verdict = allowed.verdict if allowed is not None else self._unmatched
         if not self._audit and not outcome.logged:
             return verdict

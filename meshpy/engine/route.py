@@ -15,7 +15,7 @@ from typing import TypeAlias, assert_never
 
 from meshpy.engine.cors import CorsJudge, Grant, Preflight
 from meshpy.engine.match import MatchError, RequestTest, compile_request
-from meshpy.engine.pathindex import PathIndex
+from meshpy.engine.pathindex import LINEAR_UP_TO, PathIndex
 from meshpy.engine.request import Request, host_of
 from meshpy.engine.rewrite import PathRewrite, RewrittenTarget, compile_path_rewrite, location
 from meshpy.model.match import RequestMatch
@@ -32,8 +32,6 @@ __all__ = [
     "WeightedChoice",
 ]
 
-_LINEAR_UP_TO = 8
-"""Below this many matches asking each is faster than the index."""
 
 _MEMO_ENTRIES = 4096
 
@@ -200,8 +198,8 @@ class _Host:
         self.host = virtual_host.host
         pairs = [(rule, match) for rule in virtual_host.rules for match in rule.matches or (None,)]
         self._entries = tuple(_Entry(self.host, rule, match, port) for rule, match in pairs)
-        indexed = len(pairs) > _LINEAR_UP_TO
-        self._index = PathIndex([match for _, match in pairs]) if indexed else None
+        indexed = len(pairs) > LINEAR_UP_TO
+        self._index = PathIndex.of_matches([match for _, match in pairs]) if indexed else None
 
     def route(self, request: Request, draw: float) -> Routing:
         entry = self.entry(request)

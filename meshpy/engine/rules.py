@@ -44,6 +44,8 @@ class Rule:
         denies: True for DENY, CUSTOM and AUDIT, whose doubts go the other way than those of ALLOW.
         trusted_proxies: see `Authorization`.
 
+    Invariant: of `paths` one holds for every request that the rule meets; empty when it says nothing of them.
+
     Raises:
         MatchError: an expression, CIDR or condition key that cannot be judged.
     """
@@ -56,12 +58,15 @@ class Rule:
         "depends_on_auth",
         "depends_on_headers",
         "name",
+        "paths",
     )
 
     def __init__(
         self, rule: AuthorizationRule, *, denies: bool, trust_domain: str, trusted_proxies: int = 0
     ) -> None:
         self.name = rule.name
+        has_paths = all(operation.paths for operation in rule.operations)
+        self.paths = tuple(p for operation in rule.operations for p in operation.paths) if has_paths else ()
         self._denies = denies
         reading = Reading(denies, trust_domain, trusted_proxies)
         self._sources = tuple(reading.source(source) for source in rule.sources)

@@ -10,11 +10,12 @@ Deny does: what cannot be read is never let through (Calico's own checker takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from meshpy.engine.match import RequestTest, all_of, compile_any, compile_header_condition, compile_hosts
+from meshpy.engine.pathindex import LINEAR_UP_TO, PathIndex
 from meshpy.engine.request import Request
 from meshpy.engine.verdict import Address, Connection, Step, Verdict, compile_nets, describe_all
 from meshpy.model.authz import (
@@ -26,7 +27,7 @@ from meshpy.model.authz import (
     PortRange,
     Tier,
 )
-from meshpy.model.match import HeaderMatch
+from meshpy.model.match import HeaderMatch, StringMatch
 from meshpy.model.names import ServiceName
 
 __all__ = ["NetworkStage", "Outcome", "Walk"]
@@ -42,22 +43,26 @@ class Outcome(NamedTuple):
 
 
 class _Stop(NamedTuple):
-    """One rule (or a tier's default) that this connection may meet."""
+    """One rule (or a tier's default) that this connection may meet; of `paths`, if any, one must hold."""
 
     test: RequestTest | None
     action: NetworkAction
     next_tier: int
     verdict: Verdict | None
     label: str
+    paths: tuple[StringMatch, ...] = ()
 
 
 class Walk:
     """The rules that are left of all tiers for one connection; `constant` when no request can change them."""
 
-    __slots__ = ("_stops", "constant")
+    __slots__ = ("_index", "_stops", "constant")
 
     def __init__(self, stops: Sequence[_Stop]) -> None:
         self._stops = tuple(stops)
+        self._index: PathIndex | None = None
+        if len(self._stops) > LINEAR_UP_TO:
+            self._index = PathIndex([stop.paths if stop.test and stop.paths else (None,) for stop in stops])
         self.constant: Outcome | None = None
         if all(stop.test is None for stop in self._stops):
             self.constant = self._run(None)
@@ -67,16 +72,21 @@ class Walk:
 
     def _run(self, request: Request | None) -> Outcome:
         logged: tuple[str, ...] = ()
-        position, end = 0, len(self._stops)
-        while position < end:
-            test, action, next_tier, verdict, label = self._stops[position]
-            position += 1
+        stops, begin = self._stops, 0
+        ranks: Iterable[int] = range(len(stops))
+        if self._index is not None and request is not None:
+            ranks = self._index.candidates(request.path)
+        for rank in ranks:
+            if rank < begin:
+                continue
+            test, action, next_tier, verdict, label, _ = stops[rank]
             if test is not None and (request is None or not test(request)):
                 continue
+            begin = rank + 1
             if action is NetworkAction.LOG:
                 logged = (*logged, label)
             elif action is NetworkAction.PASS:
-                position = next_tier
+                begin = next_tier
             else:
                 return Outcome(verdict, logged)
         return Outcome(None, logged)
@@ -90,6 +100,7 @@ class _Rule:
     on_connection: Callable[[Connection], str]
     on_request: RequestTest | None
     asks: str
+    paths: tuple[StringMatch, ...]
 
 
 class NetworkStage:
@@ -136,7 +147,8 @@ class NetworkStage:
                 if rule.action is not NetworkAction.DENY:
                     continue
                 test = None
-            stops.append(_Stop(test, rule.action, _LAST, self._verdict(rule), f"{rule.policy} {rule.name}"))
+            label = f"{rule.policy} {rule.name}"
+            stops.append(_Stop(test, rule.action, _LAST, self._verdict(rule), label, rule.paths))
             if test is None and rule.action is not NetworkAction.LOG:
                 return True
         return False
@@ -216,6 +228,7 @@ def _compile_rule(policy: str, rule: NetworkRule) -> _Rule:
         lambda connection: ports(connection) or peer(connection),
         test,
         _http_text(rule.http) if rule.http else "",
+        rule.http.paths if rule.http else (),
     )
 
 

@@ -216,3 +216,53 @@ def test_routes_are_the_first_that_match(rules, method, path):
     )
     routing = Router([virtual_host]).route(Request(method, path, "", "api", "http", {}), 0.5)
     assert (routing.destination.cluster if isinstance(routing, Routed) else None) == expected
+
+
+path_rules = st.builds(
+    AuthorizationRule,
+    st.just("r"),
+    few(sources),
+    st.lists(st.builds(Operation, methods=few(methods), paths=few(paths)), max_size=2).map(tuple),
+)
+path_policies = st.builds(
+    AuthorizationPolicy,
+    st.just("p"),
+    st.sampled_from([Action.ALLOW, Action.DENY]),
+    st.lists(path_rules, min_size=6, max_size=12).map(tuple),
+)
+http_rules = st.builds(
+    NetworkRule,
+    st.just("r"),
+    st.sampled_from(list(NetworkAction)),
+    http=st.none() | st.builds(HttpMatch, few(methods), few(paths)),
+)
+long_tiers = st.builds(
+    Tier,
+    st.just("t"),
+    st.lists(
+        st.builds(NetworkPolicy, st.just("n"), st.lists(http_rules, min_size=5, max_size=12).map(tuple)),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.sampled_from([NetworkAction.DENY, NetworkAction.PASS]),
+)
+long_lists = st.builds(
+    Authorization,
+    ingress=few(long_tiers),
+    policies=few(path_policies),
+    baseline=st.frozensets(services, max_size=3),
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    auth=long_lists,
+    service=services,
+    method=st.sampled_from(METHODS),
+    path=st.sampled_from(PATHS),
+)
+def test_many_rules_found_by_path_are_those_of_the_reference(auth, service, method, path):
+    peer = Peer(service, f"cluster.local{service.spiffe_path}", "10.0.0.1")
+    request = Request(method, path, "", "api", "http", {})
+    verdict = InboundAuthorizer(auth).judge(request, peer, 80, Protocol.HTTP)
+    assert verdict.allowed is reference(auth, peer, 80, request)
