@@ -12,7 +12,9 @@ import re
 import time
 from typing import NamedTuple
 
-__all__ = ["NO_LOG", "AccessLog", "Line", "are_plain", "quoted", "quoted_bytes"]
+from proxy.http.native import codec
+
+__all__ = ["NO_LOG", "AccessLog", "Line", "Pieces", "compose_in_python", "quoted", "quoted_bytes"]
 
 _FLUSH_BYTES = 64 * 1024
 _KEEP_BYTES = 4 * 1024 * 1024
@@ -20,13 +22,15 @@ _MAX_VALUE_CHARS = 2048
 _PLAIN = re.compile(r"[ !#-\[\]-~]*+")
 
 _TCP = (
-    '{"start_time":"%sZ","direction":"%s","protocol":"TCP","response_code":0,"response_flags":"%s",'
+    '{"start_time":"%s%s"direction":"%s","protocol":"TCP","response_code":0,"response_flags":"%s",'
     '"connection_termination_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,"upstream_host":"%s",'
     '"upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
     '"requested_server_name":"%s","upstream_transport_failure_reason":%s,"principal":"%s","policy":%s,"rule":%s,'
     '"stage":"%s"}\n'
 )
 
+
+MILLISECONDS = tuple(f'.{number:03d}Z",' for number in range(1000))
 
 _REMEMBER = 1024
 _REMEMBER_CHARS = 160
@@ -59,9 +63,22 @@ def quoted_bytes(value: bytes | None) -> str:
     return "null" if value is None else _quote(value.decode("latin-1"))
 
 
-def are_plain(texts: str) -> bool:
-    """Whether texts of strangers, joined, may each stand between quotes as they are."""
-    return len(texts) <= _MAX_VALUE_CHARS and _PLAIN.fullmatch(texts) is not None
+Pieces = tuple[str | bytes | int | None, ...]
+"""A line: text as it is, bytes that a stranger chose as a JSON string, numbers, None as null."""
+
+
+def compose_in_python(pieces: Pieces) -> bytes:
+    """Join a line."""
+    return "".join(
+        [
+            piece if type(piece) is str else quoted_bytes(piece) if type(piece) is bytes else _plain(piece)
+            for piece in pieces
+        ]
+    ).encode("utf-8", "replace")
+
+
+def _plain(piece: object) -> str:
+    return "null" if piece is None else str(piece)
 
 
 class Line(NamedTuple):
@@ -96,7 +113,7 @@ class AccessLog:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._buffer: list[str] = []
+        self._buffer: list[bytes] = []
         self._bytes = 0
         self._second = 0
         self._second_text = ""
@@ -119,31 +136,46 @@ class AccessLog:
     def is_on(self) -> bool:
         return self._descriptor >= 0
 
-    def start_time(self, started: float) -> str:
-        """`2026-11-24T04:00:00.123` of seconds of the wall clock."""
+    def second_of(self, started: float) -> str:
+        """`2026-11-24T04:00:00` of seconds of the wall clock."""
         second = int(started)
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{int((started - second) * 1000):03d}"
+        return self._second_text
+
+    def http(self, started: float, pieces: Pieces) -> None:
+        """Log one exchange.
+
+        Args:
+            started: seconds of the wall clock.
+            pieces: what follows the time.
+        """
+        second = int(started)
+        text = self._second_text if second == self._second else self.second_of(started)
+        line = ('{"start_time":"', text, MILLISECONDS[int((started - second) * 1000)], *pieces)
+        data = codec.compose(line) if codec is not None else None
+        self.write(compose_in_python(line) if data is None else data)
 
     def tcp(self, line: Line, *, started: float) -> None:
         """Log one opaque connection."""
-        self.write(
+        milliseconds = MILLISECONDS[int(started % 1 * 1000)]
+        text = (
             _TCP
             % (
-                self.start_time(started), line.direction, line.flags,
+                self.second_of(started), milliseconds, line.direction, line.flags,
                 quoted(line.details), line.bytes_received,
                 line.bytes_sent, line.duration_ms, line.upstream_host, line.upstream_cluster,
                 line.local_address, line.remote_address, line.server_name, quoted(line.failure),
                 line.principal, quoted(line.policy), quoted(line.rule), line.stage,
             )
         )  # fmt: skip
+        self.write(text.encode("utf-8", "replace"))
 
-    def write(self, text: str) -> None:
+    def write(self, line: bytes) -> None:
         """Add a whole line."""
-        self._buffer.append(text)
-        self._bytes += len(text)
+        self._buffer.append(line)
+        self._bytes += len(line)
         if self._bytes >= _FLUSH_BYTES:
             self.flush()
 
@@ -151,7 +183,7 @@ class AccessLog:
         """Write what was gathered; called by a timer and at exit."""
         if not self._buffer:
             return
-        data = "".join(self._buffer).encode("utf-8", "replace")
+        data = b"".join(self._buffer)
         try:
             written = os.write(self._descriptor, data)
         except BlockingIOError:
@@ -165,9 +197,8 @@ class AccessLog:
         if len(rest) > _KEEP_BYTES:
             self.lost_lines += rest.count(b"\n")
         elif rest:
-            text = rest.decode("utf-8", "replace")
-            self._buffer.append(text)
-            self._bytes = len(text)
+            self._buffer.append(rest)
+            self._bytes = len(rest)
 
     def close(self) -> None:
         """Write the rest."""

@@ -15,20 +15,22 @@ from collections.abc import Collection
 from time import monotonic
 from typing import cast
 
+from proxy.decide.grpc import call_of
 from proxy.decide.progress import Progress
 from proxy.exchange import Exchange
 from proxy.h2_downstream import H2Downstream
 from proxy.http.diagnose import HTTP2_PREFACE
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_response_head, response_framing
-from proxy.http.events import Body, Framing, Header, Headers, Refused
+from proxy.http.events import END, Body, Framing, Header, Headers, Refused
 from proxy.http.h1 import Event, RequestParser
 from proxy.http.head import RequestHead, ResponseHead
-from proxy.intake import take
+from proxy.intake import follow, forward, take
 from proxy.net.connection import UpstreamConnection, UpstreamSide
 from proxy.net.listener import Accepted
 from proxy.net.timers import Timer
 from proxy.plan import Plan, Reply
 from proxy.sides import Role, Shared
+from proxy.straight import launch
 from proxy.tunnel import Splice
 
 __all__ = ["Downstream"]
@@ -57,6 +59,9 @@ _REASONS = {
     501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }  # fmt: skip
+
+
+_ENDED: list[Event] = [END]
 
 
 class Downstream(Accepted):
@@ -88,6 +93,8 @@ class Downstream(Accepted):
         self._progress = Progress()
         self._begun_at = 0.0
 
+    takes_whole = True
+
     @property
     def connection(self) -> Downstream:
         return self
@@ -110,7 +117,11 @@ class Downstream(Accepted):
         if self._is_lingering:
             return
         try:
-            self._handle(self.parser.feed(data))
+            head = self.parser.read_get(data)
+            if head is None:
+                self._handle(self.parser.feed(data))
+            else:
+                self._take_get(head)
         except Exception:  # noqa: BLE001 - the per-connection guard: one connection's fault ends that connection
             _log.exception("a connection failed")
             self.transport.abort()
@@ -192,6 +203,22 @@ class Downstream(Accepted):
         elif self.is_at_eof and self.exchange is None:
             self.transport.close()
 
+    def _take_get(self, head: RequestHead) -> None:
+        """A request that is complete with its head: the straight road, where it leads straight on."""
+        role = self.role
+        self._begun_at = self._active_at
+        exchange = self.exchange = Exchange(self, head, self._active_at)
+        if b"content-type" in head.fields:
+            exchange.grpc = call_of(head)
+        decision = role.decide(self, head)
+        if type(decision) is Plan and decision.is_straight and exchange.grpc is None:
+            forward(exchange, role, decision)
+            launch(exchange, decision)
+            return
+        self._is_handling = True
+        follow(exchange, role, decision)
+        self._handle(_ENDED)
+
     def _begin(self, head: RequestHead) -> None:
         self._begun_at = self._active_at
         exchange = self.exchange = Exchange(self, head, self._begun_at)
@@ -250,6 +277,21 @@ class Downstream(Accepted):
             self.is_last = True
         self._out.append(
             encode_response_head(head, extra, request_minor=request.minor, close=close, drop=drop)
+        )
+
+    def send_whole(
+        self, exchange: Exchange, head: ResponseHead, drop: Collection[bytes], content: memoryview
+    ) -> None:
+        """A final response with all of its content, in one write."""
+        request = exchange.head
+        self._response_framing = Framing.LENGTH
+        close = not request.keep_alive or self.is_last or self.own.is_draining
+        if close:
+            self.is_last = True
+        self.transport.write(
+            encode_response_head(
+                head, (), request_minor=request.minor, close=close, drop=drop, content=content
+            )
         )
 
     def send_body(self, data: bytes | memoryview) -> None:

@@ -40,6 +40,7 @@ from proxy.net.connection import UpstreamSide
 from proxy.net.pool import Host
 from proxy.plan import Plan, Reply
 from proxy.spans import Attempt
+from proxy.straight import answer
 
 if TYPE_CHECKING:
     from proxy.net.timers import Timer
@@ -196,7 +197,7 @@ class Exchange:
         if self.caller_limit_s is not None:
             timeout_s = min(self.caller_limit_s, math.inf if timeout_s is None else timeout_s)
         if timeout_s is not None and self._is_before_call_deadline(timeout_s):
-            self.deadline = self.down.own.wheel.after(timeout_s, self._on_deadline)
+            self.deadline = self.down.own.wheel.after(timeout_s, self.on_deadline)
 
     def _is_before_call_deadline(self, timeout_s: float) -> bool:
         """Whether a timeout that begins now ends before the client's own deadline, which it then replaces."""
@@ -260,6 +261,10 @@ class Exchange:
         if host is None:
             self._fail(503, "UH", "no_healthy_upstream", b"no healthy upstream", is_unsent=True)
             return
+        self.try_host(plan, host)
+
+    def try_host(self, plan: Plan, host: Host) -> None:
+        """Send to a host that was picked, when it has a connection."""
         self.attempts += 1
         self.is_sent = self.is_end_sent = False
         self.tried_status = 0
@@ -268,7 +273,7 @@ class Exchange:
         self.is_in_try = True
         self.upstream_started_at = monotonic()
         if plan.retry.per_try_timeout_s is not None:
-            self.try_timer = self.down.own.wheel.after(plan.retry.per_try_timeout_s, self._on_try_timeout)
+            self.try_timer = self.down.own.wheel.after(plan.retry.per_try_timeout_s, self.on_try_timeout)
         try:
             connection = host.acquire(self)
         except OverflowError:
@@ -324,7 +329,8 @@ class Exchange:
         is_stale = connection is not None and connection.is_reused
         self._on_failed_try(Outcome.STALE if is_stale else Outcome.RESET, reason)
 
-    def _on_try_timeout(self) -> None:
+    def on_try_timeout(self) -> None:
+        """The time of one try is over."""
         self.try_timer = None
         if self.is_over or self.is_response_begun:
             return
@@ -431,6 +437,8 @@ class Exchange:
             self.plan.upstream.judge(self.host, reply, is_sent=is_sent)
 
     # -- response
+
+    on_whole_response = answer
 
     def on_response(self, events: list[Event]) -> None:
         """Forward what the upstream sent, in one write."""
@@ -539,14 +547,18 @@ class Exchange:
         self._retry()
         return True
 
+    def names_to_hide(self, plan: Plan, head: ResponseHead) -> Collection[bytes]:
+        """Names of a response that the client is not to see: those of the route, and the mesh's own."""
+        drop, fields = plan.response_ops.drop, head.fields
+        if plan.refusal_is_trusted:
+            return (*drop, NOT_SENT) if NOT_SENT in fields else drop
+        if b"x-meshpy-denied-by" in fields or NOT_SENT in fields:
+            return (*drop, *_MESH_FIELDS)
+        return drop
+
     def _send_head(self, plan: Plan, head: ResponseHead) -> None:
         ops = plan.response_ops
-        drop: Collection[bytes] = ops.drop
-        if plan.refusal_is_trusted:
-            if NOT_SENT in head.fields:
-                drop = (*ops.drop, NOT_SENT)
-        elif b"x-meshpy-denied-by" in head.fields or NOT_SENT in head.fields:
-            drop = (*ops.drop, *_MESH_FIELDS)
+        drop = self.names_to_hide(plan, head)
         extra: Headers = list(ops.extra) if ops.extra else []
         if self.cookie:
             extra.append((b"set-cookie", self.cookie))
@@ -584,7 +596,7 @@ class Exchange:
         connection, self.connection = self.connection, None
         head = self.response_head
         is_reusable = head is not None and head.keep_alive and self.is_request_complete and not self.out
-        self._finish()
+        self.finish()
         if connection is not None:
             connection.finish(is_reusable=is_reusable)
         self.down.on_exchange_over(self)
@@ -600,7 +612,7 @@ class Exchange:
         self.flags = reply.flags
         self.details = reply.details or "direct_response"
         self._drop_connection()
-        self._finish()
+        self.finish()
         self.bytes_sent = self.down.write_reply(self, reply)
         self.down.on_exchange_over(self)
 
@@ -649,7 +661,7 @@ class Exchange:
             )
         )
 
-    def _on_deadline(self) -> None:
+    def on_deadline(self) -> None:
         """The route's timeout: 504, or a broken message when the response has begun."""
         self.deadline = None
         if self.is_over:
@@ -666,7 +678,7 @@ class Exchange:
         self.flags = flags
         self.details = details
         self._drop_connection()
-        self._finish()
+        self.finish()
         self.down.on_broken(self)
 
     def cancel(self, details: str = "downstream_remote_disconnect", *, flags: str = "DC") -> None:
@@ -676,7 +688,7 @@ class Exchange:
         self.flags = flags
         self.details = details
         self._drop_connection()
-        self._finish()
+        self.finish()
         self.down.account(self)
 
     def answer_or_break(self, reply: Reply) -> None:
@@ -702,7 +714,7 @@ class Exchange:
 
     def finish_tunnel(self) -> None:
         """The tunnel that this exchange became has ended."""
-        self._finish()
+        self.finish()
 
     def _cancel_timers(self) -> None:
         for timer in (self.deadline, self.try_timer):
@@ -710,7 +722,8 @@ class Exchange:
                 timer.cancel()
         self.deadline = self.try_timer = None
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Stop timers and counting; nothing is written."""
         if self.deadline is not None or self.try_timer is not None:
             self._cancel_timers()
         if self.is_in_try:

@@ -58,6 +58,7 @@ class ServerStream(Stream):
         "moved_at",
         "own",
         "progress",
+        "takes_whole",
         "tells_not_sent",
     )
 
@@ -68,6 +69,7 @@ class ServerStream(Stream):
         self.connection = connection
         self.own = connection.own
         self.tells_not_sent = connection.role.tells_not_sent
+        self.takes_whole = False
         self.exchange: Exchange | None = None
         self.moved_at = now
         self.progress: Progress | None = None

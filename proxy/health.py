@@ -14,7 +14,7 @@ from typing import cast
 from meshpy.model.endpoint import Transport
 from meshpy.model.resilience import CheckProtocol, HealthCheck
 from proxy.decide.health import grpc_request, is_serving, note
-from proxy.http.events import Body, End, Headers
+from proxy.http.events import END, Body, End, Headers
 from proxy.http.h1 import Event, RequestParser
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
@@ -183,6 +183,9 @@ class _Probe:
 
     def on_connect_failure(self, reason: str) -> None:
         self._finish(reason)
+
+    def on_whole_response(self, head: ResponseHead, data: bytes) -> None:
+        self.on_response([head, Body(data[len(data) - head.content_length :]), END])
 
     def on_response(self, events: list[Event]) -> None:
         for event in events:

@@ -11,7 +11,7 @@ from proxy.http.events import Framing, Headers
 from proxy.plan import NO_OPS, Plan, Reply
 from proxy.sides import Role
 
-__all__ = ["take"]
+__all__ = ["follow", "forward", "take"]
 
 _ABORTED = b"fault filter abort"
 
@@ -19,11 +19,15 @@ _ABORTED = b"fault filter abort"
 def take(exchange: Exchange, role: Role) -> None:
     """Decide what becomes of a request whose head was read, and set about it."""
     exchange.grpc = call_of(exchange.head)
-    decision = role.decide(exchange.down.connection, exchange.head)
+    follow(exchange, role, role.decide(exchange.down.connection, exchange.head))
+
+
+def follow(exchange: Exchange, role: Role, decision: Plan | Reply) -> None:
+    """Set about what was decided."""
     if isinstance(decision, Reply):
         _answer_at_head(exchange, decision)
     elif decision.fault is None or not _inject(exchange, role, decision):
-        _forward(exchange, role, decision)
+        forward(exchange, role, decision)
 
 
 def _answer_at_head(exchange: Exchange, reply: Reply) -> None:
@@ -32,7 +36,8 @@ def _answer_at_head(exchange: Exchange, reply: Reply) -> None:
     exchange.answer(reply)
 
 
-def _forward(exchange: Exchange, role: Role, plan: Plan) -> None:
+def forward(exchange: Exchange, role: Role, plan: Plan) -> None:
+    """Begin the exchange with the fields that the mesh and the route add."""
     extra: Headers = []
     dropped = role.write_fields(exchange.down.connection, exchange, extra)
     if plan.timeout_s is not None and plan.refusal_is_trusted:
@@ -70,7 +75,7 @@ def _after_delay(exchange: Exchange, role: Role, plan: Plan, *, is_aborted: bool
     if is_aborted:
         _abort(exchange, plan, "DI,FI")
         return
-    _forward(exchange, role, plan)
+    forward(exchange, role, plan)
     if exchange.end is not None:
         exchange.on_request_end(exchange.end)
     exchange.flush()

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from meshpy.model.route import Destination, Mirror
 from proxy.exchange import Exchange
-from proxy.http.events import End, Headers
+from proxy.http.events import END, End, Headers
 from proxy.http.h1 import Event
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
@@ -173,6 +173,9 @@ class _Copy:
 
     def on_connect_failure(self, reason: str) -> None:  # noqa: ARG002 - the Client's signature
         self._finish("connect_failure")
+
+    def on_whole_response(self, head: ResponseHead, data: bytes) -> None:  # noqa: ARG002 - nobody reads it
+        self.on_response([head, END])
 
     def on_response(self, events: list[Event]) -> None:
         for event in events:

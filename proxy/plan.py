@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from meshpy.model.resilience import RetryPolicy
@@ -32,6 +32,8 @@ class Plan:
         refusal_is_trusted: the upstream is a sidecar, whose word on what was not sent counts.
         reply_headers: of answers that the mesh makes in the upstream's place.
         copies: sends the mirrored copies of a request that is complete.
+        is_straight: has nothing that `proxy.straight` does not know of. A field that is added here takes
+            plans that set it off that road until it is named in _STRAIGHT.
     """
 
     upstream: Upstream
@@ -47,6 +49,18 @@ class Plan:
     refusal_is_trusted: bool = False
     reply_headers: tuple[Header, ...] = ()
     copies: Callable[[Exchange], None] | None = None
+    is_straight: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.is_straight = all(
+            each.name in _STRAIGHT or getattr(self, each.name) == each.default for each in fields(self)
+        )
+
+
+_STRAIGHT = frozenset((
+    "is_straight", "upstream", "service", "route_name", "retry", "timeout_s", "target", "host",
+    "refusal_is_trusted",
+))  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What is said of an exchange or a tunnel when it is over: one log line, one set of counters.
 
 Hot file: both roles call it once per request. What does not change while a connection uses one route and one
-host is joined once and kept with the connection; all texts that strangers chose are looked at in one go.
+host is joined once and kept with the connection.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 from meshpy.engine.rate_limits import STAGE
 from meshpy.engine.verdict import Verdict
-from proxy.access_log import AccessLog, Line, are_plain, quoted, quoted_bytes
+from proxy.access_log import AccessLog, Line, quoted
 from proxy.exchange import Exchange
 from proxy.sides import ClientConnection
 from proxy.spans import Spans
@@ -26,10 +26,11 @@ _VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 class Reporter:
     """Writes and counts for one direction."""
 
-    __slots__ = ("direction", "log", "spans", "telemetry")
+    __slots__ = ("_direction", "direction", "log", "spans", "telemetry")
 
     def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry, spans: Spans) -> None:
         self.direction = direction
+        self._direction = f'"direction":"{direction}","method":"'
         self.log = log
         self.telemetry = telemetry
         self.spans = spans
@@ -76,36 +77,25 @@ class Reporter:
     def _log(
         self, down: ClientConnection, exchange: Exchange, duration_ms: float, principal: str, server_name: str
     ) -> None:
-        head, reply = exchange.head, exchange.reply
-        call = exchange.grpc
-        grpc_status = "null" if call is None or call.status is None else call.status
-        fields = head.fields
-        path, request_id = head.target.decode("latin-1"), exchange.request_id.decode("latin-1")
-        agent, forwarded = fields.get(b"user-agent"), fields.get(b"x-forwarded-for")
-        agent_text = "null" if agent is None else agent.decode("latin-1")
-        forwarded_text = "null" if forwarded is None else forwarded.decode("latin-1")
-        if are_plain(f"{path}{request_id}{agent_text}{forwarded_text}"):
-            path, request_id = f'"{path}"', f'"{request_id}"'
-            agent_text = "null" if agent is None else f'"{agent_text}"'
-            forwarded_text = "null" if forwarded is None else f'"{forwarded_text}"'
-        else:
-            path, request_id = quoted(path), quoted(request_id)
-            agent_text, forwarded_text = quoted_bytes(agent), quoted_bytes(forwarded)
-        is_straight = reply is None and exchange.attempts == 1 and not exchange.last_failure
-        log = self.log
-        start = log.start_time(time.time() - duration_ms / 1000.0)
-        served = "null" if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
-        log.write(
-            f'{{"start_time":"{start}Z","direction":"{self.direction}","method":"{head.method}","path":{path},'
-            f'"protocol":"{_VERSIONS[head.minor]}","response_code":{exchange.status},"grpc_status":{grpc_status},'
-            f'"response_flags":"{exchange.flags}","response_code_details":{quoted(exchange.details)},'
-            f'"bytes_received":{exchange.bytes_received},"bytes_sent":{exchange.bytes_sent},'
-            f'"duration":{int(duration_ms)},"upstream_service_time":{served},"x_forwarded_for":{forwarded_text},'
-            f'"user_agent":{agent_text},"request_id":{request_id},'
-            f'"trace_id":"{exchange.trace[3:35].decode("latin-1")}","authority":{quoted(head.authority.text)},'
-            f"{self._ends(down, exchange, principal, server_name)}"
-            f"{_NOTHING_ODD if is_straight else _oddities(exchange)}"
-        )
+        head, fields, call = exchange.head, exchange.head.fields, exchange.grpc
+        is_straight = exchange.reply is None and exchange.attempts == 1 and not exchange.last_failure
+        served = None if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
+        self.log.http(
+            time.time() - duration_ms / 1000.0,
+            (
+                self._direction, head.method, '","path":', head.target,
+                ',"protocol":"', _VERSIONS[head.minor], '","response_code":', exchange.status,
+                ',"grpc_status":', None if call is None else call.status,
+                ',"response_flags":"', exchange.flags, '","response_code_details":', quoted(exchange.details),
+                ',"bytes_received":', exchange.bytes_received, ',"bytes_sent":', exchange.bytes_sent,
+                ',"duration":', int(duration_ms), ',"upstream_service_time":', served,
+                ',"x_forwarded_for":', fields.get(b"x-forwarded-for"),
+                ',"user_agent":', fields.get(b"user-agent"), ',"request_id":', exchange.request_id,
+                ',"trace_id":', exchange.trace[3:35], ',"authority":', quoted(head.authority.text),
+                self._ends(down, exchange, principal, server_name),
+                _NOTHING_ODD if is_straight else _oddities(exchange),
+            ),
+        )  # fmt: skip
 
     def _ends(self, down: ClientConnection, exchange: Exchange, principal: str, server_name: str) -> str:
         """Who spoke to whom over which route; the same for most requests of a connection."""
@@ -118,7 +108,7 @@ class Reporter:
         if reply is not None:
             route_name = route_name or reply.route_name
         text = (
-            f'"upstream_host":"{host.name if host is not None else ""}",'
+            f',"upstream_host":"{host.name if host is not None else ""}",'
             f'"upstream_cluster":"{plan.upstream.cluster.name if plan is not None else ""}",'
             f'"downstream_local_address":"{down.local_address}",'
             f'"downstream_remote_address":"{down.peer_address}","requested_server_name":"{server_name}",'

@@ -69,6 +69,9 @@ class DownstreamSide(Protocol):
 
     tells_not_sent: bool
 
+    takes_whole: bool
+    """Whether `send_whole` may be called."""
+
     def pause_request(self) -> None:
         """Take no more content from the client for now."""
 
@@ -82,6 +85,11 @@ class DownstreamSide(Protocol):
         self, exchange: Exchange, head: ResponseHead, extra: Headers, drop: Collection[bytes]
     ) -> None:
         """The head of the final response."""
+
+    def send_whole(
+        self, exchange: Exchange, head: ResponseHead, drop: Collection[bytes], content: memoryview
+    ) -> None:
+        """The final response, all of it."""
 
     def send_body(self, data: bytes | memoryview) -> None:
         """Content of the response."""

@@ -80,6 +80,7 @@ def encode_response_head(
     request_minor: int = 1,
     close: bool = False,
     drop: Collection[bytes] = (),
+    content: bytes | memoryview = b"",
 ) -> bytes:
     """Write a response for a client; its content must be framed as `response_framing` says.
 
@@ -88,6 +89,7 @@ def encode_response_head(
         request_minor: 0 or 1 of the request's HTTP/1.x.
         close: tell the client that the connection ends after this response.
         drop: lower-case names that are not copied.
+        content: follows the head.
     """
     framing = response_framing(head, request_minor)
     fields = head.fields
@@ -107,13 +109,20 @@ def encode_response_head(
         middle += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif (close or framing is _UNTIL_CLOSE) and not head.is_interim:
         middle += b"Connection: close\r\n"
-    return join(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), head.headers, drop, middle, extra)
+    return join(
+        b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), head.headers, drop, middle, extra, content
+    )
 
 
 def join_in_python(
-    first: bytes, headers: Headers, drop: Collection[bytes], middle: bytes, extra: Sequence[Header]
+    first: bytes,
+    headers: Headers,
+    drop: Collection[bytes],
+    middle: bytes,
+    extra: Sequence[Header],
+    content: bytes | memoryview = b"",
 ) -> bytes:
-    """First line, the received fields that pass this hop and are not dropped, framing, own fields.
+    """First line, the received fields that pass this hop and are not dropped, framing, own fields, content.
 
     Args:
         first, middle: whole lines, CRLF included.
@@ -122,18 +131,10 @@ def join_in_python(
     lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in skipped]
     lines.append(middle)
     lines += [b"%b: %b\r\n" % pair for pair in extra]
-    return b"%b%b\r\n" % (first, b"".join(lines))
+    return b"".join((first, *lines, b"\r\n", content))
 
 
-def _join(
-    first: bytes, headers: Headers, drop: Collection[bytes], middle: bytes, extra: Sequence[Header]
-) -> bytes:
-    assert codec is not None  # noqa: S101 - chosen below only where it is
-    joined = codec.join(first, headers, drop, middle, extra)
-    return joined if joined is not None else join_in_python(first, headers, drop, middle, extra)
-
-
-join = join_in_python if codec is None else _join
+join = join_in_python if codec is None else codec.join
 
 
 def _with_nominated(head: RequestHead | ResponseHead, drop: Collection[bytes]) -> Collection[bytes]:

@@ -243,6 +243,18 @@ class RequestParser(_Parser):
         self._blank_lines = 0
         self.is_first = True
 
+    def read_get(self, data: bytes) -> RequestHead | None:
+        """A plain GET that is all of `data`; None: nothing was read, `feed` is to."""
+        if self._state is not _HEAD or self._held or not data.startswith(b"GET "):
+            return None
+        if data.find(_HEAD_END, 0, self._limits.head_bytes) + 4 != len(data):
+            return None
+        head = parse_request_head(data, self._limits)
+        if type(head) is Refused or head.framing is not _NONE:  # type: ignore[union-attr]
+            return None
+        self._state = _DONE
+        return head  # type: ignore[return-value]
+
     def next_message(self) -> list[Event]:
         """Begin the next request, once the last one is answered; reads what was held back."""
         if self._state is not _DONE:
@@ -301,6 +313,25 @@ class ResponseParser(_Parser):
         self._method = request_method
         self._interim_heads = 0
         self._state = _HEAD
+
+    def read(self, data: bytes) -> ResponseHead | list[Event]:
+        """As `feed`; a response that ends with `data`, its content known by its length, is its head alone."""
+        limits = self._limits
+        end = data.find(_HEAD_END, 0, limits.head_bytes) + 4
+        if end < 4 or self._held or self._state is not _HEAD:
+            return self.feed(data)
+        head = parse_response_head(data[:end], self._method, limits)
+        if type(head) is not ResponseHead:
+            return [self._refuse(head)]  # type: ignore[arg-type]
+        size = len(data)
+        if head.framing is _LENGTH and size - end == head.content_length:
+            self._state = _DONE
+            return head
+        events: list[Event] = [head]
+        self._begin_content(head, events)
+        if end < size:
+            self._read_content(data, end, events)
+        return events
 
     def _may_end_here(self) -> bool:
         return False

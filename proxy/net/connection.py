@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_head
 from proxy.http.events import End, Framing, Headers
 from proxy.http.h1 import Event, ResponseParser
-from proxy.http.head import RequestHead
+from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.dial import Dialed, keep_alive
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Client(Protocol):
     def on_connection(self, connection: UpstreamSide) -> None: ...
     def on_connect_failure(self, reason: str) -> None: ...
     def on_response(self, events: list[Event]) -> None: ...
+    def on_whole_response(self, head: ResponseHead, data: bytes) -> None: ...
     def on_upstream_lost(self, reason: str, *, is_unsent: bool = False) -> None: ...
     def on_upstream_paused(self) -> None: ...
     def on_upstream_resumed(self) -> None: ...
@@ -100,7 +101,11 @@ class UpstreamConnection(Dialed):
             # Bytes that nobody asked for would become the answer to the next request.
             self.abort()
             return
-        client.on_response(self.parser.feed(data))
+        read = self.parser.read(data)
+        if type(read) is list:
+            client.on_response(read)
+        else:
+            client.on_whole_response(read, data)  # type: ignore[arg-type] # mypy does not narrow by `type`
 
     def eof_received(self) -> bool:
         client = self.client

@@ -94,6 +94,7 @@ class Upstream:
         "hosts",
         "is_multiplexed",
         "is_resolved",
+        "is_straight",
         "own",
         "pending",
         "spending",
@@ -121,6 +122,7 @@ class Upstream:
                 host.health.is_failing = False
         self.is_multiplexed = _is_multiplexed(cluster)
         self.counts_requests = cluster.pool.retry_budget.interval_s > 0
+        self.is_straight = cluster.affinity is None and not self.is_multiplexed
         self._balancer: Balancer[Host] = Balancer(cluster.load_balancing, self.own.draw)
         self._is_judged = cluster.outlier is not None or cluster.load_balancing is LoadBalancing.PEAK_EWMA
         is_plain = not (cluster.outlier or cluster.health_check or cluster.affinity or cluster.locality)
@@ -437,8 +439,11 @@ class Host:
         limit = self.upstream.cluster.pool.max_requests_per_connection
         if connection.is_retired or (limit and connection.served >= limit) or connection.parser.has_leftover:
             connection.close()
-            return
-        self.offer(connection)
+        elif self.waiting:
+            self.offer(connection)
+        else:
+            connection.idle_since = self.upstream.own.loop.time()
+            self.idle.append(connection)
 
     def detach(self, connection: UpstreamConnection) -> None:
         """A connection became a tunnel: it is no longer of the pool."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.access_log import compose_in_python
 from proxy.http.encode import join_in_python
 from proxy.http.head import RequestHead, ResponseHead, judge_request_head, judge_response_head
 from proxy.http.limits import DEFAULT_LIMITS, Limits
@@ -15,7 +16,7 @@ from proxy.http.native import codec
 
 pytestmark = pytest.mark.skipif(codec is None, reason="the compiled codec was not built")
 
-EXAMPLES = int(os.environ.get("MESHPY_FUZZ_EXAMPLES", "600"))
+EXAMPLES = int(os.environ.get("MESHPY_FUZZ_EXAMPLES", "200"))
 TIGHT = Limits(head_bytes=120, fields=3, target_bytes=12)
 
 _LINES = [
@@ -91,10 +92,27 @@ def test_it_joins_heads_as_python_does(headers, drop, middle, extra):
     wanted = join_in_python(b"GET / HTTP/1.1\r\n", headers, drop, middle, extra)
     for each in (drop, list(drop), tuple(drop)):
         assert codec.join(b"GET / HTTP/1.1\r\n", headers, each, middle, tuple(extra)) == wanted
-    assert codec.join(b"", headers * 60, (), b"", extra) in (
-        None,
-        join_in_python(b"", headers * 60, (), b"", extra),
-    )
+    assert codec.join(b"", headers * 60, (), b"", extra) == join_in_python(b"", headers * 60, (), b"", extra)
+    for content in (middle, memoryview(middle)):
+        assert codec.join(b"", [], (), b"", extra, content) == join_in_python(
+            b"", [], (), b"", extra, content
+        )
+
+
+texts = st.sampled_from(['{"a":', ',"x":"é"', "", "}\n"])
+pieces = st.lists(texts | st.binary(max_size=9) | st.integers(-1, 2**70) | st.none(), max_size=9).map(tuple)
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(pieces, st.integers(0, 2), st.integers(2040, 2060))
+def test_it_composes_lines_as_python_does(pieces, longs, size):
+    pieces += (b"a" * size,) * longs
+    try:
+        line = codec.compose(pieces)
+    except OverflowError:  # a number that no log holds
+        assert any(type(piece) is int and piece >= 2**63 for piece in pieces)
+        return
+    assert line in (None, compose_in_python(pieces))
 
 
 def test_plain_heads_are_read_by_it():
@@ -104,6 +122,11 @@ def test_plain_heads_are_read_by_it():
     assert codec.request(request, limits.head_bytes, limits.fields, limits.target_bytes).content_length == 5
     response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert codec.response(response, limits.head_bytes, limits.fields).status == 200
+
+
+def test_plain_lines_are_composed_by_it():
+    assert codec.compose(('{"a":', b"b c", ',"n":', 15, ',"o":', None, "}")) == b'{"a":"b c","n":15,"o":null}'
+    assert codec.compose((b'"',)) is None
 
 
 def test_anything_but_bytes_is_refused_without_harm():

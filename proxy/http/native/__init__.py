@@ -51,9 +51,13 @@ class Codec(Protocol):
         drop: Collection[bytes],
         middle: bytes,
         extra: Sequence[Header],
+        content: bytes | memoryview = b"",
         /,
-    ) -> bytes | None:
-        """Join a head; None: too many fields."""
+    ) -> bytes:
+        """Join a head and what follows it."""
+
+    def compose(self, pieces: tuple[str | bytes | int | None, ...], /) -> bytes | None:
+        """Join a line of the access log; None: let Python do it."""
 
 
 def _load() -> Codec | None:

@@ -5,6 +5,8 @@
  * repeated name. So nothing is accepted here that Python would refuse (tests/property/test_http1_codec.py
  * compares the two), and a machine without a compiler loses speed alone.
  *
+ * text.c does the same for lines of the access log.
+ *
  * Limited API of Python 3.11: one binary serves every later version.
  */
 #ifndef MESHPY_CODEC_H
@@ -39,8 +41,9 @@ enum given {
 extern PyObject *given[GIVEN];
 
 int prepare_reading(void);
-extern const char request_doc[], response_doc[];
+extern const char request_doc[], response_doc[], compose_doc[];
 PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *response(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *compose(PyObject *self, PyObject *pieces);
 
 #endif

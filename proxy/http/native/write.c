@@ -3,7 +3,7 @@
 
 PyObject *given[GIVEN];
 
-enum { PAIRS = 256 };
+enum { FEW = 64 };
 
 /* One line to be written. */
 typedef struct {
@@ -40,65 +40,101 @@ static char *put(char *to, const char *from, Py_ssize_t size)
     return to + size;
 }
 
-static PyObject *assemble(PyObject *first, PyObject *middle, const Line *lines, Py_ssize_t kept, Py_ssize_t count)
+typedef struct {
+    const char *text;
+    Py_ssize_t size;
+} Piece;
+
+static PyObject *assemble(Piece first, Piece middle, Piece content, const Line *lines, Py_ssize_t kept,
+                          Py_ssize_t count)
 {
-    char *head, *framing;
-    Py_ssize_t head_size, framing_size;
-    if (PyBytes_AsStringAndSize(first, &head, &head_size) < 0 ||
-        PyBytes_AsStringAndSize(middle, &framing, &framing_size) < 0)
-        return NULL;
-    Py_ssize_t size = head_size + framing_size + 2;
+    Py_ssize_t size = first.size + middle.size + 2 + content.size;
     for (Py_ssize_t i = 0; i < count; i++)
         size += lines[i].name_size + lines[i].value_size + 4;
     PyObject *made = PyBytes_FromStringAndSize(NULL, size);
     if (!made)
         return NULL;
-    char *to = put(PyBytes_AsString(made), head, head_size);
+    char *to = put(PyBytes_AsString(made), first.text, first.size);
     for (Py_ssize_t i = 0; i <= count; i++) {
         if (i == kept)
-            to = put(to, framing, framing_size);
+            to = put(to, middle.text, middle.size);
         if (i == count)
             break;
         to = put(put(to, lines[i].name, lines[i].name_size), ": ", 2);
         to = put(put(to, lines[i].value, lines[i].value_size), "\r\n", 2);
     }
-    put(to, "\r\n", 2);
+    put(put(to, "\r\n", 2), content.text, content.size);
+    return made;
+}
+
+/* Received lines that pass, then own lines: how many of both, -1 is an error. `kept` of them are received. */
+static Py_ssize_t choose(PyObject *headers, PyObject *drop, PyObject *extra, Line *lines, Py_ssize_t *kept)
+{
+    Py_ssize_t received = PyList_Size(headers), own = PySequence_Size(extra), drops = PyObject_Size(drop);
+    Py_ssize_t count = 0;
+    if (drops < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < received; i++) {
+        Line *line = &lines[count];
+        int is_out = take_pair(PyList_GetItem(headers, i), line) < 0 ? -1 : is_left_out(line, drop, drops);
+        if (is_out < 0)
+            return -1;
+        count += !is_out;
+    }
+    *kept = count;
+    for (Py_ssize_t i = 0; i < own; i++, count++) {
+        PyObject *pair = PySequence_GetItem(extra, i);
+        int is_bad = !pair || take_pair(pair, &lines[count]) < 0;
+        Py_XDECREF(pair); /* `extra` holds it */
+        if (is_bad)
+            return -1;
+    }
+    return count;
+}
+
+static PyObject *join_with(PyObject *const *args, Piece content)
+{
+    Line few[FEW], *lines = few;
+    Piece first, middle;
+    char *text;
+    if (PyBytes_AsStringAndSize(args[0], &text, &first.size) < 0)
+        return NULL;
+    first.text = text;
+    if (PyBytes_AsStringAndSize(args[3], &text, &middle.size) < 0)
+        return NULL;
+    middle.text = text;
+    Py_ssize_t received = PyList_Size(args[1]), own = received < 0 ? -1 : PySequence_Size(args[4]), kept;
+    if (own < 0)
+        return NULL;
+    if (received + own > FEW && !(lines = PyMem_Malloc((received + own) * sizeof *lines)))
+        return PyErr_NoMemory();
+    Py_ssize_t count = choose(args[1], args[2], args[4], lines, &kept);
+    PyObject *made = count < 0 ? NULL : assemble(first, middle, content, lines, kept, count);
+    if (lines != few)
+        PyMem_Free(lines);
     return made;
 }
 
 static const char join_doc[] =
-    "join(first, headers, drop, middle, extra) -> bytes | None\n\n"
+    "join(first, headers, drop, middle, extra, content=b'') -> bytes\n\n"
     "`first` and `middle` are whole lines. Received fields come first, without those of this hop and those in\n"
-    "`drop`, then `middle`, then `extra`. None: more fields than are joined here.";
+    "`drop`, then `middle`, then `extra`, an empty line and the content.";
 
 static PyObject *join(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    Line lines[PAIRS];
-    if (count != 5 || !given[HOP_BY_HOP])
-        return PyErr_Format(PyExc_TypeError, "five arguments, after setup");
-    PyObject *headers = args[1], *drop = args[2], *extra = args[4];
-    Py_ssize_t received = PyList_Size(headers), own = PySequence_Size(extra), drops = PyObject_Size(drop);
-    if (received < 0 || own < 0 || drops < 0)
+    Piece content = {"", 0};
+    if (count < 5 || count > 6 || !given[HOP_BY_HOP])
+        return PyErr_Format(PyExc_TypeError, "five or six arguments, after setup");
+    if (count == 5)
+        return join_with(args, content);
+    Py_buffer view;
+    if (PyObject_GetBuffer(args[5], &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    if (received + own > PAIRS)
-        return Py_NewRef(Py_None);
-    Py_ssize_t kept = 0;
-    for (Py_ssize_t i = 0; i < received; i++) {
-        Line *line = &lines[kept];
-        int is_out = take_pair(PyList_GetItem(headers, i), line) < 0 ? -1 : is_left_out(line, drop, drops);
-        if (is_out < 0)
-            return NULL;
-        kept += !is_out;
-    }
-    Py_ssize_t all = kept;
-    for (Py_ssize_t i = 0; i < own; i++, all++) {
-        PyObject *pair = PySequence_GetItem(extra, i);
-        int is_bad = !pair || take_pair(pair, &lines[all]) < 0;
-        Py_XDECREF(pair); /* `extra` holds it */
-        if (is_bad)
-            return NULL;
-    }
-    return assemble(args[0], args[3], lines, kept, all);
+    content.text = view.buf;
+    content.size = view.len;
+    PyObject *made = join_with(args, content);
+    PyBuffer_Release(&view);
+    return made;
 }
 
 static const char setup_doc[] = "setup(...): the classes, framings, names and functions that Python defines.";
@@ -116,7 +152,8 @@ static PyObject *setup(PyObject *self, PyObject *const *args, Py_ssize_t count)
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, name##_doc}
 
-static PyMethodDef functions[] = {FAST(request), FAST(response), FAST(join), FAST(setup), {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {FAST(request), FAST(response), FAST(join), FAST(setup),
+                                   {"compose", compose, METH_O, compose_doc}, {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {
     .m_base = PyModuleDef_HEAD_INIT,

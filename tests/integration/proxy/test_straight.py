@@ -1,0 +1,91 @@
+"""The straight road (proxy/straight.py) does what the general road does, told by bytes, log and numbers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from proxy.plan import Plan
+from tests.helpers.backends import Received, backend, ok
+from tests.helpers.pki import MeshPki
+from tests.helpers.sidecars import Client, LogLines, free_port, outbound_snapshot, plain_cluster, running
+
+_IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f-]{17}|00-[0-9a-f]{32}-[0-9a-f]{16}-01")
+_OWN = ("start_time", "duration", "upstream_service_time", "request_id", "trace_id", "upstream_host")
+_ENDS = ("downstream_local_address", "downstream_remote_address", "upstream_cluster")
+
+REQUESTS = {
+    "small": b"GET /a?b=c HTTP/1.1\r\nHost: api\r\nUser-Agent: x\r\n\r\n",
+    "empty answer": b"GET /empty HTTP/1.1\r\nHost: api\r\n\r\n",
+    "spoofed fields": b"GET / HTTP/1.1\r\nHost: api\r\nX-Meshpy-A: 1\r\nx_real_ip: 1\r\nX-Real-IP: 2\r\n\r\n",
+    "own ids": b"GET / HTTP/1.1\r\nHost: api\r\nX-Request-Id: r\"1\r\ntraceparent: bad\r\n\r\n",
+    "nominated field": b"GET / HTTP/1.1\r\nHost: api\r\nConnection: X-A\r\nX-A: 1\r\nTE: trailers\r\n\r\n",
+    "mesh fields answered": b"GET /spoof HTTP/1.1\r\nHost: api\r\n\r\n",
+    "client error": b"GET /404 HTTP/1.1\r\nHost: api\r\n\r\n",
+    "server error": b"GET /500 HTTP/1.1\r\nHost: api\r\n\r\n",
+    "upstream closes": b"GET /close HTTP/1.1\r\nHost: api\r\n\r\n",
+    "chunked answer": b"GET /chunked HTTP/1.1\r\nHost: api\r\n\r\n",
+    "last": b"GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n",
+}  # fmt: skip
+
+
+def reply(request: Received) -> bytes:
+    kind = request.target.strip("/")
+    if kind in ("404", "500"):
+        return ok(b"no", f"{kind} X")
+    if kind == "chunked":
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    extra = {"spoof": "x-meshpy-denied-by: me\r\nx-meshpy-not-sent: 1\r\n", "close": "Connection: close\r\n"}
+    return ok(b"" if kind == "empty" else b"hello", headers=extra.get(kind, ""))
+
+
+async def _transcript(pki: MeshPki) -> list[object]:
+    """What the application received, what the client read, what was logged and counted."""
+    port, log = free_port(), LogLines()
+    async with backend(reply) as app:
+        snapshot = outbound_snapshot(port, {"c": plain_cluster(app.port, name="c")})
+        async with running(snapshot, pki, log=log.log) as sidecar, await Client.connect(port) as client:
+            answers = []
+            for request in REQUESTS.values():
+                await client.send(request)
+                answers.append(await client.answer())
+            assert await client.is_closed()
+            upstream = sidecar.clusters.live["c"]
+            counted = [
+                (edge.responses, edge.bytes_received, edge.bytes_sent)
+                for edge in sidecar.telemetry.edges.values()
+            ]
+            busy = (upstream.active_requests, [host.active for host in upstream.hosts])
+        received = _IDS.sub(b"ID", bytes(app.raw))
+    lines = [
+        {key: value for key, value in line.items() if key not in (*_OWN, *_ENDS)} for line in log.lines()
+    ]
+    return [received, answers, lines, counted, busy, app.connections]
+
+
+async def test_both_roads_send_log_and_count_alike(pki, monkeypatch):
+    taken = []
+    monkeypatch.setattr("proxy.downstream.launch", _noting(taken))
+    straight = await _transcript(pki)
+    assert len(taken) == len(REQUESTS)
+    monkeypatch.setattr(Plan, "__post_init__", lambda _plan: None)
+    general = await _transcript(pki)
+    assert len(taken) == len(REQUESTS)
+    assert straight == general
+
+
+def _noting(taken):
+    from proxy.straight import launch
+
+    def noting(*arguments):
+        taken.append(1)
+        launch(*arguments)
+
+    return noting
+
+
+@pytest.mark.parametrize("field", ["fault", "copies", "request_ops", "reply_headers"])
+def test_a_plan_with_anything_unusual_is_not_straight(field):
+    assert Plan(None, "s").is_straight
+    assert not Plan(None, "s", **{field: "anything"}).is_straight
