@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from meshpy.inject import inventory_of_stack, policies_of_stack
 from meshpy.model.inventory import Inventory
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import Snapshot
-from meshpy.policy import load, load_documents
+from meshpy.policy import PolicySet, load, load_documents
 
 __all__ = ["EXTERNAL", "Offline", "Question", "parse_headers", "read_policies", "split_port"]
 
@@ -57,6 +57,7 @@ class Offline:
     inventory: Inventory
     snapshots: Mapping[ServiceName, Snapshot]
     warnings: tuple[Problem, ...]
+    documents: PolicySet = field(default_factory=PolicySet)
 
     @classmethod
     def read(
@@ -78,7 +79,7 @@ class Offline:
         if findings.errors:
             raise DocumentError(findings.errors)
         snapshots = compile_mesh(inventory, documents, trust_domain=trust_domain, revision=0)
-        return cls(namespace, inventory, snapshots, findings.warnings)
+        return cls(namespace, inventory, snapshots, findings.warnings, documents)
 
     def ask(self, question: Question) -> Explanation:
         """Judge one request.

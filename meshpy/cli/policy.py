@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from meshpy.cli.claims import read_claims
+from meshpy.cli.main import LazyGroup, Target
 from meshpy.cli.offline import Offline, Question, parse_headers, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.policy_report import junit_of
@@ -42,9 +43,18 @@ def _ask_mesh(command: Command) -> Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS = {
+    "explain": Target(
+        "meshpy.cli.policy:explain", "Say whether a request is allowed, and which rule decides."
+    ),
+    "test": Target("meshpy.cli.policy:test", "Run tables of requests and their expected verdicts."),
+    "diff": Target("meshpy.cli.policy_diff:diff_command", "Say which requests two sets treat otherwise."),
+}
+
+
+@click.group(cls=LazyGroup, targets=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 def policy() -> None:
-    """Explain and test policies, without a cluster."""
+    """Explain, test, compare and prove policies, without a cluster."""
 
 
 @policy.command()

@@ -25,7 +25,7 @@ from meshpy.engine.verdict import Address, Connection, compile_nets, describe_al
 from meshpy.model.authz import Condition, Operation, Source
 from meshpy.model.match import Exact, Prefix, StringMatch
 
-__all__ = ["Clause", "Reading", "Reduced", "remote_address"]
+__all__ = ["Clause", "Reading", "Reduced", "own_trust_domain", "remote_address"]
 
 T = TypeVar("T")
 
@@ -117,8 +117,8 @@ class Reading:
 
     def source(self, source: Source) -> Clause:
         """One `from[].source`."""
-        principals = _own_trust_domain(source.principals, self.trust_domain)
-        not_principals = _own_trust_domain(source.not_principals, self.trust_domain)
+        principals = own_trust_domain(source.principals, self.trust_domain)
+        not_principals = own_trust_domain(source.not_principals, self.trust_domain)
         checks = _texts("principals", principals, not_principals, lambda connection: connection.principal)
         checks += _texts("namespaces", source.namespaces, source.not_namespaces, lambda c: c.namespace)
         at_peer = _addresses("ipBlocks", source.ip_blocks, source.not_ip_blocks, self.denies)
@@ -182,7 +182,7 @@ class Reading:
     ) -> list[Check[Connection]]:
         match key:
             case "source.principal":
-                own = [_own_trust_domain(matches, self.trust_domain) for matches in (values, not_values)]
+                own = [own_trust_domain(matches, self.trust_domain) for matches in (values, not_values)]
                 return _texts(key, own[0], own[1], lambda c: c.principal)
             case "source.namespace":
                 return _texts(key, values, not_values, lambda c: c.namespace)
@@ -197,7 +197,9 @@ class Reading:
                 raise MatchError(f"the condition key {key!r} is not known")
 
 
-def _own_trust_domain(matches: Sequence[StringMatch], trust_domain: str) -> tuple[StringMatch, ...]:
+def own_trust_domain(matches: Sequence[StringMatch], trust_domain: str) -> tuple[StringMatch, ...]:
+    """Principals of `cluster.local` as those of the mesh's own trust domain."""
+
     def resolve(match: StringMatch) -> StringMatch:
         if isinstance(match, Exact | Prefix) and match.value.startswith(_ISTIO_TRUST_DOMAIN):
             return type(match)(f"{trust_domain}/{match.value.removeprefix(_ISTIO_TRUST_DOMAIN)}")

@@ -13,23 +13,32 @@ from typing import Any
 
 from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.forwarded import as_forwarded
-from meshpy.engine.inbound import judge_inbound
 from meshpy.engine.opaque import OpaqueRouter
 from meshpy.engine.places import Place, place_of, ports_of
-from meshpy.engine.rate_limits import steps_of
+from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Peer, Request, host_of
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, Routing, WeightedChoice
 from meshpy.engine.shown import shown_destination, shown_rule, shown_tcp
 from meshpy.engine.verdict import Step, Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Protocol, port_of_cluster
+from meshpy.model.endpoint import port_of_cluster
 from meshpy.model.names import ServiceName
-from meshpy.model.route import Destination, Forward
+from meshpy.model.route import Destination, Forward, RouteRule
 from meshpy.model.snapshot import OutboundListener, Snapshot
 
-__all__ = ["ExplainError", "Explanation", "Leg", "Source", "explain"]
+__all__ = [
+    "ExplainError",
+    "Explanation",
+    "Leg",
+    "Source",
+    "at_listener",
+    "at_sidecar",
+    "explain",
+    "from_outside",
+]
 
-Snapshots = Mapping[ServiceName, Snapshot]
+
+Snapshots = Prepared
 
 
 class ExplainError(MeshpyError):
@@ -88,12 +97,17 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer. `verdict` is the first refusal of any leg, else that of the first leg."""
+    """The answer. `verdict` is the first refusal of any leg, else that of the first leg.
+
+    Args:
+        rule: the route that was taken; None where nothing routes.
+    """
 
     verdict: Verdict
     route: Mapping[str, Any] | None
     legs: tuple[Leg, ...] = ()
     steps: tuple[Step, ...] = ()
+    rule: RouteRule | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object of `meshpy policy explain -o json`; absent parts are null."""
@@ -136,7 +150,11 @@ def pending_json(verdict: Verdict) -> dict[str, Any] | None:
 
 
 def explain(
-    snapshots: Snapshots, source: Source, destination: str, port: int | None, request: Request
+    snapshots: Mapping[ServiceName, Snapshot],
+    source: Source,
+    destination: str,
+    port: int | None,
+    request: Request,
 ) -> Explanation:
     """Answer for one request.
 
@@ -148,19 +166,39 @@ def explain(
     Raises:
         ExplainError: source or destination is unknown, or the port must be told.
     """
-    caller = _caller(snapshots, source)
-    place = place_of(snapshots, destination, caller)
+    ready = snapshots if isinstance(snapshots, Prepared) else Prepared(snapshots)
+    caller = _caller(ready, source)
+    place = place_of(ready, destination, caller)
     if place is None:
-        raise ExplainError(_unknown("destination", destination, _host_names(snapshots)))
-    number = port if port is not None else _only_port(snapshots, place, caller)
+        raise ExplainError(_unknown("destination", destination, _host_names(ready)))
+    number = port if port is not None else _only_port(ready, place, caller)
     if caller is None:
-        return _from_outside(snapshots, source, place, number, request)
+        return from_outside(ready, source, place.services, number, request)
     listener = place.listener(caller, number)
     if listener is None:
-        return _without_route(snapshots, source, place, number, request)
+        return _without_route(ready, source, place, number, request)
+    name = host_of(request.authority) or place.text
+    return at_listener(ready, source, listener, request, name)
+
+
+def at_listener(
+    snapshots: Prepared, source: Source, listener: OutboundListener, request: Request, server_name: str = ""
+) -> Explanation:
+    """What becomes of a request that reached this listener of the caller's sidecar.
+
+    Args:
+        server_name: that a TLS client would send to an opaque listener.
+    """
     if listener.tcp_routes():
-        return _over_tcp(snapshots, source, listener, place, request)
+        return _over_tcp(snapshots, source, listener, server_name)
     return _over_http(snapshots, source, listener, request)
+
+
+def at_sidecar(
+    snapshots: Prepared, service: ServiceName, port: int, peer: Peer, request: Request | None
+) -> Verdict:
+    """The callee's own verdict, whatever way the request came."""
+    return _inbound(snapshots, service, port, peer, request).verdict
 
 
 def _caller(snapshots: Snapshots, source: Source) -> Snapshot | None:
@@ -192,11 +230,11 @@ def _only_port(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> i
     raise ExplainError(f"{place.text} has the ports {listed}; write {place.text}:{ports[0]}")
 
 
-def _from_outside(
-    snapshots: Snapshots, source: Source, place: Place, port: int, request: Request
+def from_outside(
+    snapshots: Snapshots, source: Source, services: Sequence[ServiceName], port: int, request: Request
 ) -> Explanation:
+    """What a caller without identity gets at the published ports of these services."""
     peer = Peer(None, "", source.address)
-    services = place.services
     legs = [
         replace(_inbound(snapshots, service, port, peer, request), share=1 / len(services))
         for service in services
@@ -232,12 +270,9 @@ def _without_route(
     return Explanation(Verdict(False, "route", reason=reason), None)
 
 
-def _over_tcp(
-    snapshots: Snapshots, source: Source, listener: OutboundListener, place: Place, request: Request
-) -> Explanation:
+def _over_tcp(snapshots: Snapshots, source: Source, listener: OutboundListener, name: str) -> Explanation:
     """The name that was asked for stands for the server name that a TLS client would send."""
     router = OpaqueRouter(listener)
-    name = host_of(request.authority) or place.text
     ready = router.route(name, listener.bind)
     if ready is None:
         reason = f"no route of port {listener.port} is for the server name {name!r}: the connection is closed"
@@ -249,8 +284,7 @@ def _over_tcp(
 def _over_http(
     snapshots: Snapshots, source: Source, listener: OutboundListener, request: Request
 ) -> Explanation:
-    router = Router.of_listener(listener)
-    routing = _first_good(router, request)
+    routing = _first_good(snapshots.router(listener), request)
     match routing:
         case NoRoute(reason=reason, status=status, virtual_host=host):
             shown = {"host": host or None, "port": listener.port, "status": status}
@@ -258,12 +292,12 @@ def _over_http(
         case Redirected(rule=rule, virtual_host=host, status=status, location=location):
             shown = {**shown_rule(rule, host, listener.port), "status": status, "redirect": location}
             reason = f"the caller's sidecar answers {status} with Location {location}"
-            return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown)
+            return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown, rule=rule)
         case Direct(rule=rule, virtual_host=host, status=status, is_preflight=is_preflight):
             shown = {**shown_rule(rule, host, listener.port), "status": status}
             what = f"answers the preflight with {status}" if is_preflight else f"answers {status} itself"
             reason = f"the caller's sidecar {what}"
-            return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown)
+            return Explanation(Verdict(True, "route", rule.policy, rule.name, reason), shown, rule=rule)
         case Routed() as routed:
             return _forwarded(snapshots, source, listener, routed, request)
 
@@ -293,46 +327,55 @@ def _forwarded(
         shown["rewritten_authority"] = routed.authority
 
     def at_callee(destination: Destination) -> Request:
-        return as_forwarded(replace(routed, destination=destination), request)
+        same = destination is routed.destination
+        return as_forwarded(routed if same else replace(routed, destination=destination), request)
 
-    return _judged(snapshots, source, WeightedChoice(rule.action.destinations), shown, at_callee)
+    choice = WeightedChoice(rule.action.destinations)
+    return _judged(snapshots, source, choice, shown, at_callee, rule)
 
 
 def _judged(
-    snapshots: Snapshots, source: Source, choice: WeightedChoice, route: Mapping[str, Any], at_callee: Any
+    snapshots: Snapshots,
+    source: Source,
+    choice: WeightedChoice,
+    route: Mapping[str, Any],
+    at_callee: Any,
+    rule: RouteRule | None = None,
 ) -> Explanation:
     """Judge every service behind every destination of a route."""
+    shares = choice.shares()
     legs = [
         leg
-        for destination, share in choice.shares()
+        for destination, share in shares
         for leg in _legs(snapshots, source, destination, share, at_callee(destination))
     ]
-    destinations = [shown_destination(destination, share) for destination, share in choice.shares()]
-    return _summed(legs, {**route, "destinations": destinations})
+    destinations = [shown_destination(destination, share) for destination, share in shares]
+    return _summed(legs, {**route, "destinations": destinations}, rule)
 
 
 def _legs(
     snapshots: Snapshots, source: Source, destination: Destination, share: float, request: Request | None
 ) -> list[Leg]:
-    caller = snapshots[source.service] if source.service else None
-    assert caller is not None  # noqa: S101 - callers outside have no routes
+    assert source.service is not None  # noqa: S101 - callers outside have no routes
+    caller = snapshots[source.service]
     port = port_of_cluster(destination.cluster)
-    egress = EgressAuthorizer(caller.authorization)
+    egress = snapshots.egress(source.service)
     services: Sequence[ServiceName] = destination.services
     if destination.refusal:
         reason = f"{destination.refusal}: requests get {destination.refusal_status}"
         return [Leg(None, destination, port, share, Verdict(False, "route", reason=reason), None)]
     if not services:
-        return [_empty_leg(caller, egress, destination, port, share, request)]
+        leg = _empty_leg(caller, egress, destination, port, share, request)
+        return [leg if snapshots.with_steps else replace(leg, steps=())]
     each = share / len(services)
     verdict = egress.judge(services, (), port, request)
-    steps = tuple(egress.evaluate_all(services, (), port, request))
+    steps = tuple(egress.evaluate_all(services, (), port, request)) if snapshots.with_steps else ()
     if not verdict.allowed:
         return [Leg(service, destination, port, each, verdict, None, steps) for service in services]
-    legs = [_inbound(snapshots, item, port, _peer_of(snapshots, source), request) for item in services]
+    peer = _peer_of(snapshots, source)
+    legs = [_inbound(snapshots, item, port, peer, request) for item in services]
     return [
-        replace(leg, destination=destination, share=each, egress=verdict, steps=(*steps, *leg.steps))
-        for leg in legs
+        Leg(leg.service, destination, port, each, verdict, leg.inbound, (*steps, *leg.steps)) for leg in legs
     ]
 
 
@@ -374,24 +417,13 @@ def _inbound(
         listed = ", ".join(f"{item.port}/{item.protocol.value}" for item in snapshot.inbound) or "none"
         reason = f"{service} has no port {port}; it has {listed}"
         return Leg(service, None, port, 1.0, None, Verdict(False, "route", reason=reason))
-    return _asked(snapshot, service, port, protocol, peer, request)
-
-
-def _asked(
-    snapshot: Snapshot,
-    service: ServiceName,
-    port: int,
-    protocol: Protocol,
-    peer: Peer,
-    request: Request | None,
-) -> Leg:
-    verdict, steps = judge_inbound(snapshot, peer, port, protocol, request)
-    if verdict.allowed and request is not None and protocol.is_http:
-        steps += tuple(steps_of(snapshot.rate_limits, peer, request))
+    verdict, steps = snapshots.judge_inbound(service, peer, port, protocol, request)
     return Leg(service, None, port, 1.0, None, verdict, steps)
 
 
-def _summed(legs: Sequence[Leg], route: Mapping[str, Any] | None) -> Explanation:
+def _summed(
+    legs: Sequence[Leg], route: Mapping[str, Any] | None, rule: RouteRule | None = None
+) -> Explanation:
     """The first refusal decides for all; its steps are the ones to read."""
     deciding = next((leg for leg in legs if not leg.verdict.allowed), legs[0])
-    return Explanation(deciding.verdict, route, tuple(legs), deciding.steps)
+    return Explanation(deciding.verdict, route, tuple(legs), deciding.steps, rule)

@@ -13,7 +13,7 @@ from meshpy.engine.verdict import Step, Verdict
 from meshpy.model.endpoint import Protocol
 from meshpy.model.snapshot import Snapshot
 
-__all__ = ["as_authenticated", "judge_inbound"]
+__all__ = ["InboundJudge", "as_authenticated", "judge_inbound"]
 
 
 def as_authenticated(request: Request, accepted: Accepted) -> Request:
@@ -30,40 +30,79 @@ def as_authenticated(request: Request, accepted: Accepted) -> Request:
     )
 
 
-def judge_inbound(
-    snapshot: Snapshot, peer: Peer, port: int, protocol: Protocol, request: Request | None
-) -> tuple[Verdict, tuple[Step, ...]]:
-    """One verdict, and the steps that led to it.
-
-    Args:
-        request: None on an opaque port. Its `auth`, when set, is taken as what a valid token says; otherwise
-            tokens are read from the request, and each is taken as if it were in its time.
+class InboundJudge:
+    """One callee, asked as often as one likes.
 
     Raises:
         MeshpyError: the snapshot cannot be judged by.
     """
-    authorizer = InboundAuthorizer(snapshot.authorization, snapshot.workload.trust_domain)
-    if request is None or not protocol.is_http:
-        verdict = authorizer.judge(None, peer, port, protocol)
-        return verdict, tuple(authorizer.evaluate_all(None, peer, port, protocol))
-    if authorizer.for_connection(peer, port, protocol).is_closed:
-        verdict = authorizer.judge(request, peer, port, protocol)
-        return verdict, tuple(authorizer.evaluate_all(request, peer, port, protocol))
-    authenticator = Authenticator(snapshot.jwt)
-    outcome = (
-        authenticator.authenticate(request, None)
-        if request.auth is None
-        else authenticator.assume(request.auth)
-    )
-    if isinstance(outcome, Refused):
-        step = Step(
-            "jwt", outcome.policy, outcome.rule, f"refuse with {outcome.status}", True, outcome.reason
+
+    __slots__ = ("_authenticator", "_authorizer", "_jwt")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._jwt = snapshot.jwt
+        self._authorizer = InboundAuthorizer(snapshot.authorization, snapshot.workload.trust_domain)
+        self._authenticator = Authenticator(snapshot.jwt)
+
+    def judge(
+        self,
+        peer: Peer,
+        port: int,
+        protocol: Protocol,
+        request: Request | None,
+        *,
+        sni: str = "",
+        with_steps: bool = True,
+    ) -> tuple[Verdict, tuple[Step, ...]]:
+        """One verdict, and the steps that led to it.
+
+        Args:
+            request: None on an opaque port. Its `auth`, when set, is taken as what a valid token says;
+                otherwise tokens are read from the request, and each is taken as if it were in its time.
+        """
+        said: tuple[Step, ...] = ()
+        if not protocol.is_http:
+            request = None
+        if request is not None and self._reads_token(peer, port, protocol, sni):
+            outcome = self._authenticated(request)
+            if isinstance(outcome, Refused):
+                return outcome.verdict, (_refusal(outcome),)
+            said = _acceptance(self._jwt[0].policy, outcome)
+            request = as_authenticated(request, outcome)
+        elif request is not None and not self._jwt and request.auth is not None:
+            request = as_authenticated(request, Accepted(None))
+        verdict = self._authorizer.judge(request, peer, port, protocol, sni=sni)
+        if not with_steps:
+            return verdict, ()
+        return verdict, (*said, *self._authorizer.evaluate_all(request, peer, port, protocol, sni=sni))
+
+    def _reads_token(self, peer: Peer, port: int, protocol: Protocol, sni: str) -> bool:
+        """Nobody reads the token of a request that the network stage refuses anyway."""
+        return (
+            bool(self._jwt) and not self._authorizer.for_connection(peer, port, protocol, sni=sni).is_closed
         )
-        return outcome.verdict, (step,)
-    judged = as_authenticated(request, outcome)
-    verdict = authorizer.judge(judged, peer, port, protocol)
-    steps = authorizer.evaluate_all(judged, peer, port, protocol)
-    if outcome.auth is not None:
-        said = f"the token is valid, its principal is {outcome.auth.principal or 'not told'}"
-        steps.insert(0, Step("jwt", snapshot.jwt[0].policy, "", "accept", True, said))
-    return verdict, tuple(steps)
+
+    def _authenticated(self, request: Request) -> Accepted | Refused:
+        auth = request.auth
+        if auth is None:
+            return self._authenticator.authenticate(request, None)
+        return self._authenticator.assume(auth)
+
+
+def _refusal(outcome: Refused) -> Step:
+    done = f"refuse with {outcome.status}"
+    return Step("jwt", outcome.policy, outcome.rule, done, True, outcome.reason)
+
+
+def _acceptance(policy: str, outcome: Accepted) -> tuple[Step, ...]:
+    if outcome.auth is None:
+        return ()
+    said = f"the token is valid, its principal is {outcome.auth.principal or 'not told'}"
+    return (Step("jwt", policy, "", "accept", True, said),)
+
+
+def judge_inbound(
+    snapshot: Snapshot, peer: Peer, port: int, protocol: Protocol, request: Request | None
+) -> tuple[Verdict, tuple[Step, ...]]:
+    """One question to a callee of which nobody will ask another."""
+    return InboundJudge(snapshot).judge(peer, port, protocol, request)

@@ -35,6 +35,7 @@ __all__ = [
     "MatchError",
     "RequestTest",
     "StringTest",
+    "canonical_match",
     "compile_any",
     "compile_header_condition",
     "compile_hosts",
@@ -42,6 +43,7 @@ __all__ = [
     "compile_regex",
     "compile_request",
     "compile_string",
+    "host_matches",
     "query_values",
     "spelled_path",
 ]
@@ -127,7 +129,7 @@ def spelled_path(text: str) -> str:
     return _NEVER_RAW_IN_A_PATH.sub(lambda char: f"%{ord(char[0]):02X}", canonical_path(text))
 
 
-def _canonical(match: StringMatch) -> StringMatch:
+def canonical_match(match: StringMatch) -> StringMatch:
     """The match with its path spelled as normalised paths are; expressions and templates keep their signs."""
     match match:
         case Regex() | Present():
@@ -142,12 +144,12 @@ def _canonical(match: StringMatch) -> StringMatch:
 
 def compile_path(match: StringMatch, *, ignore_case: bool = False) -> StringTest:
     """As `compile_string`, for normalised paths."""
-    return compile_string(_canonical(match), ignore_case=ignore_case)
+    return compile_string(canonical_match(match), ignore_case=ignore_case)
 
 
 def compile_any(matches: Sequence[StringMatch], *, path: bool = False) -> StringTest:
     """A test that holds when any of the matches does; literals of one sort are one look-up."""
-    spelled = [_canonical(match) for match in matches] if path else list(matches)
+    spelled = [canonical_match(match) for match in matches] if path else list(matches)
     exact = frozenset(match.value for match in spelled if isinstance(match, Exact))
     prefixes = tuple(match.value for match in spelled if isinstance(match, Prefix))
     suffixes = tuple(match.value for match in spelled if isinstance(match, Suffix))
@@ -176,19 +178,25 @@ def _carries_port(value: str) -> bool:
     return "]:" in value if value.startswith("[") else ":" in value
 
 
-def compile_hosts(matches: Sequence[StringMatch]) -> StringTest:
-    """A test of an authority, without regard to case; a match that writes no port ignores the port."""
-    bare: list[StringTest] = []
-    whole: list[StringTest] = []
+def host_matches(matches: Sequence[StringMatch]) -> tuple[tuple[StringMatch, ...], tuple[StringMatch, ...]]:
+    """Those that look at the host alone, and those that write a port and look at the whole authority."""
+    bare: list[StringMatch] = []
+    whole: list[StringMatch] = []
     for match in matches:
         if isinstance(match, Exact | Prefix | SegmentPrefix | Suffix) and _carries_port(match.value):
-            whole.append(compile_string(match, ignore_case=True))
+            whole.append(match)
         else:
-            without_dot = Exact(match.value.rstrip(".")) if isinstance(match, Exact) else match
-            bare.append(compile_string(without_dot, ignore_case=True))
-    on_host, on_authority = any_of(bare), any_of(whole)
+            bare.append(Exact(match.value.rstrip(".")) if isinstance(match, Exact) else match)
+    return tuple(bare), tuple(whole)
+
+
+def compile_hosts(matches: Sequence[StringMatch]) -> StringTest:
+    """A test of an authority, without regard to case; a match that writes no port ignores the port."""
+    bare, whole = host_matches(matches)
+    on_host = any_of([compile_string(match, ignore_case=True) for match in bare])
     if not whole:
         return lambda authority: on_host(host_of(authority))
+    on_authority = any_of([compile_string(match, ignore_case=True) for match in whole])
     return lambda authority: on_host(host_of(authority)) or on_authority(authority)
 
 

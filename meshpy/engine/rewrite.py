@@ -12,7 +12,7 @@ from meshpy.engine.request import Request, host_of
 from meshpy.model.match import Prefix, RequestMatch, SegmentPrefix
 from meshpy.model.route import DerivePort, Redirect, Rewrite
 
-__all__ = ["PathRewrite", "RewrittenTarget", "compile_path_rewrite", "location"]
+__all__ = ["PathRewrite", "RewrittenTarget", "compile_path_rewrite", "location", "prefix_length"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -66,6 +66,11 @@ def _cut(match: RequestMatch | None) -> _Cut:
             return _Cut(len(spelled_path(value).rstrip("/")), by_segment=True)
         case _:
             return _Cut(None)
+
+
+def prefix_length(match: RequestMatch | None) -> int | None:
+    """How many characters of the path a `uri` replaces; None is all of it."""
+    return _cut(match).length
 
 
 def compile_path_rewrite(rewrite: Rewrite, match: RequestMatch | None) -> PathRewrite | None:

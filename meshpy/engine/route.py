@@ -267,6 +267,11 @@ class Router:
             return NoRoute(f"no service here answers to {request.authority!r}")
         return host.route(request, draw)
 
+    def host_named(self, authority: str) -> str | None:
+        """The virtual host that an authority selects; None when nothing answers to it."""
+        found = self._host(authority)
+        return found.host if found is not None else None
+
     def rule_for(self, request: Request) -> tuple[RouteRule, str] | NoRoute:
         """The rule that decides and its virtual host, before any destination is drawn."""
         host = self._host(request.authority)

@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -133,6 +134,26 @@ def test_an_example_of_the_docs_does_what_its_table_says(name, tmp_path, monkeyp
     with pytest.raises(SystemExit) as ended:
         run(["policy", "test", *words, str(tmp_path / "tests.yml")])
     assert ended.value.code == 0
+
+
+COMMANDS = [
+    (page.name, line.group(1).strip(), int(line.group(2) or 0))
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for line in re.finditer(r"^(meshpy policy [^#\n|]*)(?:# exit (\d))?$", page.read_text(), re.MULTILINE)
+    if "--live" not in line.group(1)
+]
+
+
+@pytest.mark.parametrize(("page", "line", "code"), COMMANDS)
+def test_the_commands_of_the_docs_run_as_written(page, line, code, monkeypatch, tmp_path):
+    """Every `meshpy policy …` line, from the root of the project, with the exit code that is written."""
+    monkeypatch.chdir(ROOT)
+    words = [word.replace("report.xml", str(tmp_path / "report.xml")) for word in shlex.split(line)]
+    try:
+        ended = run(words[1:])
+    except SystemExit as error:
+        ended = error.code
+    assert ended == code, page
 
 
 def test_the_table_of_the_docs_passes(tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ PACKAGES = ("certs", "meshpy", "proxy", "control_plane")
         ("meshpy/model/bad.py", "import meshpy.wire", "The floors of meshpy"),
         ("meshpy/engine/bad.py", "import meshpy.policy", "The floors of meshpy"),
         ("meshpy/engine/bad.py", "import asyncio", "Floors 0-3"),
+        ("meshpy/compile/bad.py", "import meshpy.analysis", "The floors of meshpy"),
+        ("meshpy/analysis/bad.py", "import random", "Floors 0-3"),
         ("proxy/decide/bad.py", "import time", "Floors 0-3"),
         ("proxy/http/bad.py", "import proxy.net", "In the proxy only net/"),
     ],

@@ -1,0 +1,326 @@
+"""Which requests two revisions treat otherwise: exact over classes, each with a request that shows it.
+
+Every flow that could differ is explored with both revisions at once, by the engine of the sidecars. A class
+on which they answer alike is done; the others are gathered by what changed. What cannot be cut into classes
+(an expression without an automaton, a rewrite by expression) is told as undetermined, never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from meshpy.analysis.describe import described, merged
+from meshpy.analysis.flows import Flow, flows
+from meshpy.analysis.space import Cell, Probe, Space, TooManyClasses, explore
+from meshpy.engine.explain import Explanation
+from meshpy.engine.prepared import Prepared
+from meshpy.engine.request import Request
+from meshpy.model.names import ServiceName
+from meshpy.model.route import HeaderOps, RouteRule
+from meshpy.model.snapshot import Snapshot
+
+__all__ = ["Change", "Delta", "Diff", "Kind", "Undetermined", "Witness", "diff"]
+
+
+class Kind(StrEnum):
+    """What became of a class of requests."""
+
+    ALLOWED = "newly allowed"
+    DENIED = "newly denied"
+    ROUTED = "routed otherwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One request that shows it, as `meshpy policy explain` would be asked."""
+
+    source: str
+    destination: str
+    port: int
+    method: str = ""
+    path: str = ""
+    authority: str = ""
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    source_ip: str = ""
+
+    def __str__(self) -> str:
+        words = [self.source, "→", f"{self.destination}:{self.port}", self.method, self.path]
+        words += [f"{name}: {value}" for name, values in self.headers.items() for value in values]
+        words += [f"from {self.source_ip}"] if self.source_ip else []
+        return " ".join(word for word in words if word)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "destination": self.destination,
+            "port": self.port,
+            "method": self.method or None,
+            "path": self.path or None,
+            "authority": self.authority or None,
+            "headers": {name: list(values) for name, values in self.headers.items()},
+            "source_ip": self.source_ip or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One class of requests that is treated otherwise.
+
+    Args:
+        sources: who sends them; `nets` narrows their addresses.
+        requests: alternatives, each dimension → words; an empty one is every request.
+        before, after: the verdict and who decided it.
+    """
+
+    kind: Kind
+    sources: tuple[str, ...]
+    destination: str
+    port: int
+    nets: str
+    requests: tuple[Mapping[str, str], ...]
+    before: str
+    after: str
+    witness: Witness
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "change": self.kind.value,
+            "sources": list(self.sources),
+            "source_nets": self.nets or None,
+            "destination": self.destination,
+            "port": self.port,
+            "requests": [dict(words) for words in self.requests],
+            "before": self.before,
+            "after": self.after,
+            "witness": self.witness.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Undetermined:
+    """A flow of which not every class was judged: there may be a difference that is not shown."""
+
+    source: str
+    destination: str
+    port: int
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"source": self.source, "destination": self.destination, "port": self.port, "why": self.why}
+
+
+Answers = tuple[Explanation, Explanation]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The differing cells of one flow, as they were explored."""
+
+    flow: Flow
+    space: Space
+    cells: tuple[Cell[Answers], ...]
+
+    def has(self, request: Request) -> bool:
+        """True when the request is of a class that changed."""
+        values = self.space.find(request)
+        return values is not None and any(
+            all(values[name] == number for name, number in cell.fixed.items()) for cell in self.cells
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """All differences; `classes` is how many were judged."""
+
+    deltas: tuple[Delta, ...]
+    changes: tuple[Change, ...]
+    undetermined: tuple[Undetermined, ...]
+    flows: int
+    classes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """True when it is proved that no request is treated otherwise."""
+        return not self.changes and not self.undetermined
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "changes": [change.to_json() for change in self.changes],
+            "undetermined": [item.to_json() for item in self.undetermined],
+            "compared": {"flows": self.flows, "classes": self.classes},
+        }
+
+
+def diff(old: Mapping[ServiceName, Snapshot], new: Mapping[ServiceName, Snapshot]) -> Diff:
+    """Compare two compiled revisions."""
+    before, after = Prepared(old, with_steps=False), Prepared(new, with_steps=False)
+    deltas: list[Delta] = []
+    undetermined: dict[Undetermined, None] = {}
+    explored = _Explored()
+    count = classes = 0
+    for flow in flows(before, after, only_changed=True):
+        count += 1
+        space, differing, judged, why = explored.of(flow)
+        for reason in why:
+            undetermined[Undetermined(flow.caller.label, flow.host, flow.port, reason)] = None
+        classes += judged
+        if differing:
+            deltas.append(Delta(flow, space, differing))
+    return Diff(tuple(deltas), _changes(deltas), tuple(undetermined), count, classes)
+
+
+Found = tuple[Space, tuple[Cell[Answers], ...], int, tuple[str, ...]]
+"""The cells that differ, how many there are in all, and what could not be cut into cells."""
+
+
+class _Explored:
+    """Explorations by flow; flows that are alike are explored once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], list[tuple[object, Found]]] = {}
+
+    def of(self, flow: Flow) -> Found:
+        known = self._known.setdefault((flow.host, flow.port), [])
+        for alike, found in known:
+            if flow.alike is not None and alike == flow.alike:
+                return found
+        found = _explored(flow)
+        known.append((flow.alike, found))
+        return found
+
+
+def _explored(flow: Flow) -> Found:
+    space = flow.space()
+    try:
+        cells = explore(space, lambda probe: (flow.old(probe), flow.new(probe)))
+    except TooManyClasses as error:
+        return space, (), 0, (*space.unproved, str(error))
+    differing = tuple(cell for cell in cells if kind_of(*cell.answer) is not None)
+    return space, differing, len(cells), tuple(space.unproved)
+
+
+def kind_of(before: Explanation, after: Explanation) -> Kind | None:
+    """None when the two treat the request alike; who decided it is not looked at."""
+    shares = allowed_share(before), allowed_share(after)
+    if shares[0] < shares[1]:
+        return Kind.ALLOWED
+    if shares[0] > shares[1]:
+        return Kind.DENIED
+    if not shares[1]:
+        return None
+    return None if _treatment(before) == _treatment(after) else Kind.ROUTED
+
+
+def allowed_share(explanation: Explanation) -> float:
+    """The share of requests that reach something: 1 when all legs are allowed."""
+    if not explanation.legs:
+        return 1.0 if explanation.verdict.allowed else 0.0
+    return round(sum(leg.share for leg in explanation.legs if leg.verdict.allowed), 9)
+
+
+def _treatment(explanation: Explanation) -> tuple[object, ...]:
+    rule = explanation.rule
+    legs = tuple(
+        (leg.service, leg.destination, leg.port, leg.share, leg.verdict.allowed) for leg in explanation.legs
+    )
+    route = explanation.route or {}
+    changed = tuple(route.get(key) for key in ("rewritten_path", "rewritten_authority", "redirect", "status"))
+    return (legs, changed, _effect(rule) if rule is not None else None)
+
+
+def _effect(rule: RouteRule) -> RouteRule:
+    return replace(rule, name="", policy="", matches=())
+
+
+def _words(explanation: Explanation) -> str:
+    """The verdict in one line; destinations when there is a choice."""
+    verdict = explanation.verdict
+    by = " ".join(part for part in (verdict.policy, verdict.rule) if part) or verdict.stage
+    share = allowed_share(explanation)
+    words = "allowed" if verdict.allowed else "denied" if not share else f"denied for {1 - share:.0%}"
+    return f"{words} by {by}"
+
+
+def _route_words(explanation: Explanation) -> str:
+    rule, route = explanation.rule, explanation.route or {}
+    if rule is None and not explanation.legs:
+        return _words(explanation)
+    if "redirect" in route:
+        return f"redirected {route['status']} to {route['redirect']}"
+    if not explanation.legs:
+        return f"answered {route.get('status')}"
+    shares: dict[str, float] = {}
+    for leg in explanation.legs:
+        name = str(leg.service) if leg.service else (leg.destination.host if leg.destination else "-")
+        shares[name] = shares.get(name, 0.0) + leg.share
+    words = ["to " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())]
+    words += [f"as {route['rewritten_path']}"] if route.get("rewritten_path") else []
+    words += [f"for {route['rewritten_authority']}"] if route.get("rewritten_authority") else []
+    if rule is not None:
+        words += [f"timeout {rule.timeout_s:g} s"] if rule.timeout_s is not None else []
+        words += [f"{rule.retry.attempts} retries"]
+        words += ["with a fault"] if rule.fault is not None else []
+        changed = {rule.request_headers, rule.response_headers} != {HeaderOps()}
+        words += ["headers changed"] if changed else []
+    return ", ".join(words)
+
+
+def _changes(deltas: list[Delta]) -> tuple[Change, ...]:
+    """Cells by kind and words, merged over requests, then over callers that see the same."""
+    found: dict[tuple[object, ...], Change] = {}
+    for delta in deltas:
+        groups: dict[tuple[Kind, str, str], list[Cell[Answers]]] = {}
+        for cell in delta.cells:
+            before, after = cell.answer
+            kind = kind_of(before, after)
+            assert kind is not None  # noqa: S101 - only differing cells are kept
+            tell = _route_words if kind is Kind.ROUTED else _words
+            groups.setdefault((kind, tell(before), tell(after)), []).append(cell)
+        for (kind, before_words, after_words), cells in groups.items():
+            change = _change(delta, kind, before_words, after_words, cells)
+            key = (
+                kind,
+                change.destination,
+                change.port,
+                change.nets,
+                before_words,
+                after_words,
+                tuple(tuple(sorted(words.items())) for words in change.requests),
+            )
+            known = found.get(key)
+            if known is not None:
+                change = replace(known, sources=tuple(dict.fromkeys((*known.sources, *change.sources))))
+            found[key] = change
+    order = {Kind.ALLOWED: 0, Kind.DENIED: 1, Kind.ROUTED: 2}
+    return tuple(sorted(found.values(), key=lambda c: (order[c.kind], c.destination, c.port, c.sources)))
+
+
+def _change(delta: Delta, kind: Kind, before: str, after: str, cells: list[Cell[Answers]]) -> Change:
+    flow = delta.flow
+    requests = tuple(described(delta.space, box) for box in merged([cell.fixed for cell in cells]))
+    return Change(
+        kind,
+        (flow.caller.label,),
+        flow.host,
+        flow.port,
+        flow.caller.nets,
+        requests,
+        before,
+        after,
+        witness_of(flow, delta.space, cells[0].fixed),
+    )
+
+
+def witness_of(flow: Flow, space: Space, fixed: Mapping[str, int]) -> Witness:
+    """A request of a cell."""
+    caller = flow.caller
+    source = str(caller.service) if caller.service else "external"
+    if flow.is_opaque:
+        return Witness(source, flow.host, flow.port, source_ip=caller.address)
+    sent = Probe(space, fixed).plain()
+    path = f"{sent.path}?{sent.query}" if sent.query else sent.path
+    headers = {name: tuple(values) for name, values in sent.headers.items() if name != "host"}
+    return Witness(source, flow.host, flow.port, sent.method, path, sent.authority, headers, caller.address)

@@ -1,0 +1,478 @@
+"""All ways into a mesh: who can send requests where, in one revision or in two that are compared.
+
+A flow is one caller and one place that it can address: a virtual host or opaque port of one of its own
+listeners, a published port for callers from outside, the mesh port for identities that no service here has.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from meshpy.analysis.domains import AUTHORITY, principals
+from meshpy.analysis.nets import address_classes, label_of
+from meshpy.analysis.partition import Matcher, partition
+from meshpy.analysis.predicates import (
+    Tests,
+    tests_of_authorization,
+    tests_of_callee,
+    tests_of_routes,
+    through_rewrites,
+)
+from meshpy.analysis.space import Space
+from meshpy.engine.explain import Explanation, Source, at_listener, at_sidecar, from_outside
+from meshpy.engine.prepared import Prepared
+from meshpy.engine.request import Peer, Request
+from meshpy.engine.verdict import Verdict
+from meshpy.model.match import Exact, StringMatch, Suffix
+from meshpy.model.names import ServiceName
+from meshpy.model.route import Forward, RouteRule, VirtualHost
+from meshpy.model.snapshot import OutboundListener
+
+__all__ = ["EXTERNAL", "Caller", "Flow", "flows"]
+
+EXTERNAL = "external"
+_NOWHERE = Explanation(Verdict(False, "route", reason="nothing leads there"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls.
+
+    Args:
+        service: None for callers from outside.
+        is_stranger: an identity of the mesh that is none of the services known here.
+        address: an address of its class; empty where no policy asks for it.
+        nets: the class of the address in words.
+    """
+
+    service: ServiceName | None = None
+    is_stranger: bool = False
+    address: str = ""
+    nets: str = ""
+
+    @property
+    def label(self) -> str:
+        if self.service is None:
+            return EXTERNAL
+        return f"{self.service} (any such other identity)" if self.is_stranger else str(self.service)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One caller, one place, in both revisions.
+
+    Args:
+        host: what is called: `catalog.shop`, or `shop/api` where a sidecar is addressed itself.
+        services: everyone who may judge a request of it.
+        old: asks the earlier revision; it reads nothing of the request that the space does not have.
+        space: made when it is first asked for; an opaque port has no request.
+        alike: equal for two flows whose answers are those of each other, whoever calls.
+    """
+
+    caller: Caller
+    host: str
+    port: int
+    services: frozenset[ServiceName]
+    old: Callable[[Request], Explanation]
+    new: Callable[[Request], Explanation]
+    space: Callable[[], Space]
+    is_opaque: bool = False
+    alike: tuple[object, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What the flows of all addresses of one caller share."""
+
+    host: str
+    port: int
+    services: frozenset[ServiceName]
+    tests: Tests
+    keep: Callable[[str], bool]
+    alike: tuple[object, ...]
+
+
+def flows(old: Prepared, new: Prepared, *, only_changed: bool = False) -> Iterator[Flow]:
+    """Every flow of either revision.
+
+    Args:
+        only_changed: leave out those that cannot differ, as everything that judges them is equal.
+    """
+    yield from _Pair(old, new, only_changed=only_changed).all()
+
+
+class _Pair:
+    def __init__(self, old: Prepared, new: Prepared, *, only_changed: bool) -> None:
+        self._old, self._new = old, new
+        self._names = sorted({*old, *new})
+        self._only_changed = only_changed
+        self._inbound_same = {name: self._same_inbound(name) for name in self._names}
+        self._asked: dict[ServiceName, Tests] = {}
+
+    def _same_inbound(self, name: ServiceName) -> bool:
+        old, new = self._old.get(name), self._new.get(name)
+        if old is None or new is None:
+            return False
+        return (
+            old.authorization == new.authorization
+            and (old.jwt, old.inbound) == (new.jwt, new.inbound)
+            and old.workload.trust_domain == new.workload.trust_domain
+        )
+
+    def all(self) -> Iterator[Flow]:
+        for name in self._names:
+            yield from self._from_service(name)
+        for name in self._names:
+            if not (self._only_changed and self._inbound_same[name]):
+                yield from self._from_outside(name)
+                yield from self._from_strangers(name)
+
+    def _tests_of(self, name: ServiceName) -> Tests:
+        """What the sidecar of a callee asks, in both revisions."""
+        if name not in self._asked:
+            found = Tests()
+            for side in (self._old, self._new):
+                if name in side:
+                    found.add(tests_of_callee(side[name]))
+            if found.local_nets:
+                found.unproved["destination.ip, as the address of a task is not known here"] = None
+            self._asked[name] = found
+        return self._asked[name]
+
+    def _addressed(
+        self, caller: Caller, tests: Tests, make: Callable[[Caller], Flow], *, with_v6: bool
+    ) -> Iterator[Flow]:
+        """One flow for each class of the caller's address, one alone where no policy asks."""
+        if not tests.nets:
+            yield make(caller)
+            return
+        for holding, address in address_classes(tests.nets, with_v6=with_v6).items():
+            nets = label_of(holding, tests.nets)
+            yield make(Caller(caller.service, caller.is_stranger, address, nets))
+
+    # callers with a sidecar of their own
+
+    def _from_service(self, name: ServiceName) -> Iterator[Flow]:
+        old, new = _listeners(self._old, name), _listeners(self._new, name)
+        for key in sorted({*old, *new}):
+            before, after = old.get(key), new.get(key)
+            if all(listener is None or listener.tcp_routes() for listener in (before, after)):
+                yield from self._opaque(name, before, after)
+            else:
+                yield from self._http(name, before, after)
+
+    def _same_egress(self, name: ServiceName) -> bool:
+        old, new = self._old.get(name), self._new.get(name)
+        return old is not None and new is not None and old.authorization.egress == new.authorization.egress
+
+    def _opaque(
+        self, name: ServiceName, before: OutboundListener | None, after: OutboundListener | None
+    ) -> Iterator[Flow]:
+        services = _behind_opaque(before) | _behind_opaque(after)
+        if self._only_changed and before == after and self._cannot_differ(name, services):
+            return
+        tests = Tests()
+        for service in services:
+            tests.add(self._tests_of(service))
+        for server_name in _server_names(before, after):
+            make = functools.partial(self._opaque_flow, before, after, frozenset(services), server_name)
+            yield from self._addressed(Caller(name), tests, make, with_v6=False)
+
+    def _opaque_flow(
+        self,
+        before: OutboundListener | None,
+        after: OutboundListener | None,
+        services: frozenset[ServiceName],
+        server_name: str,
+        caller: Caller,
+    ) -> Flow:
+        one = after or before
+        assert one is not None  # noqa: S101 - one of them has the key
+        host = server_name or one.tcp_routes()[-1].host
+        return Flow(
+            caller,
+            host,
+            one.port,
+            services,
+            self._at(self._old, caller, before, server_name),
+            self._at(self._new, caller, after, server_name),
+            lambda: Space(Tests()),
+            is_opaque=True,
+        )
+
+    def _cannot_differ(self, name: ServiceName, services: Iterable[ServiceName]) -> bool:
+        return self._same_egress(name) and all(self._inbound_same.get(service, True) for service in services)
+
+    @staticmethod
+    def _at(
+        side: Prepared, caller: Caller, listener: OutboundListener | None, server_name: str = ""
+    ) -> Callable[[Request], Explanation]:
+        if listener is None:
+            return lambda _request: _NOWHERE
+        source = Source(caller.service, caller.address)
+        return lambda request: at_listener(side, source, listener, request, server_name)
+
+    def _http(
+        self, name: ServiceName, before: OutboundListener | None, after: OutboundListener | None
+    ) -> Iterator[Flow]:
+        hosts = _hosts(before, after)
+        overlap = any(domain.startswith("*") for host in hosts for domain in host.domains)
+        for (old_host, new_host), keep in self._regions(before, after, hosts, overlap=overlap).items():
+            old_rules, new_rules = _rules(before, old_host), _rules(after, new_host)
+            services = {*_behind(old_rules), *_behind(new_rules)}
+            services |= _behind_opaque(before) | _behind_opaque(after)
+            if self._only_changed and old_rules == new_rules and self._cannot_differ(name, services):
+                continue
+            tests = self._tests_of_route(name, old_rules, new_rules, services)
+            for matcher in _region_matchers(hosts, old_host, new_host, overlap=overlap):
+                tests.texts["authority"][matcher] = None
+            one = after or before
+            assert one is not None  # noqa: S101 - a region belongs to a listener
+            host = new_host or old_host or ""
+            alike = (
+                (old_host, new_host, one.port),
+                (old_rules, new_rules),
+                tuple(sorted(tests.texts["authority"], key=lambda matcher: matcher.label)),
+                self._as_peer(name, services),
+            )
+            make = functools.partial(
+                self._routed, before, after, _Route(host, one.port, frozenset(services), tests, keep, alike)
+            )
+            yield from self._addressed(Caller(name), tests, make, with_v6=False)
+
+    def _routed(
+        self, before: OutboundListener | None, after: OutboundListener | None, route: _Route, caller: Caller
+    ) -> Flow:
+        return Flow(
+            caller,
+            route.host,
+            route.port,
+            route.services,
+            self._at(self._old, caller, before),
+            self._at(self._new, caller, after),
+            lambda: Space(route.tests, route.keep),
+            alike=(*route.alike, caller.address),
+        )
+
+    def _as_peer(self, name: ServiceName, services: Iterable[ServiceName]) -> tuple[object, ...]:
+        """What callees can see of a caller, and what its own sidecar forbids it."""
+        own = tuple(
+            side[name].authorization.egress if name in side else None for side in (self._old, self._new)
+        )
+        seen: list[object] = []
+        for service in sorted(services):
+            tests = self._tests_of(service)
+            groups = tuple(name in group for group in tests.groups)
+            seen.append((service, self._principal_class(name, service), groups))
+        return (own, tuple(seen))
+
+    def _principal_class(self, name: ServiceName, callee: ServiceName) -> object:
+        """What the callee's matchers say of the caller's identity."""
+        side = self._new if name in self._new else self._old
+        principal = side[name].workload.trust_domain + name.spiffe_path
+        texts = {None: principal, 1: name.namespace}
+        matchers = self._tests_of(callee).texts.get("principal", ())
+        return tuple(matcher.test()(texts[matcher.part]) for matcher in matchers)
+
+    def _tests_of_route(
+        self,
+        name: ServiceName,
+        old_rules: Sequence[RouteRule],
+        new_rules: Sequence[RouteRule],
+        services: Iterable[ServiceName],
+    ) -> Tests:
+        tests, judged = Tests(), Tests()
+        tests.add(tests_of_routes((*old_rules, *new_rules)))
+        for service in sorted(services):
+            judged.add(self._tests_of(service))
+        for side in (self._old, self._new):
+            if name in side:
+                own = side[name]
+                judged.add(tests_of_authorization(own.authorization, own.workload.trust_domain, egress=True))
+        tests.add(judged)
+        tests.add(through_rewrites((*old_rules, *new_rules), judged))
+        return tests
+
+    def _regions(
+        self,
+        before: OutboundListener | None,
+        after: OutboundListener | None,
+        hosts: Sequence[VirtualHost],
+        *,
+        overlap: bool,
+    ) -> Mapping[tuple[str | None, str | None], Callable[[str], bool]]:
+        """Which virtual hosts an authority selects, before and after → the authorities that do."""
+        old_router = self._old.router(before) if before is not None else None
+        new_router = self._new.router(after) if after is not None else None
+
+        def pair(authority: str) -> tuple[str | None, str | None]:
+            return (
+                old_router.host_named(authority) if old_router is not None else None,
+                new_router.host_named(authority) if new_router is not None else None,
+            )
+
+        if overlap:
+            found = partition(AUTHORITY, tuple(dict.fromkeys(_domains(host) for host in hosts)))
+            authorities = [atom.witness for atom in found.atoms]
+        else:
+            # without wildcards a domain is a class of its own, and all that is none of them is one
+            authorities = [domain for host in hosts for domain in host.domains]
+            authorities.append(max(authorities, key=len, default="") + "x")
+        pairs = dict.fromkeys(pair(authority) for authority in authorities)
+        is_mixed = any(listener is not None and listener.tcp_routes() for listener in (before, after))
+        return {
+            key: (lambda authority, key=key: pair(authority) == key)  # type: ignore[misc]
+            for key in pairs
+            if is_mixed or key != (None, None)
+        }
+
+    # callers without a sidecar that is known here
+
+    def _from_outside(self, name: ServiceName) -> Iterator[Flow]:
+        for port in sorted({*_ports(self._old, name, edge=True), *_ports(self._new, name, edge=True)}):
+
+            def make(caller: Caller, port: int = port) -> Flow:
+                def ask(side: Prepared) -> Callable[[Request], Explanation]:
+                    if name not in side:
+                        return lambda _request: _NOWHERE
+                    source = Source(None, caller.address)
+                    return lambda request: from_outside(side, source, (name,), port, request)
+
+                return self._direct(caller, name, port, ask)
+
+            yield from self._addressed(Caller(), self._tests_of(name), make, with_v6=True)
+
+    def _from_strangers(self, name: ServiceName) -> Iterator[Flow]:
+        for port in sorted({*_ports(self._old, name), *_ports(self._new, name)}):
+            for service, principal in self._strangers(name):
+                caller = Caller(service, is_stranger=True)
+                make = functools.partial(self._stranger, name, port, principal)
+                yield from self._addressed(caller, self._tests_of(name), make, with_v6=False)
+
+    def _stranger(self, name: ServiceName, port: int, principal: str, caller: Caller) -> Flow:
+        def ask(side: Prepared) -> Callable[[Request], Explanation]:
+            if name not in side:
+                return lambda _request: _NOWHERE
+            peer = Peer(caller.service, principal, caller.address)
+            return lambda request: Explanation(at_sidecar(side, name, port, peer, request), None)
+
+        return self._direct(caller, name, port, ask)
+
+    def _direct(
+        self,
+        caller: Caller,
+        name: ServiceName,
+        port: int,
+        ask: Callable[[Prepared], Callable[[Request], Explanation]],
+    ) -> Flow:
+        is_opaque = not any(
+            item.protocol.is_http
+            for side in (self._old, self._new)
+            if name in side
+            for item in side[name].inbound
+            if item.port == port
+        )
+        tests = Tests() if is_opaque else self._tests_of(name)
+        return Flow(
+            caller,
+            str(name),
+            port,
+            frozenset((name,)),
+            ask(self._old),
+            ask(self._new),
+            lambda: Space(tests),
+            is_opaque=is_opaque,
+        )
+
+    def _strangers(self, name: ServiceName) -> list[tuple[ServiceName, str]]:
+        """An identity of each class that no service has which is known here or named in a selector."""
+        side = self._new if name in self._new else self._old
+        domain = side[name].workload.trust_domain
+        tests = self._tests_of(name)
+        groups = {member for group in tests.groups for member in group}
+        known = {
+            domain + item.spiffe_path: Exact(domain + item.spiffe_path) for item in {*self._names, *groups}
+        }
+        matchers = tuple(tests.texts.get("principal", ()))
+        while True:
+            found = partition(principals(domain), matchers)
+            exact = {match for matcher in found.matchers for match in matcher.matches}
+            seen = [known[atom.witness] for atom in found.atoms if atom.witness in known]
+            taken = [match for match in seen if match not in exact]
+            if not taken:
+                # an atom of one exact principal has no other member
+                strangers = [atom.witness for atom in found.atoms if atom.witness not in known]
+                return [(_service_of(principal), principal) for principal in strangers]
+            matchers += tuple(Matcher(match.value, (match,)) for match in taken)
+
+
+def _service_of(principal: str) -> ServiceName:
+    parts = principal.split("/")
+    return ServiceName(parts[2], parts[4])
+
+
+def _listeners(side: Prepared, name: ServiceName) -> dict[tuple[str, int], OutboundListener]:
+    if name not in side:
+        return {}
+    return {(listener.bind, listener.port): listener for listener in side[name].outbound}
+
+
+def _ports(side: Prepared, name: ServiceName, *, edge: bool = False) -> list[int]:
+    if name not in side:
+        return []
+    return [item.port for item in side[name].inbound if item.ingress or not edge]
+
+
+def _hosts(before: OutboundListener | None, after: OutboundListener | None) -> list[VirtualHost]:
+    return [host for listener in (before, after) if listener for host in listener.virtual_hosts]
+
+
+def _region_matchers(
+    hosts: Sequence[VirtualHost], old: str | None, new: str | None, *, overlap: bool
+) -> list[Matcher]:
+    """What cuts a region out of all authorities: its own domains, or all where a wildcard may overlap."""
+    chosen = [host for host in hosts if overlap or None in (old, new) or host.host in (old, new)]
+    return list(dict.fromkeys(_domains(host) for host in chosen))
+
+
+def _domains(host: VirtualHost) -> Matcher:
+    return _domain_matcher(host.host, host.domains)
+
+
+@functools.lru_cache(maxsize=4096)
+def _domain_matcher(host: str, domains: tuple[str, ...]) -> Matcher:
+    matches: tuple[StringMatch, ...] = tuple(
+        Suffix(domain[1:]) if domain.startswith("*.") else Exact(domain)
+        for domain in domains
+        if domain != "*"
+    )
+    return Matcher(host, matches, part=0, fold=True)
+
+
+def _rules(listener: OutboundListener | None, host: str | None) -> tuple[RouteRule, ...]:
+    hosts = listener.virtual_hosts if listener is not None else ()
+    return next((item.rules for item in hosts if item.host == host), ())
+
+
+def _behind(rules: Iterable[RouteRule]) -> set[ServiceName]:
+    return {
+        service
+        for rule in rules
+        if isinstance(rule.action, Forward)
+        for destination in rule.action.destinations
+        for service in destination.services
+    }
+
+
+def _behind_opaque(listener: OutboundListener | None) -> set[ServiceName]:
+    routes = listener.tcp_routes() if listener is not None else ()
+    return {name for route in routes for target in route.destinations for name in target.services}
+
+
+def _server_names(before: OutboundListener | None, after: OutboundListener | None) -> list[str]:
+    """One server name for each that an opaque route asks for, and none at all."""
+    routes = [route for listener in (before, after) if listener for route in listener.tcp_routes()]
+    asked = [name.replace("*", "x") for route in routes for name in route.sni_hosts]
+    return list(dict.fromkeys(("", *asked)))

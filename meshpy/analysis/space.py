@@ -1,0 +1,361 @@
+"""The space of requests that one question is about, and its exploration.
+
+A dimension has finitely many values, each standing for a class of texts that no test tells apart
+(`partition`). `explore` asks with a probe that notes what is read of it, and splits along that alone: what
+the engine did not look at cannot have had a part in its answer. The cells that come out are disjoint and
+cover the space, and the engine itself has judged a witness of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from meshpy.analysis.domains import AUTHORITY, CLAIM, HEADER, IDENTITY, METHOD, PATH, QUERY, Domain
+from meshpy.analysis.language import MARK
+from meshpy.analysis.partition import Matcher, Partition, partition
+from meshpy.analysis.predicates import HeaderTest, Tests
+from meshpy.engine.claims import RequestAuth, auth_of
+from meshpy.engine.match import query_values
+from meshpy.engine.request import Request
+
+__all__ = ["Cell", "Probe", "Space", "TooManyClasses", "Value", "explore"]
+
+T = TypeVar("T")
+
+_MAX_HEADER_CLASSES = 256
+_MAX_CELLS = 200_000
+
+
+class TooManyClasses(Exception):  # noqa: N818 - a limit, reported as such
+    """The question has more classes than are worth asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One class of a dimension: what to send for it; None is: not there.
+
+    Args:
+        atoms: of the dimension's partition that it stands for.
+    """
+
+    shown: tuple[str, ...] | None
+    atoms: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    name: str
+    partition: Partition
+    values: tuple[Value, ...]
+    tests: tuple[HeaderTest, ...] = ()
+    bounded: str = ""
+    only_once: bool = False
+
+
+class Space:
+    """Dimensions by name: `method`, `path`, `authority`, `header:NAME`, `query:NAME`, `identity`
+    (issuer and subject of the JWT), `jwt:CLAIM`.
+
+    Args:
+        authorities: for which atoms of the authority the question is asked; None is all.
+    """
+
+    def __init__(self, tests: Tests, keep_authority: Callable[[str], bool] | None = None) -> None:
+        self.dimensions: dict[str, Dimension] = {}
+        self.unproved = dict(tests.unproved)
+        for name, domain in (("authority", AUTHORITY), ("method", METHOD), ("path", PATH)):
+            self._texts(name, partition(domain, tuple(tests.texts.get(name, ()))), keep_authority)
+        for name, header_tests in tests.headers.items():
+            at_most = 1 if name in tests.only_once else 99
+            self._values(f"header:{name}", tuple(header_tests), at_most=at_most)
+        if tests.jwt or tests.texts.get("identity") or tests.has_tokens:
+            self._identity(partition(IDENTITY, tuple(tests.texts.get("identity", ()))))
+        for key, claim_tests in tests.jwt.items():
+            self._values(f"jwt:{key}", tuple(claim_tests), CLAIM, at_most=1 if key == "azp" else 99)
+        for name, matchers in tests.query.items():
+            self._query(name, tuple(matchers))
+        self.queries = tuple(name for name in self.dimensions if name.startswith("query:"))
+        self.claims = tuple(name for name in self.dimensions if name.startswith("jwt:"))
+        self.headers = tuple(name[7:] for name in self.dimensions if name.startswith("header:"))
+
+    def _texts(self, name: str, found: Partition, keep: Callable[[str], bool] | None) -> None:
+        values = tuple(
+            Value((atom.witness,), frozenset({number}))
+            for number, atom in enumerate(found.atoms)
+            if name != "authority" or keep is None or keep(atom.witness)
+        )
+        self._add(Dimension(name, found, values))
+
+    def _add(self, dimension: Dimension) -> None:
+        self.dimensions[dimension.name] = dimension
+        for matcher, why in dimension.partition.opaque:
+            self.unproved[f"{dimension.name} {matcher.label} ({why})"] = None
+        if dimension.bounded:
+            self.unproved[dimension.bounded] = None
+
+    def _values(
+        self, name: str, tests: tuple[HeaderTest, ...], domain: Domain = HEADER, *, at_most: int = 99
+    ) -> None:
+        found = partition(domain, tuple(dict.fromkeys(test.matcher for test in tests)))
+        known = tuple(test for test in tests if test.matcher in found.matchers)
+        values, complete = _value_lists(found, known, at_most)
+        bounded = "" if complete else f"{name} with many values at once"
+        once = at_most == 1 and name.startswith("header:")
+        self._add(Dimension(name, found, (Value(None), *values), known, bounded, once))
+
+    def _identity(self, found: Partition) -> None:
+        """Nobody's token; issuer and subject; and for each sort of issuer a token without a subject."""
+        values = [Value(None)]
+        anonymous: dict[int, str] = {}
+        issuers = sum(1 << n for n, matcher in enumerate(found.matchers) if matcher.part == 0)
+        for number, atom in enumerate(found.atoms):
+            issuer, _, subject = atom.witness.split(chr(MARK))
+            values.append(Value((issuer, subject), frozenset({number})))
+            anonymous.setdefault(atom.bits & issuers, issuer)
+        values += [Value((issuer,)) for issuer in anonymous.values()]
+        self._add(Dimension("identity", found, tuple(values)))
+
+    def _query(self, name: str, matchers: tuple[Matcher, ...]) -> None:
+        found = partition(QUERY, matchers)
+        values = [Value((atom.witness,), frozenset({n})) for n, atom in enumerate(found.atoms)]
+        self._add(Dimension(f"query:{name}", found, (Value(None), *values)))
+
+    def find(self, request: Request) -> dict[str, int] | None:
+        """The value of each dimension that a request has; None when it is outside of the space."""
+        found: dict[str, int] = {}
+        query = query_values(request.query)
+        for name, dimension in self.dimensions.items():
+            kind, _, key = name.partition(":")
+            if kind == "header":
+                received: Sequence[str] | None = request.headers.get(key)
+            elif kind == "identity":
+                number = _identity_number(dimension, request.auth)
+                if number is None:
+                    return None
+                found[name] = number
+                continue
+            elif kind == "jwt":
+                received = _claim(request.auth, key)
+            elif kind == "query":
+                received = [query[key]] if key in query else None
+            else:
+                received = [str(getattr(request, kind))]
+            number = _number(dimension, received)
+            if number is None:
+                return None
+            found[name] = number
+        return found
+
+
+def _number(dimension: Dimension, received: Sequence[str] | None) -> int | None:
+    if not received or (dimension.only_once and len(received) > 1):
+        return next((i for i, value in enumerate(dimension.values) if value.shown is None), None)
+    atoms = [dimension.partition.find(text) for text in received]
+    if any(atom is None for atom in atoms):
+        return None
+    present = [atom for atom in atoms if atom is not None]
+    if not dimension.name.startswith(("header:", "jwt:")):
+        return next((i for i, v in enumerate(dimension.values) if present[0] in v.atoms), None)
+    found, tests = dimension.partition, dimension.tests
+    wanted = _signature(found, tests, present)
+    for number, value in enumerate(dimension.values):
+        if value.shown is not None and _signature(found, tests, value.atoms) == wanted:
+            return number
+    return None
+
+
+def _signature(
+    found: Partition, tests: Sequence[HeaderTest], atoms: Sequence[int] | frozenset[int]
+) -> tuple[bool, ...]:
+    """Which tests of a header hold for a list with values of these atoms."""
+    positions = {matcher: index for index, matcher in enumerate(found.matchers)}
+    return tuple(
+        (all if test.of_all else any)(found.atoms[a].bits >> positions[test.matcher] & 1 for a in atoms)
+        for test in tests
+    )
+
+
+def _value_lists(found: Partition, tests: Sequence[HeaderTest], at_most: int) -> tuple[list[Value], bool]:
+    """A list of values for each outcome that some list has, the shortest first; False: there are more."""
+    values: dict[tuple[bool, ...], Value] = {}
+    frontier = [frozenset({number}) for number in range(len(found.atoms))]
+    while frontier:
+        following: list[frozenset[int]] = []
+        for atoms in frontier:
+            signature = _signature(found, tests, atoms)
+            if signature in values:
+                continue
+            if len(values) >= _MAX_HEADER_CLASSES:
+                return list(values.values()), False
+            values[signature] = Value(tuple(found.atoms[a].witness for a in sorted(atoms)), atoms)
+            if len(atoms) >= at_most:
+                continue
+            following += [atoms | {number} for number in range(len(found.atoms)) if number not in atoms]
+        frontier = following
+    return list(values.values()), True
+
+
+class Probe(Request):
+    """A request that notes which of its dimensions are read."""
+
+    __slots__ = ("_fixed", "_headers", "_space", "read")
+
+    def __init__(self, space: Space, fixed: Mapping[str, int]) -> None:
+        self._space = space
+        self._fixed = fixed
+        self.read: dict[str, None] = {}
+        self._headers = _Headers(self)
+
+    def _see(self, name: str) -> tuple[str, ...] | None:
+        dimension = self._space.dimensions[name]
+        self.read[name] = None
+        return dimension.values[self._fixed.get(name, 0)].shown
+
+    def _text(self, name: str) -> str:
+        shown = self._see(name)
+        return shown[0] if shown else ""
+
+    @property
+    def method(self) -> str:  # type: ignore[override]
+        return self._text("method")
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        return self._text("path")
+
+    @property
+    def authority(self) -> str:  # type: ignore[override]
+        return self._text("authority")
+
+    @property
+    def scheme(self) -> str:  # type: ignore[override]
+        return "http"
+
+    @property
+    def query(self) -> str:  # type: ignore[override]
+        pairs = [(name[6:], self._see(name)) for name in self._space.queries]
+        return "&".join(f"{name}={shown[0]}" for name, shown in pairs if shown is not None)
+
+    @property
+    def headers(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        return self._headers
+
+    @property
+    def auth(self) -> RequestAuth | None:  # type: ignore[override]
+        payload = self.payload()
+        return None if payload is None else auth_of(payload)
+
+    def payload(self) -> dict[str, Any] | None:
+        """What the request's JWT says; None without one."""
+        identity = self._see("identity") if "identity" in self._space.dimensions else None
+        if identity is None:
+            return None
+        payload: dict[str, Any] = dict(zip(("iss", "sub"), identity, strict=False))
+        for name in self._space.claims:
+            shown = self._see(name)
+            if shown is not None:
+                *parents, last = name[4:].split("][")
+                inner = payload
+                for parent in parents:
+                    found = inner.setdefault(parent, {})
+                    inner = found if isinstance(found, dict) else {}
+                inner[last] = shown[0] if last == "azp" else list(shown)
+        return payload
+
+    def header(self, name: str) -> Sequence[str] | None:
+        if name == "host":
+            return [self.authority]
+        if f"header:{name}" not in self._space.dimensions:
+            return None
+        shown = self._see(f"header:{name}")
+        return None if shown is None else list(shown)
+
+    def plain(self) -> Request:
+        """The request as it would be sent."""
+        headers = {name: list(values) for name, values in self.headers.items()}
+        return Request(self.method, self.path, self.query, self.authority, self.scheme, headers, self.auth)
+
+
+def _claim(auth: RequestAuth | None, path: str) -> Sequence[str]:
+    """The values of a claim; empty ones count for nothing."""
+    return [value for value in auth.texts(path.split("][")) if value] if auth is not None else ()
+
+
+def _identity_number(dimension: Dimension, auth: RequestAuth | None) -> int | None:
+    if auth is None:
+        return 0
+    issuer, subject = (next(iter(auth.texts((name,))), "") for name in ("iss", "sub"))
+    atom = dimension.partition.find(f"{issuer}\n{subject or 'x'}")
+    if atom is None:
+        return None
+    if subject:
+        return next((i for i, value in enumerate(dimension.values) if atom in value.atoms), None)
+    issuers = sum(1 << n for n, m in enumerate(dimension.partition.matchers) if m.part == 0)
+    wanted = dimension.partition.atoms[atom].bits & issuers
+    for number, value in enumerate(dimension.values):
+        if value.shown is not None and len(value.shown) == 1:
+            other = dimension.partition.find(f"{value.shown[0]}\nx")
+            if other is not None and dimension.partition.atoms[other].bits & issuers == wanted:
+                return number
+    return None
+
+
+class _Headers(Mapping[str, Sequence[str]]):
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        found = self._probe.header(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        names = ("host", *self._probe._space.headers)
+        return (name for name in names if self._probe.header(name) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell(Generic[T]):
+    """A class of requests with one answer.
+
+    Args:
+        fixed: the number of the value of each dimension that matters; the others may have any.
+    """
+
+    fixed: Mapping[str, int]
+    answer: T
+
+
+def explore(space: Space, ask: Callable[[Probe], T]) -> list[Cell[T]]:
+    """Every class of the space with its answer.
+
+    Raises:
+        TooManyClasses: the limit was met.
+    """
+    cells: list[Cell[T]] = []
+    if not all(dimension.values for dimension in space.dimensions.values()):
+        return cells
+    stack: list[tuple[dict[str, int], tuple[T, tuple[str, ...]] | None]] = [({}, None)]
+    while stack:
+        fixed, known = stack.pop()
+        if known is None:
+            probe = Probe(space, fixed)
+            answer = ask(probe)
+            known = (answer, tuple(name for name in probe.read if len(space.dimensions[name].values) > 1))
+        split = next((name for name in known[1] if name not in fixed), None)
+        if split is None:
+            cells.append(Cell(fixed, known[0]))
+            if len(cells) > _MAX_CELLS:
+                raise TooManyClasses(f"there are more than {_MAX_CELLS} classes of requests")
+            continue
+        others = range(len(space.dimensions[split].values) - 1, 0, -1)
+        stack += [({**fixed, split: number}, None) for number in others]
+        # a probe shows the first value of what is not fixed, so that this answer is known already
+        stack.append(({**fixed, split: 0}, known))
+    return cells
