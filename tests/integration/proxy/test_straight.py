@@ -11,7 +11,7 @@ from tests.helpers.backends import Received, backend, ok
 from tests.helpers.pki import MeshPki
 from tests.helpers.sidecars import Client, LogLines, free_port, outbound_snapshot, plain_cluster, running
 
-_IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f-]{17}|00-[0-9a-f]{32}-[0-9a-f]{16}-01")
+_IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f-]{17}|00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]")
 _OWN = ("start_time", "duration", "upstream_service_time", "request_id", "trace_id", "upstream_host")
 _ENDS = ("downstream_local_address", "downstream_remote_address", "upstream_cluster")
 
