@@ -47,6 +47,9 @@ class Wire:
     def set_write_buffer_limits(self, high=None, low=None):
         pass
 
+    def get_write_buffer_size(self):
+        return 0
+
     def is_closing(self):
         return False
 
