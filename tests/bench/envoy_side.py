@@ -133,7 +133,7 @@ def _access_log():
     ]
 
 
-def cluster(name, port, tls=None):
+def cluster(name, port, tls=None, h2=False):
     endpoint = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
     made = {
         "name": name,
@@ -142,6 +142,14 @@ def cluster(name, port, tls=None):
     }
     if tls:
         made["transport_socket"] = _tls("Upstream", tls)
+    if h2:
+        options = {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+        made["typed_extension_protocol_options"] = {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
+        }
     return made
 
 
@@ -195,7 +203,7 @@ def start(world):
     """Both proxies, one worker thread each, or None where Envoy is not installed."""
     if not ENVOY.exists():
         return None
-    plain, mesh, outbound, to_tls, opaque = (free_port() for _ in range(5))
+    plain, h2, mesh, outbound, to_tls, opaque = (free_port() for _ in range(6))
     own, other = world.identities[CALLEE], world.identities[CALLER]
     base_id = os.getpid() % 10_000
 
@@ -207,10 +215,15 @@ def start(world):
 
     callee = run(
         "callee",
-        [listener("plain", plain, "app"), listener("mesh", mesh, "app", tls=own)],
-        [cluster("app", world.backend)],
+        [
+            listener("plain", plain, "app"),
+            listener("h2", h2, "h2-app"),
+            listener("mesh", mesh, "app", tls=own),
+        ],
+        [cluster("app", world.backend), cluster("h2-app", world.h2_backend, h2=True)],
         base_id,
         plain,
+        h2,
         mesh,
     )
     caller = run(
@@ -232,6 +245,7 @@ def start(world):
     )
     return {
         "plain": Way(plain, (callee,)),
+        "h2": Way(h2, (callee,)),
         "mtls_in": Way(mesh, (callee,)),
         "mtls_out": Way(to_tls, (caller,)),
         "pair": Way(outbound, (caller, callee)),

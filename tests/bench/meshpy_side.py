@@ -22,7 +22,7 @@ from tests.bench.world import Way
 CALLER, CALLEE = ServiceName("bench", "caller"), ServiceName("bench", "backend")
 
 
-def five_rules(ingress_port):
+def five_rules(*ingress_ports):
     """Five ALLOW rules of which the last matches."""
     others = tuple(
         AuthorizationRule(f"rules[{n}]", operations=(Operation(paths=(Prefix(f"/other/{n}"),)),))
@@ -33,21 +33,28 @@ def five_rules(ingress_port):
     return Authorization(
         policies=(AuthorizationPolicy("AuthorizationPolicy bench/allow", Action.ALLOW, (*others, last)),),
         baseline=frozenset({CALLER}),
-        baseline_external=frozenset({ingress_port}),
+        baseline_external=frozenset(ingress_ports),
     )
 
 
-def callee(backend_port, ingress_port):
-    """The sidecar of the backend: reached over the mesh, and in plaintext on `ingress_port`."""
-    cluster = f"inbound|{ingress_port}||"
+def callee(backend_port, ingress_port, h2_backend_port, h2_port):
+    """The sidecar of the backend: reached over the mesh, and in plaintext on both ports."""
+    cluster, h2_cluster = f"inbound|{ingress_port}||", f"inbound|{h2_port}||"
     return Snapshot(
         version="bench",
         revision=1,
         workload=Workload(CALLEE, "cluster.local"),
-        authorization=five_rules(ingress_port),
-        inbound=(InboundPort(ingress_port, Protocol.HTTP, cluster, ingress=True),),
+        authorization=five_rules(ingress_port, h2_port),
+        inbound=(
+            InboundPort(ingress_port, Protocol.HTTP, cluster, ingress=True),
+            InboundPort(h2_port, Protocol.GRPC, h2_cluster, ingress=True),
+        ),
         clusters={
-            cluster: Cluster(cluster, Protocol.HTTP, Transport.PLAIN, (Endpoint("127.0.0.1", backend_port),))
+            name: Cluster(name, protocol, Transport.PLAIN, (Endpoint("127.0.0.1", port),))
+            for name, protocol, port in (
+                (cluster, Protocol.HTTP, backend_port),
+                (h2_cluster, Protocol.GRPC, h2_backend_port),
+            )
         },
     )
 
@@ -99,14 +106,16 @@ def sidecar(world, service, snapshot, mesh_port, *ports, log=os.devnull, admin=N
 
 def start(world):
     """Both sidecars; the ways through them by scenario."""
-    ingress, mesh, outbound, to_tls, opaque = (free_port() for _ in range(5))
-    own = sidecar(world, "backend", callee(world.backend, ingress), mesh, ingress, mesh)
+    ingress, h2, mesh, outbound, to_tls, opaque = (free_port() for _ in range(6))
+    snapshot = callee(world.backend, ingress, world.h2_backend, h2)
+    own = sidecar(world, "backend", snapshot, mesh, ingress, h2, mesh)
     peers = [(outbound, mesh, ingress), (to_tls, world.tls_backend, ingress)]
     other = sidecar(
         world, "caller", caller(peers, (opaque, world.backend)), free_port(), outbound, to_tls, opaque
     )
     return {
         "plain": Way(ingress, (own,)),
+        "h2": Way(h2, (own,)),
         "mtls_in": Way(mesh, (own,)),
         "mtls_out": Way(to_tls, (other,)),
         "pair": Way(outbound, (other, own)),

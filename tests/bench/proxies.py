@@ -16,13 +16,16 @@ from statistics import median
 
 from tests.bench import envoy_side, meshpy_side, other_sides
 from tests.bench import report as reports
+from tests.bench.h2_load import closed as h2_closed
 from tests.bench.load import Target, closed, fresh, get, post, rate
 from tests.bench.processes import ROOT, Processes, cpu_of, rss_mib
 from tests.bench.world import make_world
 
-CLOSED = ("plain", "mtls_in", "mtls_out", "pair", "body_64k", "upload_64k", "tcp")
+CLOSED = ("plain", "mtls_in", "mtls_out", "pair", "body_64k", "upload_64k", "h2", "h2_8x16", "tcp")
 RATE_PER_S = 300
-_WAY_OF = {"body_64k": "plain", "upload_64k": "plain"}
+_WAY_OF = {"body_64k": "plain", "upload_64k": "plain", "h2_8x16": "h2"}
+_STREAMS = {"h2": (64, 1), "h2_8x16": (8, 16)}
+"""Connections, and streams on each."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,15 @@ class Bench:
                     way = candidate.way(scenario)
                     if way is None:
                         continue
-                    seen = closed(
-                        self.target(candidate, scenario),
-                        self.budget.slice_s,
-                        lambda way=way: cpu_of(way.pids),
-                    )
+                    seen = self._slice(candidate, scenario, lambda way=way: cpu_of(way.pids))
                     _check(candidate, scenario, seen)
                     candidate.cells.setdefault(scenario, Cell()).take(seen, self.budget.slice_s)
+
+    def _slice(self, candidate, scenario, meter):
+        if scenario in _STREAMS:
+            port = candidate.way(scenario).port
+            return h2_closed(port, *_STREAMS[scenario], self.budget.slice_s, meter)
+        return closed(self.target(candidate, scenario), self.budget.slice_s, meter)
 
     def _in_turn(self, number):
         """Another order each round, so that nobody always runs after the same neighbour."""

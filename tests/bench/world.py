@@ -31,6 +31,7 @@ class World:
     identities: dict[str, Path]
     backend: int
     tls_backend: int
+    h2_backend: int
 
     def client_tls(self):
         """The context of a load generator that calls as the caller's sidecar would."""
@@ -53,10 +54,11 @@ def make_world(processes):
         folder.mkdir()
         pki.identity(NAMESPACE, service).save(folder)
         save_bundle(folder, pki.bundle)
-    backend, tls_backend = free_port(), free_port()
+    backend, tls_backend, h2_backend = free_port(), free_port(), free_port()
     processes.start(
         [sys.executable, "tests/bench/backend.py", backend, tls_backend, identities[CALLEE]],
         backend,
         tls_backend,
     )
-    return World(processes, identities, backend, tls_backend)
+    processes.start([sys.executable, "-m", "tests.bench.h2_backend", h2_backend], h2_backend)
+    return World(processes, identities, backend, tls_backend, h2_backend)
