@@ -20,6 +20,7 @@ from proxy.net.pool import Surroundings
 from proxy.net.tls import ALPN_H2
 from proxy.opaque import InboundTcp, OpaqueSide, OutboundTcp
 from proxy.outbound import Outbound
+from proxy.proxied_edge import ProxiedEdge
 from proxy.report import Reporter
 from proxy.sides import ClientConnection, Shared
 
@@ -67,6 +68,12 @@ class Doors:
 
         def accept() -> Accepted:
             target = self.live.value.inbound.get(port)
+            if target is not None and target.port.proxy_protocol:
+                return ProxiedEdge(self.shared, self.inbound.telemetry, begin)
+            return begin()
+
+        def begin() -> Accepted:
+            target = self.live.value.inbound.get(port)
             if target is not None and (target.is_strict or not target.port.protocol.is_http):
                 # Under STRICT a connection is judged like an opaque one: refused before it says anything.
                 return _EdgeTcp(port, self)
@@ -91,8 +98,8 @@ class _EdgeTcp(Accepted):
         self._doors = doors
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        caller = Caller(Peer(None, "", str(peer[0]) if peer else ""), self._port, "", None, ())
+        address = self._doors.shared.peer_of(transport)
+        caller = Caller(Peer(None, "", address), self._port, "", None, ())
         _become_opaque(self, transport, caller, self._doors)
 
 

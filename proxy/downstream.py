@@ -104,8 +104,7 @@ class Downstream(Accepted):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
-        peer = transport.get_extra_info("peername")
-        self.peer_address = str(peer[0]) if peer else ""
+        self.peer_address = self.own.peer_of(transport)
         local = transport.get_extra_info("sockname")
         self.local_address = f"{local[0]}:{local[1]}" if local else ""
         self.own.open.add(self)

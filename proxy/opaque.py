@@ -22,6 +22,7 @@ from proxy.decide.hashing import hash64
 from proxy.decide.outlier import Reply
 from proxy.denial import decider
 from proxy.http.client_hello import ClientHello, HelloReader, NoHello
+from proxy.http.proxy_protocol import header_v1, header_v2
 from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
 from proxy.net.pool import Host, Surroundings, Upstream
@@ -189,6 +190,7 @@ class OpaqueSide(Side):
         self.edge: Edge | None = None
         self.is_accounted = False
         self.server_name = ""
+        self.addresses: tuple[tuple[str, int] | None, tuple[str, int] | None] = (None, None)
         self._hello: HelloReader | None = None
         self._hello_timer: Timer | None = None
 
@@ -196,7 +198,8 @@ class OpaqueSide(Side):
         super().connection_made(transport)
         keep_alive(transport)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self.peer_address = str(peer[0]) if peer else ""
+        self.peer_address = self.shared.peer_of(transport)
+        self.addresses = (peer, local)
         self.local_address = f"{local[0]}:{local[1]}" if local else ""
         if self.role.needs_server_name:
             self._hello = HelloReader()
@@ -292,9 +295,18 @@ class OpaqueSide(Side):
             if self.is_lost:
                 fresh.transport.abort()
                 return
+            if upstream.cluster.proxy_protocol:
+                fresh.transport.write(self._proxy_header(upstream.cluster.proxy_protocol))
             self._join(host, fresh)
             return
         self.transport.close()
+
+    def _proxy_header(self, version: int) -> bytes:
+        """Who this connection is for, told to a server that asks for it."""
+        peer, local = self.addresses
+        source = (self.peer_address, peer[1] if peer else 0)
+        destination = (local[0], local[1]) if local else ("", 0)
+        return (header_v1 if version == 1 else header_v2)(source, destination)
 
     def _join(self, host: Host, fresh: _Fresh) -> None:
         self.flags, self.details, self.failure = "-", "", ""

@@ -8,6 +8,7 @@ implementation: `downstream.Downstream` (a connection serves one exchange at a t
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
@@ -146,9 +147,10 @@ class Shared:
     Args:
         draw: uniform numbers of [0, 1).
         is_draining: the process was told to stop: answer, then close.
+        claimed: who a connection is for by its PROXY header, where such a header is believed.
     """
 
-    __slots__ = ("draw", "ids", "is_draining", "loop", "open", "splices", "wheel")
+    __slots__ = ("claimed", "draw", "ids", "is_draining", "loop", "open", "splices", "wheel")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, wheel: Wheel, draw: Callable[[], float], ids: Ids
@@ -160,3 +162,11 @@ class Shared:
         self.is_draining = False
         self.open: set[ClientConnection] = set()
         self.splices: set[Splice] = set()
+        self.claimed: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
+
+    def peer_of(self, transport: asyncio.BaseTransport) -> str:
+        """The address at the other end; empty when it is none."""
+        if self.claimed and (claimed := self.claimed.get(transport)) is not None:
+            return claimed
+        peer = transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""

@@ -20,16 +20,18 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def ports_of(labels: Mapping[str, str]) -> tuple[Port, ...]:
-    """`meshpy.ports` with `meshpy.ingress`.
+    """`meshpy.ports` with `meshpy.ingress` and `meshpy.proxy_protocol`.
 
     Raises:
         DiscoveryError: a port or protocol that does not exist.
     """
     ingress = {_number(part) for part in words(labels.get("meshpy.ingress", ""))}
+    proxied = {_number(part) for part in words(labels.get("meshpy.proxy_protocol", ""))}
     found = []
     for part in words(labels.get("meshpy.ports", "")):
         number, _, protocol = part.partition("/")
-        found.append(Port(_number(number), _protocol(protocol or "tcp"), _number(number) in ingress))
+        port = _number(number)
+        found.append(Port(port, _protocol(protocol or "tcp"), port in ingress, port in proxied))
     return tuple(sorted(found))
 
 

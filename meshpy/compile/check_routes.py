@@ -204,8 +204,22 @@ def check_destination_rules(mesh: Mesh, notes: Notes) -> None:
             if port not in host.ports:
                 what = f"{rule.meta.title}: {host.label} has no port {port}"
                 notes.missing(rule.host.place, what, listed([str(p) for p in host.ports]), expected=True)
+        if any(p is not None and p.proxy_protocol for p in (rule.policy, *(s.policy for s in rule.subsets))):
+            _check_proxied(rule, host, mesh, notes)
     for (_, label), rules in by_host.items():
         _check_overlap(label, rules, notes)
+
+
+def _check_proxied(rule: DestinationRuleDoc, host: LogicalHost, mesh: Mesh, notes: Notes) -> None:
+    """A PROXY header goes where one connection of a caller is one connection to a server without sidecar."""
+    services = mesh.directory.inventory.services
+    if any(not services[name].exempt for name in host.services):
+        what = f"{rule.meta.title}: {host.label} has sidecars, which know the caller by its certificate"
+        notes.error(rule.host.place, what, "remove `proxyProtocol`")
+    elif http := [port for port, protocol in host.ports.items() if protocol.is_http]:
+        what = f"{rule.meta.title}: connections to port {http[0]} of {host.label} serve many callers in turn"
+        instead = "declare the port tcp, or remove `proxyProtocol`: x-forwarded-for names the client"
+        notes.error(rule.host.place, what, instead)
 
 
 def _check_outside_subset(

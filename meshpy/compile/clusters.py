@@ -91,13 +91,15 @@ def _merged(below: TrafficPolicy, above: TrafficPolicy | None, port: int) -> Tra
     """Field by field; settings for the port replace all of it and inherit nothing (Istio)."""
     if above is None:
         return below
+    proxied = above.proxy_protocol or below.proxy_protocol
     if port in above.ports:
-        return above.ports[port]
+        return replace(above.ports[port], proxy_protocol=proxied)
     return TrafficPolicy(
         above.load_balancing or below.load_balancing,
         above.pool or below.pool,
         above.outlier or below.outlier,
         health_check=above.health_check or below.health_check,
+        proxy_protocol=proxied,
     )
 
 
@@ -110,6 +112,11 @@ def checks_fit(check: HealthCheck, protocol: Protocol) -> bool:
 
 def _is_checked(policy: TrafficPolicy, protocol: Protocol) -> bool:
     return policy.health_check is not None and checks_fit(policy.health_check, protocol)
+
+
+def can_be_proxied(transport: Transport, protocol: Protocol) -> bool:
+    """Whether a connection can begin with a PROXY header: one for one caller's connection, in plaintext."""
+    return transport is Transport.PLAIN and not protocol.is_http
 
 
 @dataclass(slots=True)
@@ -141,6 +148,8 @@ class ClusterTable:
         if name not in self.clusters:
             policy = self._policy(rules, chosen, port)
             found = self._cluster(name, host, port, services, policy, chosen)
+            if policy.proxy_protocol and can_be_proxied(found.transport, found.protocol):
+                found = replace(found, proxy_protocol=policy.proxy_protocol)
             self.clusters[name] = found if affinity is None else replace(found, affinity=affinity)
         return name, services
 

@@ -101,7 +101,13 @@ def compile_workload(
             strict=strict_ports(service, mesh.policies, mesh.selection),
         ),
         inbound=tuple(
-            InboundPort(port.number, port.protocol, inbound_name(port.number), port.number in exposed)
+            InboundPort(
+                port.number,
+                port.protocol,
+                inbound_name(port.number),
+                port.number in exposed,
+                port.proxy_protocol,
+            )
             for port in sorted(service.ports)
         ),
         outbound=listeners.outbound,

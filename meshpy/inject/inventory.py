@@ -28,7 +28,15 @@ def _meshed(member: Member) -> Service:
         name=member.name,
         labels=_labels(member, proxy_labels=False),
         ports=tuple(
-            sorted(Port(p.number, p.protocol, p.published or bool(member.doors)) for p in member.ports)
+            sorted(
+                Port(
+                    p.number,
+                    p.protocol,
+                    p.published or bool(member.doors),
+                    p.number in member.orders.proxy_protocol,
+                )
+                for p in member.ports
+            )
         ),
         hosts=member.hosts,
         networks=member.networks,

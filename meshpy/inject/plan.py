@@ -224,6 +224,11 @@ def _member_ports(
     near = [m for m in members if m.networks & member.networks]
     callers = [x for m in near for x in mentions[m.key] if x.host.lower() in member.names]
     facts = port_facts(member.service, member.orders.ports, member.published, callers)
+    open_ports = {fact.number for fact in facts if fact.published}
+    for number in set(member.orders.proxy_protocol) - open_ports:
+        path = (member.orders.places or {}).get("proxy_protocol", ("services", member.key))
+        what = f"`{member.key}` publishes no port {number}, where a PROXY header could be read"
+        work.problems.append(work.stack.problem(path, what, "name a port that `ports:` publishes"))
     if facts or member.orders.ports is not None:
         return replace(
             member, ports=facts, no_ports="" if facts else "meshpy.ports is empty: it listens on nothing"

@@ -163,6 +163,7 @@ def _labels(member: Member) -> dict[str, Any] | list[str]:
         ("meshpy.hosts", member.hosts),
         ("meshpy.binds", binds),
         ("meshpy.egress", egress),
+        ("meshpy.proxy_protocol", [str(port) for port in member.orders.proxy_protocol]),
     ):
         if words:
             labels[name] = ",".join(words)

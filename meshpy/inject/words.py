@@ -15,7 +15,7 @@ from meshpy.model.endpoint import Protocol
 
 __all__ = ["POLICY_KEYS", "Orders", "PortWord", "orders_of", "pairs", "parse_ports", "settings_of", "text_of"]
 
-SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies")
+SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol")
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
 ROOT_POLICY_KEYS = ("default_deny", "timeout", "retries", "hosts", "policies")
@@ -43,6 +43,7 @@ class Orders:
     hosts: tuple[str, ...] = ()
     egress: tuple[tuple[str, int, str], ...] = ()
     dependencies: tuple[str, ...] | None = None
+    proxy_protocol: tuple[int, ...] = ()
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
 
@@ -136,6 +137,8 @@ def _with(orders: Orders, key: str, text: str) -> Orders:
         return replace(orders, enable=text.lower() == "true")
     if key == "ports":
         return replace(orders, ports=parse_ports(text))
+    if key == "proxy_protocol":
+        return replace(orders, proxy_protocol=tuple(word.number for word in parse_ports(text)))
     if key == "egress":
         return replace(orders, egress=tuple(_egress(item) for item in items))
     for item in items:

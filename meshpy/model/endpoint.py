@@ -68,6 +68,8 @@ class Cluster:
             every second (the app behind a sidecar, an external host); empty otherwise.
         dns_port: the port that goes with `dns`.
         sni: the TLS server name sent with MTLS, `p8080.catalog.shop.mesh` (see `mesh_sni`).
+        proxy_protocol: 1 or 2: every connection begins with a PROXY header of that version; plaintext and
+            opaque bytes only.
         affinity: takes the place of `load_balancing` for requests that have the key it asks for.
     """
 
@@ -85,6 +87,7 @@ class Cluster:
     locality: Locality | None = None
     warmup: Warmup | None = None
     health_check: HealthCheck | None = None
+    proxy_protocol: int = 0
 
 
 @functools.lru_cache(maxsize=4096)

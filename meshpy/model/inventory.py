@@ -18,11 +18,13 @@ class Port:
     Args:
         number: where the app listens.
         published: True when the stack publishes it: callers from outside reach it through the sidecar.
+        proxy_protocol: True when those callers begin with a PROXY header.
     """
 
     number: int
     protocol: Protocol
     published: bool = False
+    proxy_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True)

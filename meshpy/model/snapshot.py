@@ -58,12 +58,14 @@ class InboundPort:
     Args:
         cluster: the cluster that leads to the app.
         ingress: True when the sidecar also listens in plaintext on `port` at its EDGE addresses.
+        proxy_protocol: True when every connection there begins with a PROXY header.
     """
 
     port: int
     protocol: Protocol
     cluster: str
     ingress: bool = False
+    proxy_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True)

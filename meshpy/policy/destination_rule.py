@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from meshpy.model.resilience import RetryBudget
 from meshpy.policy.connection_pool import connection_pool, retry_budget
 from meshpy.policy.health import health_check, outlier_detection
 from meshpy.policy.kinds import DestinationRuleDoc, HostRef, Meta, SubsetDoc, TrafficPolicy
 from meshpy.policy.load_balancer import load_balancer
-from meshpy.policy.reader import NOT_YET, Cursor, Fields
+from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.strings import host_ref
 from meshpy.policy.virtual_service import export_is_private
 
@@ -22,7 +23,10 @@ _POLICY_REFUSED = {
         "is not offered: sidecars speak mTLS to each other and dial hosts outside directly",
         "remove it",
     ),
-    "proxyProtocol": NOT_YET,
+}
+_NOT_AT_PORTS = {
+    **_POLICY_REFUSED,
+    "proxyProtocol": ("is of the whole host", "write it beside `portLevelSettings`"),
 }
 
 
@@ -70,10 +74,11 @@ def _subset(cursor: Cursor, host_policy: TrafficPolicy | None) -> SubsetDoc:
 
 def _traffic_policy(cursor: Cursor, below: TrafficPolicy | None = None) -> TrafficPolicy:
     """Read a `trafficPolicy`; `below` is what a subset's silence leaves in force."""
-    fields = cursor.fields((*_SETTINGS, "portLevelSettings", "retryBudget"), _POLICY_REFUSED)
+    known = (*_SETTINGS, "portLevelSettings", "retryBudget", "proxyProtocol")
+    fields = cursor.fields(known, _POLICY_REFUSED)
     ports: dict[int, TrafficPolicy] = {}
     for item in fields.items("portLevelSettings"):
-        inner = item.fields((*_SETTINGS, "port"))
+        inner = item.fields((*_SETTINGS, "port"), _NOT_AT_PORTS)
         at_port = inner.required("port", "port: {number: 80}")
         number = at_port.fields(("number",)).required("number", "number: 80") if at_port is not None else None
         if number is None:
@@ -82,7 +87,14 @@ def _traffic_policy(cursor: Cursor, below: TrafficPolicy | None = None) -> Traff
         if port in ports:
             number.problem(f"port {port} has settings twice", "merge them")
         ports[port] = _settings(inner, None, {}, None)
-    return _settings(fields, fields.get("retryBudget"), ports, below)
+    found = _settings(fields, fields.get("retryBudget"), ports, below)
+    proxied = fields.get("proxyProtocol")
+    return replace(found, proxy_protocol=_proxy_protocol(proxied)) if proxied is not None else found
+
+
+def _proxy_protocol(cursor: Cursor) -> int:
+    version = cursor.fields(("version",)).get("version")
+    return 2 if version is not None and version.choice(("V1", "V2")) == "V2" else 1
 
 
 def _settings(

@@ -110,6 +110,7 @@ class TrafficPolicy:
     outlier: OutlierDetection | None = None
     ports: Mapping[int, TrafficPolicy] = field(default_factory=dict)
     health_check: HealthCheck | None = None
+    proxy_protocol: int = 0
 
 
 @dataclass(frozen=True, slots=True)

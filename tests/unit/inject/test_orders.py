@@ -66,3 +66,12 @@ def test_dependencies_scope_the_names() -> None:
     )
     aliases = services(text)["a-sidecar"]["networks"]["a-pod"]["aliases"]
     assert aliases == ["b", "shop_b", "tasks.b", "tasks.shop_b"]
+
+
+def test_a_published_port_can_be_told_to_read_proxy_headers() -> None:
+    text = HEAD + "  a:\n    image: redis\n    ports: ['80:8080']\n    x-mesh: {ports: 8080/http, %s}\n"
+    found = services(text % "proxy_protocol: 8080")["a-sidecar"]
+    assert found["deploy"]["labels"]["meshpy.proxy_protocol"] == "8080"
+    (problem,) = problems(text % "proxy_protocol: 9090")
+    assert problem.place.line == 6
+    assert "publishes no port 9090" in problem.what

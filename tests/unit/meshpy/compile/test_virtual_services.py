@@ -178,3 +178,31 @@ def test_a_mirror_s_host_is_checked_as_a_destination_is() -> None:
     )
     (problem,) = check(shop(), loaded(text)).errors
     assert "no service is called 'gone'" in problem.what
+
+
+PROXIED = "{{host: {host}, trafficPolicy: {{proxyProtocol: {{version: V2}}, connectionPool: {{}}}}}}"
+
+
+def test_proxy_headers_go_to_opaque_ports_of_servers_without_a_sidecar() -> None:
+    old = service("old", exempt="docker.sock", endpoints=(), ports=(Port(25, Protocol.TCP),))
+    text = document("DestinationRule", PROXIED.format(host="old"))
+    assert not check(shop(old), loaded(text)).errors
+    assert compiled("web", text, inventory=shop(old)).clusters["outbound|25||old.shop"].proxy_protocol == 2
+    assert compiled("web", inventory=shop(old)).clusters["outbound|25||old.shop"].proxy_protocol == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "says"), [("redis", "has sidecars"), ("cron", "serve many callers in turn")]
+)
+def test_proxy_headers_that_nobody_could_read_are_an_error(host: str, says: str) -> None:
+    cron = service("cron", exempt="docker.sock", endpoints=())
+    text = document("DestinationRule", PROXIED.format(host=host))
+    (problem,) = check(shop(cron), loaded(text)).errors
+    assert says in problem.what
+    assert not any(c.proxy_protocol for c in compiled("web", text, inventory=shop(cron)).clusters.values())
+
+
+def test_a_declared_port_reads_proxy_headers() -> None:
+    web = service("web", ports=(Port(80, Protocol.HTTP, published=True, proxy_protocol=True),))
+    (port,) = compiled("web", inventory=shop(web)).inbound
+    assert port.proxy_protocol
