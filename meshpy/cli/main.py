@@ -52,6 +52,8 @@ COMMANDS = {
     "rollout": Target("meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way."),
     "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities."),
     "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
+    "plugin": Target("meshpy.cli.plugin:plugin", "Make `docker mesh …` out of this tool."),
+    "completion": Target("meshpy.cli.plugin:completion", "Print the completion script of a shell."),
     "status": Target("meshpy.cli.policies:status", "Show services, sidecars and who calls whom."),
     "policy": Target("meshpy.cli.policy:policy", "Explain and test policies, without a cluster."),
 }
@@ -117,10 +119,10 @@ def _exit_code(error: Exception) -> int:
     return 3 if isinstance(error, OSError) or names & _COULD_NOT_RUN else 2
 
 
-def run(args: Sequence[str]) -> int:
+def run(args: Sequence[str], name: str = "meshpy") -> int:
     """Run one command line and return its exit code; `sys.exit` of a command passes through."""
     try:
-        code = cli.main(args=list(args), prog_name="meshpy", standalone_mode=False)
+        code = cli.main(args=list(args), prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
