@@ -219,6 +219,7 @@ async def test_nothing_malformed_reaches_the_application(processes, pki, way):
     assert len(answers) >= 150
     assert malformed == []
     assert [target for target in seen if not target.startswith(b"/probe-")] == []
+    answers.pop("table 28 2.0 preface")  # it is well formed, and answered in HTTP/2
     kept = {name: statuses(answer) for name, answer in answers.items()}
     assert {name: codes for name, codes in kept.items() if len(codes) != 1 or not 400 <= codes[0] < 600} == {}
 
