@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -130,6 +129,8 @@ def _nameable(data: bytes) -> Iterator[str]:
             undo.callback(os.close, descriptor)
         path = Path(f"/proc/self/fd/{descriptor}")
         if descriptor < 0 or not os.access(path, os.W_OK):
+            import tempfile  # noqa: PLC0415 - a mebibyte of a sidecar, for hosts that bar memory files
+
             path = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="meshpy-"))) / "pem"
             path.touch(mode=0o600)
         path.write_bytes(data)

@@ -13,7 +13,6 @@ import uvloop
 
 from meshpy.errors import MeshpyError
 from proxy.app import serve
-from proxy.healthcheck import is_ready
 from proxy.options import Options, StaticOptions, read_options
 from proxy.workers import run_workers
 
@@ -24,6 +23,8 @@ def main() -> None:
     """Read how to start, and run."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["healthcheck"]:
+        from proxy.healthcheck import is_ready  # noqa: PLC0415 - a sidecar needs no HTTP client library
+
         address, _, port = os.environ.get("MESHPY_ADMIN", "127.0.0.1:15000").rpartition(":")
         sys.exit(0 if is_ready(address, int(port)) else 1)
     try:

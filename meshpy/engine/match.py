@@ -10,9 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias, assert_never
-
-import re2
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from meshpy.engine.normalise import canonical_path
 from meshpy.engine.request import Request, host_of
@@ -29,6 +27,9 @@ from meshpy.model.match import (
     StringMatch,
     Suffix,
 )
+
+if TYPE_CHECKING:
+    import re2
 
 __all__ = [
     "MAX_REGEX_CHARS",
@@ -72,6 +73,8 @@ def compile_regex(expression: str, *, ignore_case: bool = False) -> re2._Regexp:
     if len(expression) > MAX_REGEX_CHARS:
         length = len(expression)
         raise MatchError(f"the expression has {length} characters; at most {MAX_REGEX_CHARS} are allowed")
+    import re2  # noqa: PLC0415 - 2.5 MiB of a sidecar, and few of them meet an expression
+
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = not ignore_case

@@ -101,7 +101,8 @@ def _special_names(fields: Mapping[bytes, bytes]) -> Sequence[bytes]:
 
 def spoofed_names(head: RequestHead) -> list[bytes]:
     """Received names that only the mesh may set, their twins with `_` included."""
-    return [name for name in _special_names(head.fields) if is_spoofable(name)]
+    special = _special_names(head.fields)
+    return [name for name in special if is_spoofable(name)] if special else []
 
 
 def forwarded_for(head: RequestHead, address: str, extra: Headers) -> list[bytes]:
