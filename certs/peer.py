@@ -49,6 +49,11 @@ _UNREADABLE = (
 )
 
 
+_READ_LIMIT = 1024
+_read: dict[bytes, tuple[x509.Certificate, SpiffeId]] = {}
+"""Leaves that passed every rule that hangs on their bytes alone: a peer opens many connections with one."""
+
+
 def validate_leaf(
     der: bytes, trust_domain: str, now: datetime, *, denied: frozenset[str] = frozenset()
 ) -> SpiffeId:
@@ -60,11 +65,19 @@ def validate_leaf(
     Raises:
         PeerRefused: any rule is broken.
     """
-    certificate, extensions = _opened(der)
-    _check_dates(certificate, now)
-    _check_strength(certificate)
-    _check_leaf_usage(extensions)
-    spiffe_id = _single_id(extensions)
+    known = _read.get(der)
+    if known is None:
+        certificate, extensions = _opened(der)
+        _check_dates(certificate, now)
+        _check_strength(certificate)
+        _check_leaf_usage(extensions)
+        spiffe_id = _single_id(extensions)
+        if len(_read) >= _READ_LIMIT:
+            _read.clear()
+        _read[der] = (certificate, spiffe_id)
+    else:
+        certificate, spiffe_id = known
+        _check_dates(certificate, now)
     if spiffe_id.trust_domain != trust_domain:
         raise PeerRefused("wrong-trust-domain", f"{spiffe_id} is not of {trust_domain}")
     if not spiffe_id.path:

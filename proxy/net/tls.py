@@ -113,8 +113,19 @@ def dialled_peer(
     return _certificate(tls, verify_peer(tls, trust_domain, datetime.now(UTC), denied, expected=expected))
 
 
+_CERTIFICATES = 1024
+_certificates: dict[bytes, PeerCertificate] = {}
+"""What was read of certificates: a peer opens many connections with one, and OpenSSL spells all of it out."""
+
+
 def _certificate(tls: ssl.SSLObject, spiffe_id: SpiffeId) -> PeerCertificate:
+    der = tls.getpeercert(binary_form=True) or b""
+    known = _certificates.get(der)
+    if known is not None:
+        return known
     details = tls.getpeercert() or {}
     not_after = float(ssl.cert_time_to_seconds(str(details["notAfter"])))
-    der = tls.getpeercert(binary_form=True) or b""
-    return PeerCertificate(spiffe_id, not_after, hashlib.sha256(der).hexdigest())
+    if len(_certificates) >= _CERTIFICATES:
+        _certificates.clear()
+    made = _certificates[der] = PeerCertificate(spiffe_id, not_after, hashlib.sha256(der).hexdigest())
+    return made
