@@ -15,6 +15,7 @@ from meshpy.cli.offline import Offline, Question, parse_headers, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.policy_report import junit_of
 from meshpy.cli.policy_route import route_lines
+from meshpy.cli.policy_schema import schema
 from meshpy.cli.policy_table import Outcome, read_tests, run_test
 from meshpy.engine.explain import Explanation, Leg
 from meshpy.engine.verdict import Verdict
@@ -210,3 +211,6 @@ def _summary(outcomes: Sequence[Outcome], mesh: Offline) -> dict[str, Any]:
         "results": [outcome.to_json() for outcome in outcomes],
         "warnings": [item.to_json() for item in mesh.warnings],
     }
+
+
+policy.add_command(schema)

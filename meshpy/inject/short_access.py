@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshpy.inject.place_tree import plain
 from meshpy.inject.plan import Plan
 from meshpy.policy.documents import Scalar, Sequence
 from meshpy.policy.reader import Cursor, suggestion
@@ -50,7 +49,15 @@ def _each(cursor: Cursor) -> list[Cursor]:
 
 
 def _texts(cursor: Cursor) -> list[str]:
-    return [str(plain(item.node)) for item in _each(cursor)]
+    return [_word(item) for item in _each(cursor)]
+
+
+def _word(cursor: Cursor) -> str:
+    """A text, or a port as a number."""
+    node = cursor.node
+    if isinstance(node, Scalar) and node.plain and node.text.isdecimal():
+        return str(cursor.integer(1, 65535))
+    return cursor.text()
 
 
 def _rule(names: list[Cursor], operation: dict[str, list[str]], plan: Plan) -> dict[str, Any]:

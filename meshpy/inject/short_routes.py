@@ -18,7 +18,7 @@ from meshpy.policy.documents import Scalar, Sequence
 from meshpy.policy.reader import Cursor, suggestion
 from meshpy.policy.retries import retry_policy
 
-__all__ = ["HttpHost", "http_routes"]
+__all__ = ["HttpHost", "http_routes", "limits_of", "route_of"]
 
 _ROUTE = ("path", "method", "headers", "to", "timeout", "retries")
 
@@ -54,10 +54,10 @@ def http_routes(
     if not host.ports:
         at.problem(f"{host.name} has no HTTP port, and timeouts, retries and routes need one", "remove it")
         return []
-    limits = _limits(inherited)
+    limits = limits_of(inherited)
     at_routes = given.get("routes")
     items = at_routes.items() if at_routes is not None else []
-    routes = [_route(item, plan, limits) for item in items]
+    routes = [route_of(item, plan, limits) for item in items]
     if routes and "match" not in routes[-1]:
         return routes
     for port in host.ports:
@@ -72,7 +72,8 @@ def _itself(host: HttpHost, port: int) -> dict[str, Any]:
     return {"host": host.name} if host.is_only_port else {"host": host.name, "port": {"number": port}}
 
 
-def _limits(given: Mapping[str, Cursor | None]) -> dict[str, Any]:
+def limits_of(given: Mapping[str, Cursor | None]) -> dict[str, Any]:
+    """`timeout` and `retries` of a route."""
     limits: dict[str, Any] = {}
     timeout, retries = given.get("timeout"), given.get("retries")
     if timeout is not None:
@@ -91,10 +92,11 @@ def _retries(cursor: Cursor) -> dict[str, Any]:
     return {"attempts": cursor.integer(0, 100)}
 
 
-def _route(cursor: Cursor, plan: Plan, limits: Mapping[str, Any]) -> dict[str, Any]:
+def route_of(cursor: Cursor, plan: Plan, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """One route of a host, over the limits in force for it."""
     fields = cursor.fields(_ROUTE)
     at_to = fields.required("to", "to: SERVICE")
-    own = {**limits, **_limits({key: fields.get(key) for key in ("timeout", "retries")})}
+    own = {**limits, **limits_of({key: fields.get(key) for key in ("timeout", "retries")})}
     matches = _matches(fields.get("path"), fields.get("method"), fields.get("headers"))
     targets = _targets(at_to, plan) if at_to is not None else []
     route: dict[str, Any] = {"route": targets, **own}

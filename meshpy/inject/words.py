@@ -13,7 +13,19 @@ from meshpy.inject.options import InjectOptions, Settings
 from meshpy.inject.stackfile import StackFile
 from meshpy.model.endpoint import Protocol
 
-__all__ = ["POLICY_KEYS", "Orders", "PortWord", "orders_of", "pairs", "parse_ports", "settings_of", "text_of"]
+__all__ = [
+    "POLICY_KEYS",
+    "ROOT_KEYS",
+    "ROOT_POLICY_KEYS",
+    "SERVICE_KEYS",
+    "Orders",
+    "PortWord",
+    "orders_of",
+    "pairs",
+    "parse_ports",
+    "settings_of",
+    "text_of",
+]
 
 SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol")
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")

@@ -40,7 +40,7 @@ from meshpy.policy.request_authentication import request_authentication
 from meshpy.policy.service_entry import service_entry
 from meshpy.policy.virtual_service import virtual_service
 
-__all__ = ["Document", "PolicySet", "load", "load_documents"]
+__all__ = ["Document", "KindAbout", "PolicySet", "kind_versions", "load", "load_documents", "read_spec"]
 
 T = TypeVar("T")
 
@@ -59,7 +59,9 @@ _GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class KindAbout:
+    """A kind: the versions it is written in, and how its `spec` is read."""
+
     versions: tuple[str, ...]
     has_namespace: bool
     needs_spec: bool
@@ -67,28 +69,28 @@ class _Kind:
 
 
 _KINDS = {
-    "VirtualService": _Kind(_ISTIO_NETWORKING, True, True, virtual_service),
-    "DestinationRule": _Kind(_ISTIO_NETWORKING, True, True, destination_rule),
-    "ServiceEntry": _Kind(_ISTIO_NETWORKING, True, True, service_entry),
-    "HTTPRoute": _Kind(_GATEWAY, True, True, http_route),
-    "GRPCRoute": _Kind(_GATEWAY[:1], True, True, grpc_route),
-    "ReferenceGrant": _Kind(_GATEWAY, True, True, reference_grant),
-    "AuthorizationPolicy": _Kind(_ISTIO_SECURITY, True, False, authorization_policy),
-    "RequestAuthentication": _Kind(_ISTIO_SECURITY, True, True, request_authentication),
-    "PeerAuthentication": _Kind(_ISTIO_SECURITY, True, False, peer_authentication),
-    "MeshConfig": _Kind(_MESHPY, False, True, mesh_config),
-    "NetworkPolicy": _Kind(_CALICO, True, True, network_policy),
-    "GlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
-    "Tier": _Kind(_CALICO, False, False, tier),
-    "NetworkSet": _Kind(_CALICO, True, True, network_set),
-    "GlobalNetworkSet": _Kind(_CALICO, False, True, network_set),
-    "StagedNetworkPolicy": _Kind(_CALICO, True, True, network_policy),
-    "StagedGlobalNetworkPolicy": _Kind(_CALICO, False, True, network_policy),
-    "StagedKubernetesNetworkPolicy": _Kind(_CALICO, True, True, kubernetes_network_policy),
-    "NetworkPolicy.networking.k8s.io": _Kind(_KUBERNETES, True, True, kubernetes_network_policy),
-    "HTTPLocalRateLimitPolicy": _Kind(_LINKERD, True, True, rate_limit_policy),
-    "CiliumNetworkPolicy": _Kind(_CILIUM, True, True, cilium_policy),
-    "CiliumClusterwideNetworkPolicy": _Kind(_CILIUM, False, True, cilium_policy),
+    "VirtualService": KindAbout(_ISTIO_NETWORKING, True, True, virtual_service),
+    "DestinationRule": KindAbout(_ISTIO_NETWORKING, True, True, destination_rule),
+    "ServiceEntry": KindAbout(_ISTIO_NETWORKING, True, True, service_entry),
+    "HTTPRoute": KindAbout(_GATEWAY, True, True, http_route),
+    "GRPCRoute": KindAbout(_GATEWAY[:1], True, True, grpc_route),
+    "ReferenceGrant": KindAbout(_GATEWAY, True, True, reference_grant),
+    "AuthorizationPolicy": KindAbout(_ISTIO_SECURITY, True, False, authorization_policy),
+    "RequestAuthentication": KindAbout(_ISTIO_SECURITY, True, True, request_authentication),
+    "PeerAuthentication": KindAbout(_ISTIO_SECURITY, True, False, peer_authentication),
+    "MeshConfig": KindAbout(_MESHPY, False, True, mesh_config),
+    "NetworkPolicy": KindAbout(_CALICO, True, True, network_policy),
+    "GlobalNetworkPolicy": KindAbout(_CALICO, False, True, network_policy),
+    "Tier": KindAbout(_CALICO, False, False, tier),
+    "NetworkSet": KindAbout(_CALICO, True, True, network_set),
+    "GlobalNetworkSet": KindAbout(_CALICO, False, True, network_set),
+    "StagedNetworkPolicy": KindAbout(_CALICO, True, True, network_policy),
+    "StagedGlobalNetworkPolicy": KindAbout(_CALICO, False, True, network_policy),
+    "StagedKubernetesNetworkPolicy": KindAbout(_CALICO, True, True, kubernetes_network_policy),
+    "NetworkPolicy.networking.k8s.io": KindAbout(_KUBERNETES, True, True, kubernetes_network_policy),
+    "HTTPLocalRateLimitPolicy": KindAbout(_LINKERD, True, True, rate_limit_policy),
+    "CiliumNetworkPolicy": KindAbout(_CILIUM, True, True, cilium_policy),
+    "CiliumClusterwideNetworkPolicy": KindAbout(_CILIUM, False, True, cilium_policy),
 }
 """By the name that verdicts show; the second of two groups with one kind's name is KIND.GROUP (kubectl)."""
 _ELSEWHERE: MappingType[str, Refusal] = {
@@ -119,6 +121,16 @@ _FROM_SERVER = frozenset(
     ("creationTimestamp", "uid", "resourceVersion", "generation", "managedFields", "selfLink")
 )
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+
+
+def kind_versions() -> MappingType[str, KindAbout]:
+    """Every kind that is read, by the name that verdicts show."""
+    return _KINDS
+
+
+def read_spec(kind: str, meta: Meta, spec: Cursor) -> object:
+    """Read a `spec` as a kind does."""
+    return _KINDS[kind].read(meta, spec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,10 @@ class Fields:
     def get(self, name: str) -> Cursor | None:
         return self._found.get(name)
 
+    def drop(self, name: str) -> None:
+        """Take a field as not written."""
+        self._found.pop(name, None)
+
     def required(self, name: str, example: str = "") -> Cursor | None:
         if name not in self._found:
             self.at.problem(f"`{name}` is missing", f"write {example or name + ': …'}")
