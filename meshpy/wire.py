@@ -233,6 +233,7 @@ def decode_snapshot(data: Any) -> Snapshot:
     """
     snapshot = decode(Snapshot, data)
     named = {port.cluster for port in snapshot.inbound}
+    named.update(provider.cluster for provider in snapshot.providers)
     for listener in snapshot.outbound:
         named.update(item.cluster for item in listener.destinations() if not item.refusal)
     absent = sorted(named - set(snapshot.clusters))

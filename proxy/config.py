@@ -24,6 +24,7 @@ from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
 from proxy.answers import grant_fields, granted
 from proxy.decide.headers import fold
 from proxy.decide.limit import Limiter
+from proxy.ext_authz import Provider
 from proxy.net.pool import Upstream
 from proxy.plan import NO_OPS, Plan
 
@@ -132,6 +133,7 @@ class Compiled:
     workload: str
     service: str
     authenticator: Authenticator | None = None
+    providers: Mapping[str, Provider] = field(default_factory=dict)
     limits: tuple[Limiter, ...] = ()
 
 
@@ -163,6 +165,7 @@ def compile_snapshot(
             str(name),
             service,
             Authenticator(snapshot.jwt) if snapshot.jwt else None,
+            {each.name: Provider(each, clusters[each.cluster]) for each in snapshot.providers},
             _limiters(snapshot, before),
         )
     except KeyError as error:

@@ -14,7 +14,7 @@ Life: `begin` (head judged) → `flush` (content for the upstream) … → a con
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -87,6 +87,7 @@ class Exchange:
         "end",
         "extra",
         "flags",
+        "gather",
         "grpc",
         "head",
         "host",
@@ -133,6 +134,7 @@ class Exchange:
         self.cookie = b""
         self.caller_limit_s: float | None = None
         self.end: End | None = None
+        self.gather: Callable[[], None] | None = None
         self.out: list[bytes | memoryview] = []
         self.out_bytes = 0
         self.replay: list[bytes | memoryview] | None = None
@@ -184,12 +186,16 @@ class Exchange:
         if self.grpc is not None:
             self.grpc.requests.feed(data)
         self._queue(data)
+        if self.gather is not None:
+            self.gather()
 
     def on_request_end(self, end: End) -> None:
         """The request is complete: from here its timeout runs."""
         self.is_request_complete = True
         self.end = end
         if self.is_over or self.plan is None:
+            if self.gather is not None:
+                self.gather()
             return
         if self.plan.copies is not None:
             self.plan.copies(self)

@@ -16,13 +16,14 @@ from certs.errors import PeerRefused
 from meshpy.engine.authenticate import Authenticator, Refused
 from meshpy.engine.authorize import ConnectionJudge
 from meshpy.engine.inbound import as_authenticated
-from meshpy.engine.request import Peer
+from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
 from proxy.authentication import changed_plan, hide_tokens, unauthenticated
 from proxy.config import Compiled, InboundTarget
+from proxy.consult import Consultation
 from proxy.decide.headers import client_certificate, forwarded_for, requested_id, spoofed_names
 from proxy.decide.limit import Limiter, admit
 from proxy.decide.tracing import begin_span
@@ -30,6 +31,7 @@ from proxy.denial import denial, too_many
 from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.http.events import Header, Headers
 from proxy.http.head import RequestHead
+from proxy.http.hygiene import is_spoofable
 from proxy.net.tls import PeerCertificate, accepted_peer, server_name
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
@@ -51,6 +53,7 @@ class Caller:
     Args:
         certificate: None for a caller without identity.
         fields: what the app is told of the certificate.
+        is_known: what is judged now was let in before.
     """
 
     peer: Peer
@@ -59,6 +62,7 @@ class Caller:
     certificate: PeerCertificate | None
     fields: tuple[Header, ...]
     compiled: Compiled | None = None
+    is_known: bool = False
     judge: ConnectionJudge | None = None
     target: InboundTarget | None = None
     edge: Edge | None = None
@@ -131,25 +135,55 @@ class Inbound:
             down.memo.clear()
         return caller
 
-    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply | Consultation:
         caller = self._caller(down)
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
         if caller.compiled is not None and caller.compiled.authenticator is not None and not judge.is_closed:
             return self._decide_authenticated(down, caller, caller.compiled.authenticator, head)
+        if judge.custom:
+            return self._consult(down, caller, head, as_request(head), target.plan)
         return self._outcome(
             down, head, caller, target.plan, judge.constant or self._judge(down, judge, head)
         )
 
     def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
-        """As `decide`, of what was let in before: it counts against no rate again."""
+        """As `decide`, of what was let in before: it counts against no rate, and nobody is asked again."""
         caller = self._caller(down)
-        limits, caller.limits = caller.limits, ()
+        limits, caller.limits, caller.is_known = caller.limits, (), True
         try:
-            return self.decide(down, head)
+            decision = self.decide(down, head)
         finally:
-            caller.limits = limits
+            caller.limits, caller.is_known = limits, False
+        assert not isinstance(decision, Consultation)  # noqa: S101 - `_consult` asks strangers alone
+        return decision
+
+    def _consult(
+        self, down: ClientConnection, caller: Caller, head: RequestHead, request: Request, plan: Plan
+    ) -> Plan | Reply | Consultation:
+        """Ask the providers of the CUSTOM rules that the request meets, or decide without them."""
+        judge, compiled = caller.judge, caller.compiled
+        assert judge is not None and compiled is not None  # noqa: S101, PT018 - `decide` has checked
+
+        def decide(plan: Plan, request: Request) -> Plan | Reply:
+            return self._outcome(down, head, caller, plan, judge.constant or judge.judge(request))
+
+        if judge.is_closed or caller.is_known or judge.is_refused_early(request):
+            return decide(plan, request)
+        entries = judge.asked(request)
+        if not entries:
+            return decide(plan, request)
+        return Consultation(
+            entries,
+            compiled.providers,
+            _fields_for_app(down, head, caller),
+            request,
+            plan,
+            decide,
+            self._reporter.telemetry,
+            is_named=caller.certificate is not None,
+        )
 
     def _outcome(
         self, down: ClientConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
@@ -177,7 +211,7 @@ class Inbound:
 
     def _decide_authenticated(
         self, down: ClientConnection, caller: Caller, authenticator: Authenticator, head: RequestHead
-    ) -> Plan | Reply:
+    ) -> Plan | Reply | Consultation:
         judge, target = caller.judge, caller.target
         assert judge is not None and target is not None  # noqa: S101, PT018 - `decide` has checked
         request = as_request(head)
@@ -186,6 +220,9 @@ class Inbound:
         if isinstance(outcome, Refused):
             is_named = caller.certificate is not None
             return unauthenticated(outcome, target.plan.service, is_named=is_named)
+        if judge.custom:
+            plan = changed_plan(target.plan, head, outcome, original)
+            return self._consult(down, caller, head, as_authenticated(request, outcome), plan)
         verdict = judge.constant
         if verdict is None and judge.depends_on_headers:
             verdict = judge.judge(as_authenticated(request, outcome))
@@ -236,6 +273,14 @@ class Inbound:
             if edge is None:
                 edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
         self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
+
+
+def _fields_for_app(down: ClientConnection, head: RequestHead, caller: Caller) -> Headers:
+    """What the app would receive, lower-case names: fields of the mesh are ours, not a stranger's."""
+    extra: Headers = list(caller.fields)
+    dropped = [] if caller.certificate is not None else forwarded_for(head, down.peer_address, extra)
+    fields = [(name.lower(), value) for name, value in head.headers]
+    return [pair for pair in fields if pair[0] not in dropped and not is_spoofable(pair[0])] + extra
 
 
 def _keep(down: ClientConnection, key: tuple[object, ...], verdict: Verdict) -> Verdict:

@@ -5,6 +5,7 @@ The same for every protocol: an exchange is known here by its head and its downs
 
 from __future__ import annotations
 
+from proxy.consult import Consultation
 from proxy.decide.grpc import call_of
 from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.http.events import Framing, Headers
@@ -22,10 +23,12 @@ def take(exchange: Exchange, role: Role) -> None:
     follow(exchange, role, role.decide(exchange.down.connection, exchange.head))
 
 
-def follow(exchange: Exchange, role: Role, decision: Plan | Reply) -> None:
+def follow(exchange: Exchange, role: Role, decision: Plan | Reply | Consultation) -> None:
     """Set about what was decided."""
     if isinstance(decision, Reply):
         _answer_at_head(exchange, decision)
+    elif isinstance(decision, Consultation):
+        decision.start(exchange, lambda decided: _after_consulting(exchange, role, decided))
     elif decision.fault is None or not _inject(exchange, role, decision):
         forward(exchange, role, decision)
 
@@ -75,6 +78,21 @@ def _after_delay(exchange: Exchange, role: Role, plan: Plan, *, is_aborted: bool
     if is_aborted:
         _abort(exchange, plan, "DI,FI")
         return
+    _go_on(exchange, role, plan)
+
+
+def _after_consulting(exchange: Exchange, role: Role, decision: Plan | Reply) -> None:
+    if exchange.is_over:
+        return
+    exchange.is_waiting = False
+    if isinstance(decision, Reply):
+        _answer_at_head(exchange, decision)
+    else:
+        _go_on(exchange, role, decision)
+
+
+def _go_on(exchange: Exchange, role: Role, plan: Plan) -> None:
+    """Forward a request that had to wait, with what came of it meanwhile."""
     forward(exchange, role, plan)
     if exchange.end is not None:
         exchange.on_request_end(exchange.end)

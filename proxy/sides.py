@@ -20,6 +20,7 @@ from proxy.net.timers import Wheel
 from proxy.plan import Plan, Reply
 
 if TYPE_CHECKING:
+    from proxy.consult import Consultation
     from proxy.exchange import Exchange
     from proxy.tunnel import Splice
 
@@ -122,8 +123,8 @@ class Role(Protocol):
 
     tells_not_sent: bool
 
-    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
-        """Route and authorize a request."""
+    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply | Consultation:
+        """Route and authorize a request, or say whom to ask first."""
 
     def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
         """As `decide`, of a request that was let in before: the configuration has changed."""

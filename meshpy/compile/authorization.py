@@ -52,7 +52,9 @@ def open_ports(service: Service, directory: Directory) -> frozenset[int]:
 
 def _policy(document: AuthorizationPolicyDoc, trust_domain: str) -> AuthorizationPolicy:
     rules = tuple(_rule(index, rule, trust_domain) for index, rule in enumerate(document.rules))
-    return AuthorizationPolicy(document.meta.title, document.action, rules, document.dry_run)
+    return AuthorizationPolicy(
+        document.meta.title, document.action, rules, document.dry_run, document.provider
+    )
 
 
 def _rule(index: int, rule: AuthorizationRuleDoc, trust_domain: str) -> AuthorizationRule:

@@ -16,6 +16,7 @@ from meshpy.compile.check_network import check_network_policies
 from meshpy.compile.check_routes import check_destination_rules, check_virtual_services
 from meshpy.compile.findings import Findings, Notes
 from meshpy.compile.mtls import check_peer_authentications
+from meshpy.compile.providers import check_providers
 from meshpy.compile.rate_limits import check_rate_limits
 from meshpy.compile.snapshot import Mesh, outbound_of
 from meshpy.model.inventory import Inventory
@@ -39,6 +40,7 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
     check_service_entries(mesh, notes)
     check_rate_limits(policies, mesh.directory, notes)
     check_authorization_policies(mesh, notes)
+    check_providers(policies, mesh.selection, notes)
     check_request_authentications(policies, mesh.selection, notes)
     check_peer_authentications(policies, mesh.selection, notes)
     for config in policies.mesh_configs[1:]:

@@ -14,6 +14,7 @@ from meshpy.compile.hosts import Directory, directory_of
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
 from meshpy.compile.mtls import strict_ports
 from meshpy.compile.outside import entries_seen, named_hosts, outside_hosts
+from meshpy.compile.providers import providers_for
 from meshpy.compile.rate_limits import rate_limits_of
 from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
@@ -90,16 +91,19 @@ def compile_workload(
     """The snapshot of one workload; its size depends on what the workload can reach alone."""
     listeners, clusters = outbound_of(mesh, service)
     exposed = open_ports(service, mesh.directory)
+    authorization = replace(
+        authorization_for(service, mesh.policies, mesh.selection, trust_domain),
+        strict=strict_ports(service, mesh.policies, mesh.selection),
+    )
+    table = ClusterTable(mesh.directory, mesh.rules, service, clusters)
+    providers = providers_for(authorization, mesh.policies, mesh.directory, table)
     for port in service.ports:
         clusters[inbound_name(port.number)] = inbound_cluster(service, port.number, port.protocol)
     snapshot = Snapshot(
         version="",
         revision=revision,
         workload=Workload(service.name, trust_domain, dict(service.labels)),
-        authorization=replace(
-            authorization_for(service, mesh.policies, mesh.selection, trust_domain),
-            strict=strict_ports(service, mesh.policies, mesh.selection),
-        ),
+        authorization=authorization,
         inbound=tuple(
             InboundPort(
                 port.number,
@@ -116,6 +120,7 @@ def compile_workload(
         rate_limits=rate_limits_of(service, mesh.policies, mesh.directory),
         localities=_localities(mesh.directory.inventory, service, clusters.values()),
         jwt=jwt_rules_for(service.name, mesh.policies, mesh.selection, mesh.keys),
+        providers=providers,
     )
     return replace(snapshot, version=version_of(encode(snapshot)))
 

@@ -152,5 +152,9 @@ def steps_of(stage: str, item: CompiledPolicy, connection: Connection, request: 
     steps: list[Step] = []
     for rule in item.rules:
         why = rule.failure(connection, request)
+        if not why and policy.action is Action.CUSTOM and not connection.opaque:
+            said = f"everything holds: {policy.provider} is asked, and its answer taken for yes here"
+            steps.append(Step(stage, policy.name, rule.name, action, True, said))
+            continue
         steps.append(Step(stage, policy.name, rule.name, action, not why, why or "everything holds"))
     return steps

@@ -89,6 +89,11 @@ class ConnectionJudge:
         constant = self.constant
         return constant is not None and not constant.allowed and constant.stage in _BEFORE_TOKENS
 
+    def is_refused_early(self, request: Request) -> bool:
+        """Whether the network stage refuses this request, before anybody is asked about it."""
+        outcome = self._walk.constant or self._walk.decide(request)
+        return not (outcome.verdict or self._fallback).allowed
+
     def asked(self, request: Request) -> tuple[Entry, ...]:
         """The rules whose providers decide on this request first: of each provider the first rule met."""
         found: dict[str, Entry] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, Protocol
+from meshpy.model.ext_authz import ExtAuthz
 from meshpy.model.names import ServiceName
 from meshpy.model.rate_limit import RateLimit
 from meshpy.model.route import Destination, Forward, TcpRoute, VirtualHost
@@ -116,6 +117,7 @@ class Snapshot:
         localities: node → `region/zone/subzone`, of the workload's own nodes and of those it calls, where
             a cluster asks for locality.
         jwt: which tokens requests to the workload may carry.
+        providers: whom CUSTOM policies of the workload ask.
     """
 
     version: str
@@ -128,4 +130,5 @@ class Snapshot:
     denied: frozenset[str] = frozenset()
     localities: Mapping[str, str] = field(default_factory=dict)
     jwt: tuple[JwtRule, ...] = ()
+    providers: tuple[ExtAuthz, ...] = ()
     rate_limits: tuple[RateLimit, ...] = ()

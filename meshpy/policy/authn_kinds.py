@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from meshpy.errors import Place
 from meshpy.model.authn import JwtRule, MtlsMode
-from meshpy.policy.kinds import NOWHERE, Meta, ServiceRef
+from meshpy.model.ext_authz import ExtAuthz
+from meshpy.policy.kinds import NOWHERE, HostRef, Meta, ServiceRef
 
 __all__ = [
     "JwtRuleDoc",
     "MeshConfigDoc",
     "PeerAuthenticationDoc",
     "PortModeDoc",
+    "ProviderDoc",
     "RequestAuthenticationDoc",
 ]
 
@@ -66,6 +68,22 @@ class PeerAuthenticationDoc:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderDoc:
+    """One extension provider.
+
+    Args:
+        settings: its cluster is not resolved yet.
+        namespace: where a short host is looked for.
+    """
+
+    place: Place
+    settings: ExtAuthz
+    host: HostRef
+    namespace: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeshConfigDoc:
     """Args:
     trusted_proxies: see `Authorization`.
@@ -73,3 +91,4 @@ class MeshConfigDoc:
 
     meta: Meta
     trusted_proxies: int = 0
+    providers: tuple[ProviderDoc, ...] = ()

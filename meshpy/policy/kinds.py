@@ -177,6 +177,8 @@ class AuthorizationPolicyDoc:
     selector_place: Place = NOWHERE
     dry_run: bool = False
     target_refs: tuple[ServiceRef, ...] = ()
+    provider: str = ""
+    provider_place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
