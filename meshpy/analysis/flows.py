@@ -67,7 +67,7 @@ class Flow:
         host: what is called: `catalog.shop`, or `shop/api` where a sidecar is addressed itself.
         services: everyone who may judge a request of it.
         old: asks the earlier revision; it reads nothing of the request that the space does not have.
-        space: made when it is first asked for; an opaque port has no request.
+        space: made when it is asked for, cut by further tests where these are given.
         alike: equal for two flows whose answers are those of each other, whoever calls.
     """
 
@@ -77,7 +77,7 @@ class Flow:
     services: frozenset[ServiceName]
     old: Callable[[Request], Explanation]
     new: Callable[[Request], Explanation]
-    space: Callable[[], Space]
+    space: Callable[..., Space]
     is_opaque: bool = False
     alike: tuple[object, ...] | None = None
 
@@ -91,7 +91,22 @@ class _Route:
     services: frozenset[ServiceName]
     tests: Tests
     keep: Callable[[str], bool]
+    rules: tuple[RouteRule, ...]
     alike: tuple[object, ...]
+
+
+def _spaces(
+    tests: Tests, keep: Callable[[str], bool] | None = None, rules: Iterable[RouteRule] = ()
+) -> Callable[..., Space]:
+    def make(more: Tests | None = None) -> Space:
+        if more is None:
+            return Space(tests, keep)
+        whole = Tests()
+        for part in (tests, more, through_rewrites(rules, more)):
+            whole.add(part)
+        return Space(whole, keep)
+
+    return make
 
 
 def flows(old: Prepared, new: Prepared, *, only_changed: bool = False) -> Iterator[Flow]:
@@ -198,7 +213,7 @@ class _Pair:
             services,
             self._at(self._old, caller, before, server_name),
             self._at(self._new, caller, after, server_name),
-            lambda: Space(Tests()),
+            _spaces(Tests()),
             is_opaque=True,
         )
 
@@ -237,9 +252,9 @@ class _Pair:
                 tuple(sorted(tests.texts["authority"], key=lambda matcher: matcher.label)),
                 self._as_peer(name, services),
             )
-            make = functools.partial(
-                self._routed, before, after, _Route(host, one.port, frozenset(services), tests, keep, alike)
-            )
+            rules = (*old_rules, *new_rules)
+            route = _Route(host, one.port, frozenset(services), tests, keep, rules, alike)
+            make = functools.partial(self._routed, before, after, route)
             yield from self._addressed(Caller(name), tests, make, with_v6=False)
 
     def _routed(
@@ -252,7 +267,7 @@ class _Pair:
             route.services,
             self._at(self._old, caller, before),
             self._at(self._new, caller, after),
-            lambda: Space(route.tests, route.keep),
+            _spaces(route.tests, route.keep, route.rules),
             alike=(*route.alike, caller.address),
         )
 
@@ -356,7 +371,7 @@ class _Pair:
             if name not in side:
                 return lambda _request: _NOWHERE
             peer = Peer(caller.service, principal, caller.address)
-            return lambda request: Explanation(at_sidecar(side, name, port, peer, request), None)
+            return lambda request: at_sidecar(side, name, port, peer, request)
 
         return self._direct(caller, name, port, ask)
 
@@ -382,7 +397,7 @@ class _Pair:
             frozenset((name,)),
             ask(self._old),
             ask(self._new),
-            lambda: Space(tests),
+            _spaces(tests),
             is_opaque=is_opaque,
         )
 

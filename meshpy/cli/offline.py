@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import click
 
 from meshpy.compile import check, compile_mesh
 from meshpy.engine.claims import auth_of
@@ -21,10 +23,32 @@ from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import Snapshot
 from meshpy.policy import PolicySet, load, load_documents
 
-__all__ = ["EXTERNAL", "Offline", "Question", "parse_headers", "read_policies", "split_port"]
+__all__ = ["EXTERNAL", "Offline", "Question", "ask_mesh", "parse_headers", "read_policies", "split_port"]
 
 EXTERNAL = "external"
 """The source that has no identity: a caller outside the mesh."""
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def ask_mesh(command: Command) -> Command:
+    """The options that say which mesh is meant."""
+    for option in (
+        click.option(
+            "--namespace",
+            default="default",
+            show_default=True,
+            help="The stack's name, and that of policies.",
+        ),
+        click.option(
+            "--policies", multiple=True, type=click.Path(path_type=Path), help="A file or folder; repeatable."
+        ),
+        click.option("--stack", required=True, type=click.Path(path_type=Path), help="The stack file."),
+        click.option("--trust-domain", default="cluster.local", show_default=True),
+    ):
+        command = option(command)
+    return command
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +82,22 @@ class Offline:
     snapshots: Mapping[ServiceName, Snapshot]
     warnings: tuple[Problem, ...]
     documents: PolicySet = field(default_factory=PolicySet)
+    errors: tuple[Problem, ...] = ()
 
     @classmethod
     def read(
-        cls, stack: Path, policies: Sequence[Path], namespace: str, trust_domain: str = "cluster.local"
+        cls,
+        stack: Path,
+        policies: Sequence[Path],
+        namespace: str,
+        trust_domain: str = "cluster.local",
+        *,
+        lenient: bool = False,
     ) -> Offline:
         """Compile a stack file, the policies that it states itself, and policy files.
+
+        Args:
+            lenient: keep what `check` calls an error in `errors` instead of raising it.
 
         Raises:
             DocumentError: everything that is wrong with them.
@@ -76,10 +110,10 @@ class Offline:
         if stated:
             documents = load_documents((*documents.documents, *stated))
         findings = check(inventory, documents)
-        if findings.errors:
+        if findings.errors and not lenient:
             raise DocumentError(findings.errors)
         snapshots = compile_mesh(inventory, documents, trust_domain=trust_domain, revision=0)
-        return cls(namespace, inventory, snapshots, findings.warnings, documents)
+        return cls(namespace, inventory, snapshots, findings.warnings, documents, findings.errors)
 
     def ask(self, question: Question) -> Explanation:
         """Judge one request.

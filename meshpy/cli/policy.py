@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from meshpy.cli.claims import read_claims
 from meshpy.cli.main import LazyGroup, Target
-from meshpy.cli.offline import Offline, Question, parse_headers, split_port
+from meshpy.cli.offline import Offline, Question, ask_mesh, parse_headers, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.policy_report import junit_of
 from meshpy.cli.policy_route import route_lines
@@ -22,33 +22,14 @@ from meshpy.engine.verdict import Verdict
 
 __all__ = ["policy"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _ask_mesh(command: Command) -> Command:
-    """The options that say which mesh is meant."""
-    for option in (
-        click.option(
-            "--namespace",
-            default="default",
-            show_default=True,
-            help="The stack's name, and that of policies.",
-        ),
-        click.option(
-            "--policies", multiple=True, type=click.Path(path_type=Path), help="A file or folder; repeatable."
-        ),
-        click.option("--stack", required=True, type=click.Path(path_type=Path), help="The stack file."),
-        click.option("--trust-domain", default="cluster.local", show_default=True),
-    ):
-        command = option(command)
-    return command
-
 
 _COMMANDS = {
     "explain": Target(
         "meshpy.cli.policy:explain", "Say whether a request is allowed, and which rule decides."
     ),
     "test": Target("meshpy.cli.policy:test", "Run tables of requests and their expected verdicts."),
+    "lint": Target("meshpy.cli.policy_lint:lint_command", "Find what is hardly meant, by codes MP1xx."),
+    "verify": Target("meshpy.cli.policy_verify:verify_command", "Prove invariants for every request."),
     "diff": Target("meshpy.cli.policy_diff:diff_command", "Say which requests two sets treat otherwise."),
 }
 
@@ -59,7 +40,7 @@ def policy() -> None:
 
 
 @policy.command()
-@_ask_mesh
+@ask_mesh
 @click.option("-H", "--header", "headers", multiple=True, help="'name: value'; repeatable.")
 @click.option("--source-ip", default="", help="The caller's address, for rules on nets and ipBlocks.")
 @click.option(
@@ -167,7 +148,7 @@ def _hit(matched: bool) -> str:
 
 
 @policy.command()
-@_ask_mesh
+@ask_mesh
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit report too.")
 @ask_format
 @click.argument("tests", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -196,9 +196,10 @@ def at_listener(
 
 def at_sidecar(
     snapshots: Prepared, service: ServiceName, port: int, peer: Peer, request: Request | None
-) -> Verdict:
+) -> Explanation:
     """The callee's own verdict, whatever way the request came."""
-    return _inbound(snapshots, service, port, peer, request).verdict
+    leg = _inbound(snapshots, service, port, peer, request)
+    return Explanation(leg.verdict, None, (), leg.steps)
 
 
 def _caller(snapshots: Snapshots, source: Source) -> Snapshot | None:
