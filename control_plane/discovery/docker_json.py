@@ -71,7 +71,7 @@ def view_of(answers: Answers) -> View:
         services = [_swarm_service(item, names) for item in answers.services]
         nodes = {str(item["ID"]): _hostname(item) for item in answers.nodes}
         localities = {_hostname(item): _locality(item) for item in answers.nodes}
-        sidecars = {s.id: s.workload for s in services if s.workload}
+        sidecars = {s.id: s for s in services if s.workload}
         tasks = {t.task: t for t in _sidecar_tasks(answers.tasks, sidecars, nodes)}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DiscoveryError(f"the engine's answer is incomplete: {error!r}") from error
@@ -124,26 +124,34 @@ def _locality(item: Mapping[str, Any]) -> str:
 
 
 def _sidecar_tasks(
-    items: Iterable[Mapping[str, Any]], sidecars: Mapping[str, ServiceName | None], nodes: Mapping[str, str]
+    items: Iterable[Mapping[str, Any]], sidecars: Mapping[str, _SwarmService], nodes: Mapping[str, str]
 ) -> Iterable[SidecarTask]:
     for item in items:
-        service = sidecars.get(item["ServiceID"])
+        sidecar = sidecars.get(item["ServiceID"])
         state = item["Status"]["State"]
-        if service is None or item["DesiredState"] != "running" or state not in STARTED:
+        if sidecar is None or sidecar.workload is None:
+            continue
+        if item["DesiredState"] != "running" or state not in STARTED:
             continue
         yield SidecarTask(
             task=str(item["ID"]),
-            service=service,
-            addresses=_addresses(item),
+            service=sidecar.workload,
+            addresses=_addresses(item, frozenset(words(sidecar.labels.get("meshpy.doors", "")))),
             node=nodes.get(item.get("NodeID", ""), ""),
             is_serving=state == "running",
         )
 
 
-def _addresses(item: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _addresses(item: Mapping[str, Any], doors: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """A task's addresses by network, but for those at which callers without a sidecar arrive.
+
+    What a sidecar is not told here it takes for its edge, as the address that published ports lead to.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for attachment in item.get("NetworksAttachments") or ():
         name = attachment["Network"]["Spec"]["Name"]
+        if name in doors:
+            continue
         found[name] = tuple(a.partition("/")[0] for a in attachment.get("Addresses") or ())
     return found
 

@@ -160,6 +160,7 @@ def _labels(member: Member) -> dict[str, Any] | list[str]:
     }
     for name, words in (
         ("meshpy.ingress", ingress),
+        ("meshpy.doors", [door.network.full for door in member.doors]),
         ("meshpy.hosts", member.hosts),
         ("meshpy.binds", binds),
         ("meshpy.egress", egress),

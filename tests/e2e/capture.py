@@ -2,8 +2,8 @@
 
     python -m tests.e2e.capture MARKER…
 
-TCP streams are put together by sequence number and read as TLS records (RFC 8446 §5.1). A marker is looked
-for in each packet as it went over the wire.
+TCP streams are put together by sequence number and read as TLS records (RFC 8446 §5.1), those inside VXLAN
+(RFC 7348, between nodes) as well. A marker is looked for in each packet as it went over the wire.
 """
 
 import json
@@ -14,7 +14,8 @@ import subprocess
 import sys
 from collections import defaultdict
 
-ETH_P_ALL, ETH_P_IP, TCP, SYN = 3, 0x0800, 6, 0x02
+ETH_P_ALL, ETH_P_IP, TCP, UDP, SYN = 3, 0x0800, 6, 17, 0x02
+VXLAN_PORT = 4789
 HANDSHAKE, APPLICATION_DATA, CHANGE_CIPHER_SPEC, ALERT = 22, 23, 20, 21
 SUPPORTED_VERSIONS = 43
 Flow = tuple[str, str, int, str, int]  # interface's address, source, its port, destination, its port
@@ -40,6 +41,15 @@ def read_tcp(packet: bytes) -> tuple[tuple[str, int, str, int], int, bool, bytes
     from_port, to_port, sequence = struct.unpack_from("!HHI", packet, at)
     payload = packet[at + (packet[at + 12] >> 4) * 4 : 14 + length if length else len(packet)]
     return (source, from_port, destination, to_port), sequence, bool(packet[at + 13] & SYN), payload
+
+
+def unwrapped(packet: bytes) -> tuple[str, bytes]:
+    """The Ethernet frame inside a VXLAN packet, and the number of its network; else the packet itself."""
+    if len(packet) > 50 and packet[12:14] == b"\x08\x00" and packet[23] == UDP:
+        at = 14 + (packet[14] & 0x0F) * 4
+        if struct.unpack_from("!H", packet, at + 2)[0] == VXLAN_PORT:
+            return f"vxlan {int.from_bytes(packet[at + 12 : at + 15])}", packet[at + 16 :]
+    return "", packet
 
 
 class Stream:
@@ -99,6 +109,7 @@ def main(markers: list[str]) -> None:
     streams: dict[Flow, Stream] = defaultdict(Stream)
     where: dict[str, set[str]] = {marker: set() for marker in markers}
     sources: dict[str, set[str]] = defaultdict(set)
+    marked: dict[tuple, None] = {}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as tap:
         tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024 * 1024)
         print("capturing", flush=True)
@@ -106,12 +117,15 @@ def main(markers: list[str]) -> None:
             ready = select.select([tap, sys.stdin], [], [], 1.0)[0]
             if tap in ready:
                 packet, (name, *_) = tap.recvfrom(262144)
-                address = addresses.get(name, name)
-                for marker in wanted:
-                    if marker in packet:
-                        where[marker.decode()].add(address)
+                network, packet = unwrapped(packet)
+                address = network or addresses.get(name, name)
+                found = [marker for marker in wanted if marker in packet]
+                for marker in found:
+                    where[marker.decode()].add(address)
                 if (read := read_tcp(packet)) is not None:
                     flow, sequence, is_syn, payload = read
+                    if found:
+                        marked[address, *flow] = None
                     sources[address].add(flow[0])
                     streams[address, *flow].add(sequence, is_syn, payload)
             elif sys.stdin in ready:
@@ -133,10 +147,13 @@ def main(markers: list[str]) -> None:
                 "no_tls": rest[:60].decode("latin-1"),
             }
         )
-    seen = {marker: sorted(places) for marker, places in where.items()}
-    print(
-        json.dumps({"streams": shown, "markers": seen, "sources": {k: sorted(v) for k, v in sources.items()}})
-    )
+    told = {
+        "streams": shown,
+        "markers": {marker: sorted(places) for marker, places in where.items()},
+        "marked": list(marked),
+        "sources": {address: sorted(found) for address, found in sources.items()},
+    }
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The engine in the package's place: `docker` and `dockerd` are those of PATH (a 2
 engine works, as does Debian's own pair), its socket is /run/docker.sock of this mount namespace.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -15,37 +14,9 @@ import time
 from pathlib import Path
 
 from tests.e2e import images, world
+from tests.e2e.node import prepare_mounts, run, start_dockerd, wait_until_answers
 
 SOCKET = "unix:///run/docker.sock"
-START_S = 60
-
-
-def run(*command: str, timeout_s: float = 60) -> str:
-    """Run to success and return what was printed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def prepare_mounts(state: Path) -> None:
-    """A /run of its own (sockets, netns names, locks) and a /sys that shows this network namespace.
-
-    The cgroup mounts below /sys survive by being bound aside and back.
-    """
-    run("mount", "--make-rprivate", "/")
-    aside = state / "cgroup"
-    aside.mkdir()
-    run("mount", "--rbind", "/sys/fs/cgroup", str(aside))
-    run("mount", "-t", "sysfs", "sysfs", "/sys")
-    run("mount", "--rbind", str(aside), "/sys/fs/cgroup")
-    run("umount", "--lazy", str(aside))
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    Path("/run/lock").mkdir()
-    resolver = state / "resolv.conf"
-    resolver.write_text(f"nameserver {world.OUTSIDE}\noptions timeout:1 attempts:1\n")
-    run("mount", "--bind", str(resolver), str(Path("/etc/resolv.conf").resolve()))
-    run("hostname", "node-1")
 
 
 def choose_iptables(state: Path) -> None:
@@ -65,26 +36,6 @@ def choose_iptables(state: Path) -> None:
             os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
             return
     raise RuntimeError("no variant of iptables works on this kernel (nat table, addrtype match)")
-
-
-def start_dockerd(state: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the engine, with its own containerd, and wait until it answers."""
-    config = state / "daemon.json"
-    settings = {
-        "data-root": str(state / "docker"),
-        "cgroup-parent": f"/{os.environ['MESHPY_E2E_CGROUP']}",
-        "hosts": [SOCKET],
-        "ipv6": False,
-    }
-    config.write_text(json.dumps(settings))
-    with log.open("wb") as output:
-        dockerd = subprocess.Popen(["dockerd", "--config-file", str(config)], stdout=output, stderr=output)
-    deadline = time.monotonic() + START_S
-    while subprocess.run(["docker", "version"], capture_output=True, timeout=30, check=False).returncode != 0:
-        if dockerd.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("dockerd does not answer")
-        time.sleep(0.2)
-    return dockerd
 
 
 def stop(dockerd: subprocess.Popen[bytes]) -> None:
@@ -119,10 +70,11 @@ def main(arguments: list[str]) -> int:
     dockerd = None
     code = 1
     try:
-        prepare_mounts(state)
+        prepare_mounts(state / "node-1", "node-1")
         choose_iptables(state)
         world.connect(state)
-        dockerd = start_dockerd(state, log)
+        dockerd = start_dockerd(state / "node-1", SOCKET, log)
+        wait_until_answers(dockerd, SOCKET)
         run("docker", "swarm", "init", "--advertise-addr", world.NODE)
         images.build(["docker"])
         print(f"e2e: engine and images ready after {time.monotonic() - begun:.1f} s", flush=True)

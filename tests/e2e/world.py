@@ -1,6 +1,7 @@
 """The outside world of a test: a network namespace with RFC 5737 addresses and servers in it.
 
     containers ── docker_gwbridge ── [engine: 203.0.113.1] ── veth ── [outside: 203.0.113.10, 198.51.100.10]
+    other nodes: [engine: 192.0.2.1] ── veth ── [wire: a bridge] ── veth ── [node-2: 192.0.2.2]
 
 The engine's default route leads there, so that whatever leaves a container ends in `outside`, where it is
 recorded; no packet leaves the machine. `python -m tests.e2e.world FILE` is the server: HTTP on 80 and TCP
@@ -28,12 +29,24 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, timeout=30)
 
 
+def plug(node: str, address: str, *inside: str) -> None:
+    """Connect a node to the wire between nodes; `inside` is `-n NAMESPACE`, or nothing for this one."""
+    ip("link", "add", node, "netns", "wire", "type", "veth", "peer", "name", f"{node}-wire")
+    if inside:
+        ip("link", "set", f"{node}-wire", "netns", inside[-1])
+    ip(*inside, "link", "set", f"{node}-wire", "name", "swarm0")
+    ip(*inside, "addr", "add", f"{address}/24", "dev", "swarm0")
+    ip(*inside, "link", "set", "swarm0", "up")
+    ip("-n", "wire", "link", "set", node, "master", "bridge0", "up")
+
+
 def connect(state: Path) -> None:
     """Lay the wire, start the servers, wait until they listen."""
     ip("link", "set", "lo", "up")
-    ip("link", "add", "swarm0", "type", "bridge")
-    ip("addr", "add", f"{NODE}/24", "dev", "swarm0")
-    ip("link", "set", "swarm0", "up")
+    ip("netns", "add", "wire")
+    ip("-n", "wire", "link", "add", "bridge0", "type", "bridge")
+    ip("-n", "wire", "link", "set", "bridge0", "up")
+    plug("node-1", NODE)
     ip("netns", "add", "outside")
     ip("link", "add", "outside0", "type", "veth", "peer", "name", "engine0", "netns", "outside")
     ip("addr", "add", f"{ENGINE}/24", "dev", "outside0")

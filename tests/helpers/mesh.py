@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +70,26 @@ print(json.dumps({"counts": counts, "failures": failures[:20], "moments": moment
 """
 
 
+@contextmanager
+def capture(within: Sequence[str], *markers: str) -> Iterator[dict]:
+    """Run tests/e2e/capture.py by the command `within`; the result is there when the block has ended."""
+    command = [*within, sys.executable, "-m", "tests.e2e.capture", *markers]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    seen: dict[str, Any] = {}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != "capturing\n":
+                raise EngineError(f"no capture: {process.communicate(timeout=30)}")
+            yield seen
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        raise EngineError(f"the capture failed: {err}")
+    seen |= json.loads(out)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an app got for one request."""
@@ -125,7 +145,7 @@ class Mesh:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
-        self.customers_said = ""
+        self.customers: dict[str, float] = {}  # what the shop's own customers counted
         self._env = os.environ | {"DOCKER_HOST": engine.host, "MESHPY_CONTEXT": str(folder / "context.json")}
 
     def run(self, *arguments: str, stdin: str = "", timeout_s: float = 240) -> Done:
@@ -199,7 +219,8 @@ class Mesh:
         self, task: Task, method: str, url: str, body: str = "", *, rate: float = 50, at_most_s: float = 240
     ) -> Iterator[Load]:
         """Send `rate` requests per second from inside a container of the shop, while the block runs."""
-        command = ["docker", "exec", "-i", task.container, "python", "-c", LOAD, method, url, body]
+        command = [*self.engine.docker_at(task), "exec", "-i", task.container, "python", "-c", LOAD]
+        command += [method, url, body]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         process = subprocess.Popen([*command, str(rate), str(at_most_s)], env=self._env, text=True, **pipes)
         load = Load(process)
@@ -216,24 +237,9 @@ class Mesh:
             raise EngineError(f"probe {arguments[0]} at {task.service}: {done.err[-2000:]}")
         return json.loads(done.out)
 
-    @contextmanager
-    def capture(self, task: Task, *markers: str) -> Iterator[dict]:
-        """Record the network namespace of a task (tests/e2e/capture.py); the result is there afterwards."""
-        command = self.engine.in_network(task, sys.executable, "-m", "tests.e2e.capture", *markers)
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        seen: dict[str, Any] = {}
-        with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
-            assert process.stdout is not None
-            try:
-                if process.stdout.readline() != "capturing\n":
-                    raise EngineError(f"no capture: {process.communicate(timeout=30)}")
-                yield seen
-                out, err = process.communicate(timeout=60)
-            finally:
-                process.kill()
-        if process.returncode != 0:
-            raise EngineError(f"the capture failed: {err}")
-        seen |= json.loads(out)
+    def capture(self, task: Task, *markers: str) -> AbstractContextManager[dict]:
+        """Record the network namespace of a task; the result is there when the block has ended."""
+        return capture(self.engine.in_network(task), *markers)
 
     def join_token(self, service: str) -> str:
         """A token that is right for a service of the stack."""

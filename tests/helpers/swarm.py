@@ -41,6 +41,7 @@ class Task:
     container: str
     error: str
     addresses: dict[str, str]  # network name -> IPv4
+    node: str = ""  # the hostname
 
     @property
     def is_running(self) -> bool:
@@ -60,7 +61,7 @@ class EngineError(Exception):
     """A docker command failed, or a wait ended without success."""
 
 
-def parse_task(document: dict, names: dict[str, str]) -> Task:
+def parse_task(document: dict, names: dict[str, str], nodes: dict[str, str]) -> Task:
     """Read the fields of one task that tests need."""
     status = document["Status"]
     container = status.get("ContainerStatus") or {}
@@ -77,6 +78,7 @@ def parse_task(document: dict, names: dict[str, str]) -> Task:
             for attachment in attachments
             if attachment.get("Addresses")
         },
+        node=nodes.get(document.get("NodeID", ""), ""),
     )
 
 
@@ -85,6 +87,7 @@ class Engine:
 
     def __init__(self, host: str, seen: Path) -> None:
         self.host = host
+        self.further: dict[str, str] = {}  # hostname of another node -> its engine
         self._seen = seen
         self._env = os.environ | {"DOCKER_HOST": host}
 
@@ -141,7 +144,8 @@ class Engine:
             and stack in {"", spec["Labels"].get("com.docker.stack.namespace", "")}
         }
         found = [task for task in self.api("/tasks") if task["ServiceID"] in names]
-        return [parse_task(task, names) for task in sorted(found, key=lambda task: task["CreatedAt"])]
+        nodes = {node["ID"]: node["Description"]["Hostname"] for node in self.api("/nodes")}
+        return [parse_task(task, names, nodes) for task in sorted(found, key=lambda task: task["CreatedAt"])]
 
     def running(self, service: str) -> list[Task]:
         """Tasks that are, and should be, running (and healthy, where there is a healthcheck)."""
@@ -202,6 +206,10 @@ class Engine:
 
         self.wait(f"containers of {stack} are gone", gone, timeout_s)
 
+    def docker_at(self, task: Task) -> list[str]:
+        """`docker`, speaking to the engine of the task's node."""
+        return ["docker", "-H", self.further.get(task.node, self.host)]
+
     def task(self, service: str) -> Task:
         """The one running task of a service."""
         [task] = self.wait_running(service)
@@ -209,7 +217,7 @@ class Engine:
 
     def exec(self, task: Task, *command: str, timeout_s: float = 30) -> Done:
         """Run a command in a task's container, as the application would."""
-        return self.run("docker", "exec", task.container, *command, timeout_s=timeout_s)
+        return self.run(*self.docker_at(task), "exec", task.container, *command, timeout_s=timeout_s)
 
     def python(self, task: Task, code: str, *arguments: str, timeout_s: float = 30) -> Done:
         """Run Python in a task's container."""
@@ -221,7 +229,8 @@ class Engine:
 
     def in_network(self, task: Task, *command: str) -> list[str]:
         """The command line that runs a command in the task's network namespace."""
-        pid = self.docker("inspect", "--format", "{{.State.Pid}}", task.container).strip()
+        asked = self.run(*self.docker_at(task), "inspect", "--format", "{{.State.Pid}}", task.container)
+        pid = asked.out.strip()
         return ["nsenter", f"--net=/proc/{pid}/ns/net", *command]
 
     def logs(self, service: str, tail: int = 1000) -> str:
@@ -229,8 +238,11 @@ class Engine:
 
         Container by container: `docker service logs` of 20.10 may wait for ever after a task was killed.
         """
-        containers = [task.container for task in self.tasks(service) if task.container]
-        told = [self.run("docker", "logs", "--tail", str(tail), each) for each in containers]
+        told = [
+            self.run(*self.docker_at(task), "logs", "--tail", str(tail), task.container)
+            for task in self.tasks(service)
+            if task.container
+        ]
         return "".join(done.out + done.err for done in told if done.code == 0)
 
     def outside_saw(self) -> list[dict]:

@@ -63,6 +63,13 @@ def test_a_task_carries_its_addresses_by_network_for_attestation():
     assert found.addresses == {"mesh": ("10.0.1.7",), "shop_api-pod": ("10.0.5.1",)}
 
 
+def test_where_callers_without_a_sidecar_arrive_is_the_sidecars_edge():
+    """An address on such a network is not told: what a sidecar knows no network of, it takes for its edge."""
+    labels = {"meshpy.workload": "api", "meshpy.doors": "shop_api-pod,traefik_public"}
+    view = view_of(answers(services=[swarm_service("api-sidecar", labels=labels)]))
+    assert view.tasks["task-1"].addresses == {"mesh": ("10.0.1.7",)}
+
+
 def test_tasks_of_apps_are_no_endpoints():
     view = view_of(answers(tasks=[task(1), task(2, service="shop_api", mesh="10.0.1.66")]))
     assert [e.address for e in view.inventory.services[API].endpoints] == ["10.0.1.7"]

@@ -211,6 +211,7 @@ def test_exempt_and_foreign_callers_find_the_sidecar_where_the_app_was() -> None
     assert found["networks"]["ops"]["aliases"] == ["api", "shop_api", "tasks.api", "tasks.shop_api"]
     assert found["deploy"]["labels"]["meshpy.ingress"] == "80"
     assert found["deploy"]["labels"]["meshpy.networks"] == "shop_back,shop_ops,traefik_public"
+    assert found["deploy"]["labels"]["meshpy.doors"] == "shop_ops,traefik_public"
 
 
 def test_labels_of_proxies_move_to_the_sidecar() -> None:

@@ -1,0 +1,219 @@
+"""A Swarm of three nodes: calls between them, what goes over the wire, a node drained, a node lost."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.node import Node
+from tests.helpers.mesh import INJECT, Mesh, capture
+
+pytestmark = pytest.mark.docker
+
+FAR = "far"
+IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-shop:dev", "redis:7")
+SLOW_S = 150
+MARKER = "a-secret-that-one-would-find"
+HEALTHY = """
+    healthcheck:
+      test: [CMD, python, -c, "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz')"]
+      interval: 2s
+      timeout: 20s
+      retries: 5
+"""
+STACK = f"""
+version: "3.8"
+services:
+  caller:
+    image: meshpy-shop:dev
+    command: [sleep, infinity]
+    init: true
+    deploy:
+      labels: {{meshpy.ports: ""}}
+      placement: {{constraints: [node.hostname == node-1]}}
+  api:
+    image: meshpy-shop:dev
+    command: [python, -m, meshpy.demo.shop, api]
+    environment: {{CATALOG_URL: "http://api:8080", REDIS: "redis:6379"}}
+{HEALTHY}
+    deploy:
+      replicas: 2
+      labels: {{meshpy.ports: 8080/http}}
+      placement: {{constraints: [node.role == worker]}}
+  near:
+    image: meshpy-shop:dev
+    command: [python, -m, meshpy.demo.shop, web]
+    environment: {{API_URL: "http://127.0.0.1:9"}}
+    deploy:
+      labels: {{meshpy.ports: 8080/http}}
+      placement: {{constraints: [node.hostname == node-2]}}
+  redis:
+    image: redis:7
+    command: [redis-server, --save, ""]
+    deploy:
+      placement: {{constraints: [node.hostname == node-1]}}
+"""
+PLAIN = """
+version: "3.8"
+services:
+  caller:
+    image: meshpy-shop:dev
+    command: [sleep, infinity]
+    init: true
+    deploy: {endpoint_mode: dnsrr, placement: {constraints: [node.hostname == node-1]}}
+  server:
+    image: meshpy-shop:dev
+    command: [python, -m, http.server, "8080"]
+    deploy: {endpoint_mode: dnsrr, placement: {constraints: [node.hostname == node-2]}}
+"""
+CALLER, API, SIDECAR, REDIS = f"{FAR}_caller", f"{FAR}_api", f"{FAR}_api-sidecar", f"{FAR}_redis"
+ORDER = ("POST", "http://api:8080/orders", '{"id": 3}')
+
+
+@pytest.fixture(scope="module")
+def nodes(mesh: Mesh):
+    """node-2 and node-3 as workers."""
+    state, log = Path(os.environ["MESHPY_E2E_STATE"]), os.environ["MESHPY_E2E_LOG"]
+    engine, tarball = mesh.engine, state / "images.tar"
+    joined = [Node(number, state, Path(f"{log}.node-{number}")) for number in (2, 3)]
+    try:
+        engine.docker("save", "--output", str(tarball), *IMAGES, timeout_s=300)
+        token = engine.docker("swarm", "join-token", "--quiet", "worker").strip()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: node.join(token, tarball), joined))
+        tarball.unlink()
+        engine.further |= {node.name: node.socket for node in joined}
+        yield {node.name: node for node in joined}
+        engine.run("docker", "stack", "rm", FAR)
+    finally:
+        for node in joined:
+            node.end()
+        for node in joined:
+            engine.run("docker", "node", "rm", "--force", node.name)
+        engine.further.clear()
+
+
+@pytest.fixture(scope="module")
+def far(mesh: Mesh, nodes: dict[str, Node]) -> Mesh:
+    """Caller and Redis on the manager, two replicas of `api` on the workers, `near` on node-2; all meshed."""
+    mesh.ok("deploy", *INJECT, "-c", "-", FAR, stdin=STACK, timeout_s=400)
+    assert set(nodes) <= {task.node for task in mesh.engine.running(API)}
+    return mesh
+
+
+def orders(mesh: Mesh) -> int:
+    """How many orders Redis holds."""
+    return int(mesh.engine.exec(mesh.engine.task(REDIS), "redis-cli", "LLEN", "orders").out)
+
+
+def test_calls_between_nodes_go_through_the_mesh(far: Mesh):
+    """From node-1 to api on two nodes and back to Redis on node-1: all served, by both replicas, all mTLS."""
+    before = orders(far)
+    with far.load(far.engine.task(CALLER), *ORDER, rate=20) as load:
+        time.sleep(3)
+        counted = load.result()
+    assert counted.counts == {"201": counted.total}, counted.failures
+    assert orders(far) == before + counted.total
+
+    def edges() -> dict[tuple[str, str], float]:
+        told = far.status()["edges"]
+        return {(each["source"], each["destination"]): each["mtls_ratio"] for each in told}
+
+    needed = {(f"{FAR}/caller", f"{FAR}/api"), (f"{FAR}/api", f"{FAR}/redis")}
+    far.engine.wait("both edges are counted", lambda: needed <= set(edges()), 20)
+    assert {edges()[each] for each in needed} == {1.0}
+
+
+def marked_between_nodes(mesh: Mesh, caller: str, url: str) -> tuple[dict, list]:
+    """A request with MARKER while the wire between the nodes is recorded."""
+    with capture(["ip", "netns", "exec", "wire"], MARKER) as seen:
+        answer = mesh.fetch(mesh.engine.task(caller), url, headers={"X-Marker": MARKER})
+    assert answer.status in (200, 404), answer
+    return seen, seen["marked"]
+
+
+def test_without_a_mesh_the_wire_between_nodes_shows_everything(far: Mesh):
+    """The positive control: over an ordinary overlay network the marker is read off the wire."""
+    far.engine.deploy("plain", PLAIN)
+    far.engine.wait_stack("plain")
+    try:
+        _, marked = marked_between_nodes(far, "plain_caller", "http://server:8080/")
+    finally:
+        far.engine.remove("plain")
+    assert marked
+
+
+def test_with_the_mesh_the_wire_between_nodes_shows_tls_alone(far: Mesh):
+    """caller and near have their sidecars beside them: what goes between nodes is TLS, no marker."""
+    tasks = [
+        far.engine.task(f"{FAR}_{name}") for name in ("caller", "caller-sidecar", "near", "near-sidecar")
+    ]
+    assert [task.node for task in tasks] == ["node-1", "node-1", "node-2", "node-2"]
+    seen, marked = marked_between_nodes(far, CALLER, "http://near:8080/healthz")
+    near = tasks[3].addresses["mesh"]
+    streams = [each for each in seen["streams"] if [near, 15443] in (each["from"], each["to"])]
+    assert [each["interface"][:5] for each in streams if each["records"]], "nothing went over the wire"
+    assert [each for each in streams if each["no_tls"]] == []
+    assert marked == []
+
+
+def place(mesh: Mesh, what: str) -> list[str]:
+    """On which nodes the living tasks of a service are."""
+    return sorted(task.node for task in mesh.engine.alive(what))
+
+
+def test_draining_a_node_loses_no_request(far: Mesh):
+    """node-3 is drained under load: api and its sidecar move to node-2; nothing fails, nothing is doubled."""
+    engine, before = far.engine, orders(far)
+
+    def has_moved() -> bool:
+        both = (API, SIDECAR)
+        return all(
+            place(far, each) == ["node-2"] * 2 == sorted(t.node for t in engine.running(each))
+            for each in both
+        )
+
+    with far.load(engine.task(CALLER), *ORDER, rate=30) as load:
+        engine.docker("node", "update", "--availability", "drain", "node-3")
+        engine.wait("all moved to node-2", has_moved, SLOW_S)
+        counted = load.result()
+    engine.docker("node", "update", "--availability", "active", "node-3")
+    print("sent:", counted.total, "answers:", counted.counts)
+    assert counted.counts == {"201": counted.total}, counted.failures
+    assert orders(far) == before + counted.total
+
+
+def test_a_lost_node_is_left_behind(far: Mesh, nodes: dict[str, Node]):
+    """node-3's cable is pulled under load: few requests fail, each with its cause, and soon none.
+
+    Swarm itself needs ten seconds and more to see it; the callers' sidecars see it by their connections.
+    """
+    engine = far.engine
+    engine.docker("service", "scale", "--detach", f"{API}=3", f"{SIDECAR}=3")
+
+    def is_spread() -> bool:
+        return all("node-3" in place(far, each) for each in (API, SIDECAR))
+
+    def is_down() -> bool:
+        return (
+            "Down" in engine.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}").split("node-3")[1]
+        )
+
+    engine.wait("both nodes have a replica", is_spread, SLOW_S)
+    engine.wait_running(API, 3, SLOW_S)
+    engine.wait_running(SIDECAR, 3, SLOW_S)
+    with far.load(engine.task(CALLER), *ORDER, rate=30) as load:
+        time.sleep(3)
+        cut = time.time()
+        nodes["node-3"].set_link("down")
+        try:
+            engine.wait("the manager sees it", is_down, SLOW_S)
+            engine.wait("the tasks are elsewhere", lambda: place(far, SIDECAR).count("node-2") == 3, SLOW_S)
+            time.sleep(5)
+            counted = load.result()
+        finally:
+            nodes["node-3"].set_link("up")
+    failed = [(round(end - cut, 1), status) for _, end, status in counted.moments if status != 201]
+    print("sent:", counted.total, "answers:", counted.counts, "failed at:", failed[:50], counted.failures[:8])
