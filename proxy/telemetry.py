@@ -18,8 +18,12 @@ __all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
 BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 MAX_EDGES = 1000
 MAX_VERDICTS = 1000
+_VERSION = "0.1.0"
 MAX_MIRRORS = 1000
 _UNKNOWN = "unknown"
+_SIZE_BITS = 31
+_SIZE_BOUNDS = tuple((1 << bits) - 1 for bits in (0, 7, 10, 13, 16, 20, 24))
+"""Bounds of the exported histograms of sizes in bytes: 0, 127, 1 KiB - 1, … 16 MiB - 1."""
 _GRPC_FAILURES = frozenset(map(str, FAILURES))
 
 
@@ -47,7 +51,9 @@ class Edge:
         "opened",
         "recovered",
         "request_messages",
+        "request_sizes",
         "response_messages",
+        "response_sizes",
         "responses",
         "retries",
         "sum_ms",
@@ -57,6 +63,8 @@ class Edge:
         self.key = key
         self.responses: dict[tuple[int, str, str], int] = {}
         self.request_messages = self.response_messages = 0
+        self.request_sizes = [0] * (_SIZE_BITS + 1)
+        self.response_sizes = [0] * (_SIZE_BITS + 1)
         self.denied: dict[str, int] = {}
         self.buckets = [0] * (len(BOUNDS_MS) + 1)
         self.sum_ms = 0.0
@@ -78,6 +86,9 @@ class Edge:
         self.sum_ms += duration_ms
         self.bytes_received += received
         self.bytes_sent += sent
+        # A size's number of bits is its bucket: no search, no table.
+        self.request_sizes[min(received.bit_length(), _SIZE_BITS)] += 1
+        self.response_sizes[min(sent.bit_length(), _SIZE_BITS)] += 1
 
     def deny(self, policy: str) -> None:
         """Count a denial by the policy that made it."""
@@ -219,6 +230,19 @@ class Telemetry:
             yield f"istio_request_duration_milliseconds_sum{{{labels}}} {edge.sum_ms:.3f}"
             yield f"istio_request_duration_milliseconds_count{{{labels}}} {total}"
         for direction in ("request", "response"):
+            yield f"# TYPE istio_{direction}_bytes histogram"
+            for edge in edges:
+                labels = self._labels(edge.key)
+                is_request = direction == "request"
+                sizes = edge.request_sizes if is_request else edge.response_sizes
+                name = f"istio_{direction}_bytes"
+                for bound in _SIZE_BOUNDS:
+                    total = sum(sizes[: bound.bit_length() + 1])
+                    yield f'{name}_bucket{{{labels},le="{bound}"}} {total}'
+                yield f'{name}_bucket{{{labels},le="+Inf"}} {sum(sizes)}'
+                yield f"{name}_sum{{{labels}}} {edge.bytes_received if is_request else edge.bytes_sent}"
+                yield f"{name}_count{{{labels}}} {sum(sizes)}"
+        for direction in ("request", "response"):
             yield f"# TYPE istio_{direction}_messages_total counter"
             for edge in edges:
                 if edge.key.protocol == "grpc":
@@ -244,6 +268,8 @@ class Telemetry:
                 yield f"istio_tcp_{name}_total{{{self._labels(edge.key)}}} {getattr(edge, field)}"
 
     def _own_lines(self) -> Iterator[str]:
+        yield "# TYPE istio_build gauge"  # what Istio's dashboards ask the versions from
+        yield f'istio_build{{component="meshpy-proxy",tag="{_VERSION}"}} 1'
         yield "# TYPE meshpy_authz_decisions_total counter"
         for (stage, policy, rule, allowed), count in self.verdicts.items():
             action = "allow" if allowed else "deny"
