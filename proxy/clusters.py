@@ -10,14 +10,14 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.connection import UpstreamConnection
 from proxy.net.h2_connection import H2Connection
 from proxy.net.pool import Surroundings, Upstream
 
-__all__ = ["Clusters"]
+__all__ = ["Clusters", "find_changed"]
 
 _log = logging.getLogger("meshpy.proxy")
 
@@ -28,6 +28,15 @@ _FIRST_ANSWER_S = 1.0
 _BUILD_TURNS = 10_000
 
 
+_HOSTS_AT_ONCE = 200
+"""Made in a millisecond or two; then others have their turn."""
+
+
+def find_changed(wanted: Mapping[str, Cluster], prepared: Mapping[str, Upstream]) -> list[str]:
+    """The names whose cluster is another one than their upstream serves."""
+    return [name for name, cluster in wanted.items() if prepared[name].cluster != cluster]
+
+
 class Clusters:
     """Name → Upstream. A cluster that a snapshot drops ends when the requests on it do."""
 
@@ -35,18 +44,34 @@ class Clusters:
         self.own = own
         self.live: dict[str, Upstream] = {}
 
-    def prepare(self, wanted: Mapping[str, Cluster]) -> dict[str, Upstream]:
+    async def prepare(self, wanted: Mapping[str, Cluster]) -> dict[str, Upstream]:
         """The upstreams for a snapshot, new ones made; nothing that is live is changed yet."""
-        return {name: self.live.get(name) or Upstream(cluster, self.own) for name, cluster in wanted.items()}
+        prepared: dict[str, Upstream] = {}
+        made = 0
+        for name, cluster in wanted.items():
+            upstream = self.live.get(name)
+            if upstream is None:
+                upstream = Upstream(cluster, self.own)
+                made += 1 + len(cluster.endpoints)
+            prepared[name] = upstream
+            if made > _HOSTS_AT_ONCE:
+                made = 0
+                await asyncio.sleep(0)
+        return prepared
 
-    def commit(self, wanted: Mapping[str, Cluster], prepared: dict[str, Upstream]) -> None:
-        """Make the prepared set the live one."""
+    def commit(
+        self, wanted: Mapping[str, Cluster], prepared: dict[str, Upstream], changed: Collection[str]
+    ) -> None:
+        """Make the prepared set the live one.
+
+        Args:
+            changed: those of its names whose cluster differs from that of their upstream (`find_changed`).
+        """
         for name, upstream in self.live.items():
             if name not in prepared:
                 upstream.retire_connections()
-        for name, cluster in wanted.items():
-            if prepared[name].cluster is not cluster and prepared[name].cluster != cluster:
-                prepared[name].update(cluster)
+        for name in changed:
+            prepared[name].update(wanted[name])
         self.live = prepared
 
     def refresh(self) -> None:

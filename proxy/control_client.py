@@ -34,6 +34,8 @@ from proxy.sidecar import Sidecar
 
 __all__ = ["ControlClient", "EnrolmentError"]
 
+_LARGE = 64 * 1024
+
 _log = logging.getLogger("meshpy.proxy")
 
 _MIN_PAUSE_S = 0.2
@@ -260,7 +262,8 @@ class ControlClient:
 
     async def _on_frame(self, socket: aiohttp.ClientWebSocketResponse, text: str) -> None:
         try:
-            frame = json.loads(text)
+            # Frames of a large mesh take many milliseconds to read: requests go on meanwhile.
+            frame = await asyncio.to_thread(json.loads, text) if len(text) > _LARGE else json.loads(text)
             kind = frame["type"]
         except (ValueError, KeyError, TypeError) as error:
             raise EnrolmentError("a frame of the stream is not understood") from error
@@ -274,7 +277,7 @@ class ControlClient:
         version = str(delta.get("version", ""))
         base = self._held if delta.get("base") else None
         try:
-            printed = wire.apply_delta(base, delta)
+            printed = await asyncio.to_thread(wire.apply_delta, base, delta)
         except (MeshpyError, KeyError, TypeError) as error:
             _log.warning("asking for a whole snapshot: %s", error)
             self._held = None
@@ -282,7 +285,7 @@ class ControlClient:
             return
         self._held = printed
         try:
-            await self._sidecar.apply(wire.decode_snapshot(printed))
+            await self._sidecar.apply(await asyncio.to_thread(wire.decode_snapshot, printed))
         except MeshpyError as error:
             _log.error("snapshot %s refused, the last good one stays: %s", version, error)
             await socket.send_json({"type": "nack", "version": version, "reason": str(error)})

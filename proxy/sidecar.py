@@ -15,7 +15,7 @@ from meshpy.live import Live
 from meshpy.model.snapshot import Snapshot
 from proxy.access_log import AccessLog
 from proxy.cluster_stats import lines_of
-from proxy.clusters import Clusters
+from proxy.clusters import Clusters, find_changed
 from proxy.config import Compiled, ConfigError, compile_snapshot
 from proxy.decide.headers import Ids
 from proxy.decide.hosts import Place
@@ -119,9 +119,11 @@ class Sidecar:
 
     async def _apply(self, snapshot: Snapshot) -> None:
         self.own.place = Place(self.node, snapshot.localities)
-        prepared = self.clusters.prepare(snapshot.clusters)
+        prepared = await self.clusters.prepare(snapshot.clusters)
         before = self.live.value if self.live is not None else None
-        compiled = compile_snapshot(snapshot, prepared, before)
+        # Pure work of many milliseconds for a large mesh: requests go on meanwhile.
+        compiled = await asyncio.to_thread(compile_snapshot, snapshot, prepared, before)
+        changed = await asyncio.to_thread(find_changed, snapshot.clusters, prepared)
         wanted = wanted_sockets(snapshot, self.addresses, self.mesh_bind)
         await self.clusters.resolve_new(prepared)
         if self.live is None or self.listeners is None:
@@ -133,7 +135,7 @@ class Sidecar:
             listeners = self.listeners
             opened = listeners.open(wanted)
         self.snapshot.value = snapshot
-        self.clusters.commit(snapshot.clusters, prepared)
+        self.clusters.commit(snapshot.clusters, prepared, changed)
         self.clusters.refresh()
         self.health.follow(self.clusters.live)
         self.live.value = compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
@@ -42,7 +43,7 @@ async def load(sidecar: Sidecar, options: StaticOptions) -> None:
     Raises:
         ConfigError: either cannot be used.
     """
-    snapshot = load_snapshot(options)
+    snapshot = await asyncio.to_thread(load_snapshot, options)
     try:
         identity = Identity.load(options.identity)
         bundle = load_bundle(options.identity, snapshot.workload.trust_domain)
