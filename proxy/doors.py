@@ -77,7 +77,7 @@ class Doors:
             if target is not None and (target.is_strict or not target.port.protocol.is_http):
                 # Under STRICT a connection is judged like an opaque one: refused before it says anything.
                 return _EdgeTcp(port, self)
-            return Downstream(Inbound(self.live, self.inbound, _stranger(port)), self.shared)
+            return Downstream(Inbound(self.live, self.inbound, _stranger(port), port), self.shared)
 
         return accept
 
@@ -123,7 +123,7 @@ class _MeshDoor(Accepted):
                 transport.abort()
             return
         if compiled.inbound[caller.port].port.protocol.is_http:
-            role = Inbound(doors.live, doors.inbound, lambda _down: caller)
+            role = Inbound(doors.live, doors.inbound, lambda _down: caller, caller.port)
             is_h2 = transport.get_extra_info("ssl_object").selected_alpn_protocol() == ALPN_H2
             down = H2Downstream(role, doors.shared) if is_h2 else Downstream(role, doors.shared)
             down.ticket = self.ticket

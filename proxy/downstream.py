@@ -72,7 +72,7 @@ class Downstream(Accepted):
     def __init__(self, role: Role, shared: Shared) -> None:
         self.role = role
         self.own = shared
-        self.parser = RequestParser()
+        self.parser = RequestParser(allow_connect=role.allows_connect)
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.tells_not_sent = role.tells_not_sent
@@ -402,7 +402,7 @@ class Downstream(Accepted):
             self.transport.resume_reading()
 
     def switch(self, exchange: Exchange, upstream: UpstreamSide, head: ResponseHead, plan: Plan) -> None:
-        """Become a tunnel after 101; the exchange is accounted for when it ends."""
+        """Become a tunnel after 101, or 2xx to CONNECT; the exchange is accounted for when it ends."""
         assert isinstance(upstream, UpstreamConnection)  # noqa: S101 - only HTTP/1.1 has a 101
         ops = plan.response_ops
         self._out.append(encode_response_head(head, list(ops.extra), drop=ops.drop))

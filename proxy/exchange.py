@@ -488,7 +488,7 @@ class Exchange:
             return True
         status = self.tried_status = head.status
         self.upstream_time_s = monotonic() - self.upstream_started_at
-        if status == 101:
+        if status == 101 or (status < 300 and self.head.method == "CONNECT"):
             self._switch(head)
             return False
         call = self.grpc
@@ -571,15 +571,16 @@ class Exchange:
         self.down.send_head(self, head, extra, drop)
 
     def _switch(self, head: ResponseHead) -> None:
-        """101: from here both sides speak another protocol; only when the client asked for it."""
+        """101 or a tunnel: from here both sides speak another protocol; only when the client asked for it."""
         connection = self.connection
-        if self.head.upgrade is None or head.upgrade != self.head.upgrade or connection is None:
+        is_asked = head.status != 101 or (self.head.upgrade is not None and head.upgrade == self.head.upgrade)
+        if not is_asked or connection is None:
             self._on_refused(Refused(502, "upgrade-unasked", "the upstream switched to a protocol unasked"))
             return
         plan = self.plan
         assert plan is not None  # noqa: S101 - `_take_head` has checked
         self.is_response_begun = True
-        self.status = 101
+        self.status = head.status
         self.response_head = head
         self._cancel_timers()
         self.connection = None

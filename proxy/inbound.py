@@ -112,16 +112,28 @@ class Inbound:
 
     Args:
         caller_of: makes the Caller of a connection, once.
+        port: of the app.
     """
 
     tells_not_sent = True
 
     def __init__(
-        self, live: Live[Compiled], reporter: Reporter, caller_of: Callable[[ClientConnection], Caller]
+        self,
+        live: Live[Compiled],
+        reporter: Reporter,
+        caller_of: Callable[[ClientConnection], Caller],
+        port: int,
     ) -> None:
         self._live = live
         self._reporter = reporter
         self._caller_of = caller_of
+        self._port = port
+
+    @property
+    def allows_connect(self) -> bool:
+        """Whether a route leads CONNECT to this port."""
+        target = self._live.value.inbound.get(self._port)
+        return target is not None and target.port.allows_connect
 
     def name_peer(self, down: ClientConnection) -> None:
         down.context = self._caller_of(down)

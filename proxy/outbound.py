@@ -43,6 +43,12 @@ class Outbound:
         self._edges: dict[tuple[Host | None, str, bool], Edge] = {}
         self._mirroring = Mirroring(reporter.telemetry)
 
+    @property
+    def allows_connect(self) -> bool:
+        """Whether a route takes CONNECT by name."""
+        target = self._live.value.outbound.get(self._key)
+        return target is not None and target.router is not None and target.router.allows_connect
+
     def name_peer(self, down: ClientConnection) -> None:
         """The app needs no name: only it is on this network."""
 

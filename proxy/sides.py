@@ -123,6 +123,10 @@ class Role(Protocol):
 
     tells_not_sent: bool
 
+    @property
+    def allows_connect(self) -> bool:
+        """Whether CONNECT is a method here; asked once, when a connection of HTTP/1.1 is made."""
+
     def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply | Consultation:
         """Route and authorize a request, or say whom to ask first."""
 

@@ -18,6 +18,7 @@ from meshpy.compile.providers import providers_for
 from meshpy.compile.rate_limits import rate_limits_of
 from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
+from meshpy.compile.tunnels import connect_ports
 from meshpy.model.endpoint import Cluster
 from meshpy.model.inventory import Inventory, Service
 from meshpy.model.names import ServiceName
@@ -39,6 +40,7 @@ class Mesh:
     rules: RuleIndex
     keys: Mapping[str, str] = field(default_factory=dict)
     gateway: GatewayIndex = field(default_factory=GatewayIndex)
+    tunnels: Mapping[ServiceName, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inventory: Inventory, policies: PolicySet, keys: Mapping[str, str] | None = None) -> Mesh:
@@ -51,6 +53,7 @@ class Mesh:
             rule_index(policies.destination_rules, directory),
             keys or {},
             gateway_index(policies.gateway_routes, policies.reference_grants, directory),
+            connect_ports(policies, directory),
         )
 
 
@@ -111,6 +114,7 @@ def compile_workload(
                 inbound_name(port.number),
                 port.number in exposed,
                 port.proxy_protocol,
+                port.number in mesh.tunnels.get(service.name, ()),
             )
             for port in sorted(service.ports)
         ),

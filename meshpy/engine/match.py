@@ -45,6 +45,7 @@ __all__ = [
     "compile_request",
     "compile_string",
     "host_matches",
+    "is_connect",
     "query_values",
     "spelled_path",
 ]
@@ -260,6 +261,11 @@ def compile_request(match: RequestMatch, *, port: int | None = None) -> RequestT
     if match.query:
         tests.append(_on_query(match.query))
     return all_of(tests)
+
+
+def is_connect(match: RequestMatch | None) -> bool:
+    """Whether a match means CONNECT by name; all others never take one (Envoy's `connect_matcher`)."""
+    return match is not None and match.method == Exact("CONNECT")
 
 
 def all_of(tests: Sequence[RequestTest]) -> RequestTest | None:

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TypeAlias, assert_never
 
 from meshpy.engine.cors import CorsJudge, Grant, Preflight
-from meshpy.engine.match import MatchError, RequestTest, compile_request
+from meshpy.engine.match import MatchError, RequestTest, compile_request, is_connect
 from meshpy.engine.pathindex import LINEAR_UP_TO, PathIndex
 from meshpy.engine.request import Request, host_of
 from meshpy.engine.rewrite import PathRewrite, RewrittenTarget, compile_path_rewrite, location
@@ -194,10 +194,14 @@ class _Host:
 
     __slots__ = ("_entries", "_index", "host")
 
-    def __init__(self, virtual_host: VirtualHost, port: int | None) -> None:
+    def __init__(self, virtual_host: VirtualHost, port: int | None, *, allows_connect: bool = False) -> None:
         self.host = virtual_host.host
         pairs = [(rule, match) for rule in virtual_host.rules for match in rule.matches or (None,)]
         self._entries = tuple(_Entry(self.host, rule, match, port) for rule, match in pairs)
+        if allows_connect:
+            for entry, (_, match) in zip(self._entries, pairs, strict=True):
+                if not is_connect(match):
+                    entry.test = _but_connect(entry.test)
         indexed = len(pairs) > LINEAR_UP_TO
         self._index = PathIndex.of_matches([match for _, match in pairs]) if indexed else None
 
@@ -221,6 +225,13 @@ class _Host:
         return None
 
 
+def _but_connect(test: RequestTest | None) -> RequestTest:
+    """A match that does not name CONNECT never takes one."""
+    if test is None:
+        return lambda request: request.method != "CONNECT"
+    return lambda request: request.method != "CONNECT" and test(request)
+
+
 class Router:
     """The routes of one outbound listener, built once per snapshot.
 
@@ -228,25 +239,35 @@ class Router:
         port: of the listener; matches that name another port never hold.
         depends_on_headers: True when any match looks at a header.
         depends_on_query: True when any match looks at the query.
+        allows_connect: True when a match means CONNECT by name; without one the method is refused.
 
     Raises:
         MatchError: an expression that cannot be judged, or a route whose destinations have no weight.
     """
 
-    __slots__ = ("_default", "_domains", "_memo", "_wildcard", "depends_on_headers", "depends_on_query")
+    __slots__ = (
+        "_default",
+        "_domains",
+        "_memo",
+        "_wildcard",
+        "allows_connect",
+        "depends_on_headers",
+        "depends_on_query",
+    )
 
     def __init__(
         self, virtual_hosts: Sequence[VirtualHost], default_host: str = "", *, port: int | None = None
     ) -> None:
-        hosts = [_Host(item, port) for item in virtual_hosts]
+        rules = [rule for item in virtual_hosts for rule in item.rules]
+        matches = [match for rule in rules for match in rule.matches]
+        self.allows_connect = any(is_connect(match) for match in matches)
+        hosts = [_Host(item, port, allows_connect=self.allows_connect) for item in virtual_hosts]
         self._domains: dict[str, _Host] = {}
         for item, host in zip(virtual_hosts, hosts, strict=True):
             for domain in item.domains:
                 self._domains.setdefault(domain.lower(), host)
         self._wildcard = self._domains.get("*")
         self._default = next((host for host in hosts if default_host and host.host == default_host), None)
-        rules = [rule for item in virtual_hosts for rule in item.rules]
-        matches = [match for rule in rules for match in rule.matches]
         self.depends_on_headers = any(match.headers for match in matches) or any(rule.cors for rule in rules)
         self.depends_on_query = any(match.query for match in matches)
         self._memo: dict[str, _Host | None] = {}

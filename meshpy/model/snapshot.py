@@ -60,6 +60,7 @@ class InboundPort:
         cluster: the cluster that leads to the app.
         ingress: True when the sidecar also listens in plaintext on `port` at its EDGE addresses.
         proxy_protocol: True when every connection there begins with a PROXY header.
+        allows_connect: True when a route leads CONNECT here by name; else the method is refused.
     """
 
     port: int
@@ -67,6 +68,7 @@ class InboundPort:
     cluster: str
     ingress: bool = False
     proxy_protocol: bool = False
+    allows_connect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

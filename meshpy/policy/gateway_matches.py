@@ -38,9 +38,13 @@ def _http_match(cursor: Cursor) -> GatewayMatchDoc:
         if name in named:
             item.problem(f"{name!r} is listed twice, only the first would count", "remove one of them")
         named.setdefault(name, match)
+    verb = method.choice(_METHODS) if method is not None else ""
+    if verb == "CONNECT" and path is not None:
+        path.problem("CONNECT has no path, the match would never hold", "remove `path`")
+    default = SegmentPrefix("/") if verb != "CONNECT" else None
     request = RequestMatch(
-        path=_path(path) if path is not None else SegmentPrefix("/"),
-        method=Exact(method.choice(_METHODS)) if method is not None else None,
+        path=_path(path) if path is not None else default,
+        method=Exact(verb) if verb else None,
         headers=_headers(fields),
         query=named,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshpy.model.match import HeaderMatch, Regex, RequestMatch, StringMatch
+from meshpy.model.match import Exact, HeaderMatch, Regex, RequestMatch, StringMatch
 from meshpy.model.route import DirectResponse, Redirect
 from meshpy.policy.http_actions import direct_response, fault, redirect, rewrite
 from meshpy.policy.http_extras import cors, mirrors
@@ -108,6 +108,13 @@ def _match(cursor: Cursor) -> HttpMatchDoc:
     path = _optional_match(fields, "uri")
     if ignore_case and isinstance(path, Regex):
         cursor.problem("`ignoreUriCase` has no effect on a regex", "begin the regex with (?i)")
+    at_path, at_method = fields.get("uri"), fields.get("method")
+    if (
+        at_path is not None
+        and at_method is not None
+        and _optional_match(fields, "method") == Exact("CONNECT")
+    ):
+        at_path.problem("CONNECT has no path, the match would never hold", "remove `uri`")
     query = fields.get("queryParams")
     request = RequestMatch(
         name=fields.text("name"),

@@ -244,3 +244,13 @@ def test_direct_responses():
     routing = Router([host(RouteRule(DirectResponse(503, "closed")))]).route(request(), 0)
     assert isinstance(routing, Direct)
     assert (routing.status, routing.body) == (503, b"closed")
+
+
+def test_only_a_match_that_names_connect_takes_one():
+    asked = request("", "db.example:5432", "CONNECT")
+    plain = Router([host(to("rest"), to("some", RequestMatch(headers=())))], "api.shop")
+    assert not plain.allows_connect
+    named = Router([host(to("rest"), to("tunnel", RequestMatch(method=Exact("CONNECT"))))], "api.shop")
+    assert named.allows_connect
+    assert cluster_of(named, asked) == "tunnel"
+    assert cluster_of(named, request("/")) == "rest"

@@ -206,3 +206,22 @@ def test_a_declared_port_reads_proxy_headers() -> None:
     web = service("web", ports=(Port(80, Protocol.HTTP, published=True, proxy_protocol=True),))
     (port,) = compiled("web", inventory=shop(web)).inbound
     assert port.proxy_protocol
+
+
+@pytest.mark.parametrize("kind", ["VirtualService", "HTTPRoute"])
+def test_connect_is_let_through_to_the_destinations_of_rules_that_name_it(kind: str) -> None:
+    specs = {
+        "VirtualService": """
+            hosts: [www]
+            http:
+            - {match: [{method: {exact: CONNECT}}], route: [{destination: {host: api}}]}
+            - route: [{destination: {host: catalog}}]
+            """,
+        "HTTPRoute": """
+            parentRefs: [{group: "", kind: Service, name: api}]
+            rules: [{matches: [{method: CONNECT}], backendRefs: [{name: api, port: 8080}]}]
+            """,
+    }
+    text = document(kind, specs[kind])
+    found = {name: compiled(name, text).inbound[0].allows_connect for name in ("api", "catalog-v1", "web")}
+    assert found == {"api": True, "catalog-v1": False, "web": False}
