@@ -45,6 +45,8 @@ async def serve(options: Options, worker: int = 0) -> int:
         node=options.node,
         sampling_pct=options.sampling_pct,
         slow_s=options.slow_s,
+        limits=options.limits,
+        workers=options.workers,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -99,6 +99,10 @@ class Downstream(Accepted):
     def connection(self) -> Downstream:
         return self
 
+    @property
+    def held_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
     # -- callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,6 +131,8 @@ class Downstream(Accepted):
 
     def eof_received(self) -> bool:
         self.is_at_eof = True
+        if self._is_lingering:
+            return False
         exchange = self.exchange
         if exchange is None or not exchange.is_request_complete:
             events = self.parser.feed_eof()
@@ -161,6 +167,7 @@ class Downstream(Accepted):
         exchange = self.exchange
         if exchange is not None:
             exchange.pause_response()
+        self.own.on_slow_peer()
 
     def resume_writing(self) -> None:
         self._active_at = monotonic()
@@ -269,7 +276,7 @@ class Downstream(Accepted):
             not request.keep_alive
             or not exchange.is_request_complete
             or self.is_last
-            or self.own.is_draining
+            or self.own.ends_connections
             or framing is Framing.UNTIL_CLOSE
         )
         if close:
@@ -309,7 +316,12 @@ class Downstream(Accepted):
     def write_reply(self, exchange: Exchange, reply: Reply) -> int:
         """Write an answer of our own; returns the bytes of its content."""
         head = exchange.head
-        if not head.keep_alive or self.is_at_eof or self.own.is_draining or not exchange.is_request_complete:
+        if (
+            not head.keep_alive
+            or self.is_at_eof
+            or self.own.ends_connections
+            or not exchange.is_request_complete
+        ):
             self.is_last = True
         body = reply.body
         return self._write_head_and_body(reply.status, body, reply.headers, head.method, reply.content_type)
@@ -343,7 +355,7 @@ class Downstream(Accepted):
         self.exchange = None
         if self._is_closed:
             return
-        if self.own.is_draining or (self.is_at_eof and not self.parser.has_leftover):
+        if self.own.ends_connections or (self.is_at_eof and not self.parser.has_leftover):
             self.is_last = True
         if self.is_last:
             if exchange.is_request_complete:
@@ -459,6 +471,12 @@ class Downstream(Accepted):
         """No further request after the one in progress."""
         if self.exchange is None and self.parser.is_idle:
             self.transport.close()
+
+    def shrink(self) -> None:
+        """HTTP/1.1 tells with the next answer (`Connection: close`)."""
+
+    def exchanges(self) -> list[Exchange]:
+        return [self.exchange] if self.exchange is not None else []
 
     def _check(self) -> None:
         """The connection's one timer: idle, too slow, or fine."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from proxy.net.timers import Timer
     from proxy.sides import DownstreamSide
 
-__all__ = ["NOT_SENT", "OVERLOADED", "REPLAY_LIMIT_BYTES", "TIMEOUT_MS", "Exchange"]
+__all__ = ["NOT_SENT", "OVERLOADED", "REPLAY_LIMIT_BYTES", "TIMEOUT_MS", "TOO_LARGE", "Exchange"]
 
 REPLAY_LIMIT_BYTES = 64 * 1024
 """A request whose content is longer is not kept for a retry (Envoy's and Istio's buffers are of this size).
@@ -60,6 +60,8 @@ NOT_SENT = b"x-meshpy-not-sent"
 
 OVERLOADED = (b"x-envoy-overloaded", b"true")
 """On a 503 of a limit, in Envoy's word: come back later."""
+
+TOO_LARGE = Reply(413, "-", "request_payload_too_large", b"the request's content is too large\n")
 
 _MESH_FIELDS = (b"x-meshpy-denied-by", NOT_SENT)
 _SILENT_RETRIES = 1
@@ -182,6 +184,9 @@ class Exchange:
         """Content of the request."""
         self.bytes_received += len(data)
         if self.is_over:
+            return
+        if self.bytes_received > self.down.own.max_request_bytes:
+            self.answer_or_break(TOO_LARGE)
             return
         if self.grpc is not None:
             self.grpc.requests.feed(data)
@@ -709,6 +714,12 @@ class Exchange:
         self._break(reply.flags, reply.details)
 
     @property
+    def held_bytes(self) -> int:
+        """What it keeps in memory: for the upstream, for a retry, for the client."""
+        waiting = self.connection.held_bytes if self.connection is not None else 0
+        return self.out_bytes + self.replay_bytes + waiting + self.down.held_bytes
+
+    @property
     def moved(self) -> tuple[int, int, bool, int]:
         """What changes while anything moves."""
         return self.bytes_received, self.bytes_sent, self.is_response_begun, self.attempts
@@ -747,6 +758,7 @@ class Exchange:
 
     def on_upstream_paused(self) -> None:
         self.down.pause_request()
+        self.down.own.on_slow_peer()
 
     def on_upstream_resumed(self) -> None:
         self.down.resume_request()

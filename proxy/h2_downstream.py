@@ -77,6 +77,10 @@ class ServerStream(Stream):
         self._parts: list[bytes | memoryview] = []
         self._tail: tuple[Header, ...] | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        return self.waiting_bytes
+
     # -- the request
 
     def pause_request(self) -> None:
@@ -184,6 +188,7 @@ class ServerStream(Stream):
     def hold_source(self) -> None:
         if self.exchange is not None:
             self.exchange.pause_response()
+        self.own.on_slow_peer()
 
     def release_source(self) -> None:
         self.moved_at = monotonic()
@@ -369,6 +374,14 @@ class H2Downstream(Accepted):
     def drain(self) -> None:
         """The process is about to end."""
         self.begin_drain()
+
+    def shrink(self) -> None:
+        """Memory is short: clients open another connection when it is not."""
+        self.begin_drain()
+
+    def exchanges(self) -> list[Exchange]:
+        streams = (cast("ServerStream", each) for each in self.codec.streams.values())
+        return [stream.exchange for stream in streams if stream.exchange is not None]
 
     def recheck(self) -> None:
         """The configuration has changed: who may no longer speak is sent away, with what it asked for."""

@@ -5,10 +5,13 @@ The same for every protocol: an exchange is known here by its head and its downs
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.consult import Consultation
 from proxy.decide.grpc import call_of
-from proxy.exchange import TIMEOUT_MS, Exchange
+from proxy.exchange import NOT_SENT, TIMEOUT_MS, TOO_LARGE, Exchange
 from proxy.http.events import Framing, Headers
+from proxy.overload import OVERLOADED
 from proxy.plan import NO_OPS, Plan, Reply
 from proxy.sides import Role
 
@@ -19,7 +22,15 @@ _ABORTED = b"fault filter abort"
 
 def take(exchange: Exchange, role: Role) -> None:
     """Decide what becomes of a request whose head was read, and set about it."""
-    exchange.grpc = call_of(exchange.head)
+    down, head = exchange.down, exchange.head
+    exchange.grpc = call_of(head)
+    if down.own.refuses_requests:
+        unsent = ((NOT_SENT, b"1"),) if down.tells_not_sent else ()
+        _answer_at_head(exchange, replace(OVERLOADED, headers=(*OVERLOADED.headers, *unsent)))
+        return
+    if head.content_length and head.content_length > down.own.max_request_bytes:
+        _answer_at_head(exchange, TOO_LARGE)
+        return
     follow(exchange, role, role.decide(exchange.down.connection, exchange.head))
 
 

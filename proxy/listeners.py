@@ -74,6 +74,7 @@ class Listeners:
 
     Args:
         is_shared: several workers bind the same addresses.
+        per_listener: connections that one socket may have accepted; 0 is as many as the process.
         credentials: asked at each handshake.
     """
 
@@ -82,6 +83,7 @@ class Listeners:
     wheel: Wheel
     credentials: Callable[[], Credentials]
     is_shared: bool = False
+    per_listener: int = 0
     _open: dict[Socket, Listener] = field(default_factory=dict)
 
     def open(self, wanted: Iterable[Socket]) -> dict[Socket, Listener]:
@@ -105,11 +107,12 @@ class Listeners:
     def _listen(self, wanted: Socket) -> Listener:
         sock = bind(wanted.address, wanted.port, is_shared=self.is_shared)
         doors = self.doors
+        capacity = Capacity(self.per_listener, self.capacity) if self.per_listener else self.capacity
         if wanted.kind == "mesh":
             return Listener(
                 sock,
                 doors.for_mesh(),
-                capacity=self.capacity,
+                capacity=capacity,
                 wheel=self.wheel,
                 tls=lambda: self.credentials().server,
                 on_refused=self._on_refused,
@@ -119,7 +122,7 @@ class Listeners:
             factory = doors.for_edge(wanted.port)
         else:
             factory = doors.for_app((wanted.bind, wanted.port))
-        return Listener(sock, factory, capacity=self.capacity, wheel=self.wheel)
+        return Listener(sock, factory, capacity=capacity, wheel=self.wheel)
 
     def _on_refused(self, peer: str, reason: str) -> None:
         self.doors.inbound.telemetry.refused("tls-handshake")

@@ -10,7 +10,7 @@ from pathlib import Path
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
 
-__all__ = ["ControlOptions", "Options", "OptionsError", "StaticOptions", "read_options"]
+__all__ = ["ControlOptions", "Options", "OptionsError", "ProcessLimits", "StaticOptions", "read_options"]
 
 
 class OptionsError(MeshpyError):
@@ -40,6 +40,22 @@ class ControlOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """Bounds of one process; 0 is none of its own.
+
+    Args:
+        memory_bytes: where there is none, the container's limit holds.
+        connections: accepted at a time, by all listeners; never more than descriptors allow.
+        request_bytes: of one request's content.
+    """
+
+    memory_bytes: int = 0
+    connections: int = 0
+    connections_per_listener: int = 0
+    request_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Args:
     source: where snapshots and identity come from.
@@ -61,6 +77,7 @@ class Options:
     node: str = ""
     sampling_pct: float = 1.0
     slow_s: float = 1.0
+    limits: ProcessLimits = ProcessLimits()
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -97,6 +114,12 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         environment.get("MESHPY_NODE", ""),
         _decimal(environment, "MESHPY_TRACE_SAMPLING", 1.0, 100.0),
         _decimal(environment, "MESHPY_TRACE_SLOW_MS", 1000.0, 1e9) / 1000.0,
+        ProcessLimits(
+            _bytes(environment, "MESHPY_MEMORY_LIMIT"),
+            _number(environment, "MESHPY_MAX_CONNECTIONS", 0),
+            _number(environment, "MESHPY_MAX_CONNECTIONS_PER_LISTENER", 0),
+            _bytes(environment, "MESHPY_MAX_REQUEST_BYTES"),
+        ),
     )
 
 
@@ -146,6 +169,18 @@ def _decimal(environment: Mapping[str, str], name: str, default: float, highest:
     if not 0 <= value <= highest:
         raise OptionsError(f"{name}={text!r}: write a number from 0 to {highest:g}")
     return value
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _bytes(environment: Mapping[str, str], name: str) -> int:
+    """A size as Docker writes it: `64m`, `1g`, or bytes."""
+    text = environment.get(name, "0").lower().removesuffix("b")
+    number = text.rstrip("kmg")
+    if not number.isdecimal() or text[len(number) :] not in _UNITS:
+        raise OptionsError(f"{name}={environment[name]!r}: write bytes, or a size such as 64m")
+    return int(number) * _UNITS[text[len(number) :]]
 
 
 def _control(environment: Mapping[str, str]) -> ControlOptions:

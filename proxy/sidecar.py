@@ -28,6 +28,8 @@ from proxy.net.listener import Capacity
 from proxy.net.pool import Surroundings
 from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
+from proxy.options import ProcessLimits
+from proxy.overload import Guard, cgroup_limit
 from proxy.report import Reporter
 from proxy.sides import Shared
 from proxy.spans import Spans
@@ -40,6 +42,7 @@ _log = logging.getLogger("meshpy.proxy")
 _LOG_FLUSH_S = 0.5
 _IDLE_GRACE_S = 3.0
 _POLL_S = 0.05
+_NO_LIMITS = ProcessLimits()
 
 
 class Sidecar:
@@ -55,6 +58,8 @@ class Sidecar:
         node: str = "",
         sampling_pct: float = 1.0,
         slow_s: float = 1.0,
+        limits: ProcessLimits = _NO_LIMITS,
+        workers: int = 1,
         draw: Callable[[], float] = random.random,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -72,7 +77,15 @@ class Sidecar:
         self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: lines_of(self.clusters.live, loop.time()))
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
-        self.capacity = Capacity()
+        self.capacity = Capacity(limits.connections)
+        is_container = not limits.memory_bytes
+        memory_bytes = cgroup_limit() if is_container else limits.memory_bytes // workers
+        self.guard = Guard(
+            memory_bytes, self.shared, self.capacity, self.telemetry, is_container=is_container
+        )
+        self._limits = limits
+        if limits.request_bytes:
+            self.shared.max_request_bytes = limits.request_bytes
         self.live: Live[Compiled] | None = None
         self.listeners: Listeners | None = None
         self.started_at = time.time()
@@ -150,7 +163,14 @@ class Sidecar:
         inbound = Reporter("inbound", self.log, self.telemetry, self.spans)
         outbound = Reporter("outbound", self.log, self.telemetry, self.spans)
         doors = Doors(live, self.shared, self.own, inbound, outbound)
-        return Listeners(doors, self.capacity, self.wheel, self._current_credentials, self._is_shared)
+        return Listeners(
+            doors,
+            self.capacity,
+            self.wheel,
+            self._current_credentials,
+            self._is_shared,
+            self._limits.connections_per_listener,
+        )
 
     def _current_credentials(self) -> Credentials:
         credentials = self.credentials.value
@@ -176,6 +196,7 @@ class Sidecar:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.clusters.run())
             group.create_task(self._flush_log())
+            group.create_task(self.guard.run())
 
     async def _flush_log(self) -> None:
         while True:
@@ -191,7 +212,7 @@ class Sidecar:
         """
         end = self.loop.time() + grace_s
         idle_end = self.loop.time() + min(_IDLE_GRACE_S, grace_s / 2)
-        self.shared.is_draining = True
+        self.shared.is_draining = self.shared.ends_connections = True
         for down in list(self.shared.open):
             down.begin_drain()
         while self.loop.time() < end and (self.shared.open or self.shared.splices):

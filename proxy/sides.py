@@ -8,6 +8,7 @@ implementation: `downstream.Downstream` (a connection serves one exchange at a t
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
@@ -56,6 +57,12 @@ class ClientConnection(Protocol):
     def drain(self) -> None:
         """Begin nothing new; end when idle."""
 
+    def shrink(self) -> None:
+        """Memory is short: end with what is in progress."""
+
+    def exchanges(self) -> list[Exchange]:
+        """Those in progress."""
+
 
 class DownstreamSide(Protocol):
     """Who asked, as an exchange sees it.
@@ -68,6 +75,10 @@ class DownstreamSide(Protocol):
     @property
     def connection(self) -> ClientConnection:
         """The connection that it belongs to."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits to be read by the client."""
 
     tells_not_sent: bool
 
@@ -153,9 +164,26 @@ class Shared:
         draw: uniform numbers of [0, 1).
         is_draining: the process was told to stop: answer, then close.
         claimed: who a connection is for by its PROXY header, where such a header is believed.
+        ends_connections: each connection ends with the answer that it carries; drained, or short of memory.
+        refuses_requests: new requests are answered 503, for want of memory.
+        max_request_bytes: of a request's content; more is answered 413.
+        on_slow_peer: told when a peer takes less than it is sent, which is when buffers grow.
     """
 
-    __slots__ = ("claimed", "draw", "ids", "is_draining", "loop", "open", "splices", "wheel")
+    __slots__ = (
+        "claimed",
+        "draw",
+        "ends_connections",
+        "ids",
+        "is_draining",
+        "loop",
+        "max_request_bytes",
+        "on_slow_peer",
+        "open",
+        "refuses_requests",
+        "splices",
+        "wheel",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, wheel: Wheel, draw: Callable[[], float], ids: Ids
@@ -164,7 +192,9 @@ class Shared:
         self.wheel = wheel
         self.draw = draw
         self.ids = ids
-        self.is_draining = False
+        self.is_draining = self.ends_connections = self.refuses_requests = False
+        self.max_request_bytes = math.inf
+        self.on_slow_peer: Callable[[], None] = _ignore
         self.open: set[ClientConnection] = set()
         self.splices: set[Splice] = set()
         self.claimed: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
@@ -175,3 +205,7 @@ class Shared:
             return claimed
         peer = transport.get_extra_info("peername")
         return str(peer[0]) if peer else ""
+
+
+def _ignore() -> None:
+    """Nobody watches over memory."""

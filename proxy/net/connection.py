@@ -63,6 +63,10 @@ class UpstreamSide(Protocol):
     def abort(self) -> None:
         """Give the exchange up; its client is told nothing more."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits to be taken by the peer."""
+
     def pause(self) -> None:
         """Take no more of the response for now."""
 
@@ -135,6 +139,10 @@ class UpstreamConnection(Dialed):
     @property
     def is_reused(self) -> bool:
         return self.served > 1
+
+    @property
+    def held_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
 
     def is_quiet(self) -> bool:
         """Whether nothing has come while it was idle, not even its end.

@@ -88,6 +88,10 @@ class UpstreamStream(Stream):
         connection.schedule()
         connection.on_room()
 
+    @property
+    def held_bytes(self) -> int:
+        return self.waiting_bytes
+
     def pause(self) -> None:
         self._connection.codec.hold(self)
 

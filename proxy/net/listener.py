@@ -56,27 +56,52 @@ class Capacity:
     """How many accepted connections there may be.
 
     Less than half of the descriptors, each needs a second one.
+
+    Args:
+        whole: what this is a part of: a listener's share of the process.
     """
 
-    __slots__ = ("_listeners", "limit", "open")
+    __slots__ = ("_is_closed", "_listeners", "_whole", "limit", "open")
 
-    def __init__(self, limit: int = 0) -> None:
+    def __init__(self, limit: int = 0, whole: Capacity | None = None) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.limit = limit or max(8, (soft - 32) * 2 // 5)
+        most = max(8, (soft - 32) * 2 // 5)
+        self.limit = min(limit, most) if limit else most
         self.open = 0
+        self._whole = whole
+        self._is_closed = False
         self._listeners: set[Listener] = set()
 
     @property
     def is_full(self) -> bool:
-        return self.open >= self.limit
+        return self._is_closed or self.open >= self.limit or (self._whole is not None and self._whole.is_full)
+
+    def set_closed(self, *, is_closed: bool) -> None:
+        """Accept nothing at all for now, or as usual again."""
+        self._is_closed = is_closed
+        if not is_closed:
+            self._resume()
+
+    def take(self) -> None:
+        """A connection was accepted."""
+        self.open += 1
+        if self._whole is not None:
+            self._whole.take()
 
     def wait(self, listener: Listener) -> None:
         """Have the listener resumed when a connection ends."""
         self._listeners.add(listener)
+        if self._whole is not None:
+            self._whole.wait(listener)
 
     def release(self) -> None:
         """A connection has ended."""
         self.open -= 1
+        if self._whole is not None:
+            self._whole.release()
+        self._resume()
+
+    def _resume(self) -> None:
         if self._listeners:
             waiting, self._listeners = self._listeners, set()
             for listener in waiting:
@@ -170,7 +195,7 @@ class Listener:
                     self._pause()
                 return
             connection.setblocking(False)
-            self._capacity.open += 1
+            self._capacity.take()
             task = self._loop.create_task(self._serve(connection, str(peer[0])))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -138,8 +138,10 @@ class Started:
     process: subprocess.Popen
 
 
-def start_sidecar(processes: Processes, pki: MeshPki, snapshot: Snapshot, *ports: int) -> Started:
-    """Run `meshpy-proxy` from a snapshot file and wait for its listeners."""
+def start_sidecar(
+    processes: Processes, pki: MeshPki, snapshot: Snapshot, *ports: int, **options: object
+) -> Started:
+    """Run `meshpy-proxy` from a snapshot file and wait for its listeners; options are those of Popen."""
     mesh, admin = free_port(), free_port()
     name = snapshot.workload.name
     folder = processes.folder / f"sidecar-{mesh}"
@@ -149,7 +151,7 @@ def start_sidecar(processes: Processes, pki: MeshPki, snapshot: Snapshot, *ports
     argv += ["--identity", folder, "--bind", f"edge={LOOPBACK}", "--mesh-bind", f"{LOOPBACK}:{mesh}"]
     argv += ["--admin", f"{LOOPBACK}:{admin}", "--access-log", folder / "access.log"]
     waited = (mesh, *ports) if snapshot.inbound else ports
-    return Started(mesh, admin, processes.start(argv, *waited, cwd=ROOT))
+    return Started(mesh, admin, processes.start(argv, *waited, cwd=ROOT, **options))
 
 
 NGINX = """daemon off;

@@ -150,13 +150,13 @@ async def running(
     log: AccessLog = NO_LOG,
     binds: dict[str, tuple[str, ...]] | None = None,
     draw: Callable[[], float] | None = None,
-    node: str = "",
+    **settings: object,
 ) -> AsyncIterator[Sidecar]:
-    """A sidecar with this snapshot and a fresh identity of its workload."""
+    """A sidecar with this snapshot and a fresh identity of its workload; settings are those of Sidecar."""
     extra = {} if draw is None else {"draw": draw}
     addresses = Addresses(binds or {})
     sidecar = Sidecar(
-        access_log=log, addresses=addresses, mesh_bind=(LOOPBACK, mesh_port), node=node, **extra
+        access_log=log, addresses=addresses, mesh_bind=(LOOPBACK, mesh_port), **settings, **extra
     )
     name = snapshot.workload.name
     background = asyncio.get_running_loop().create_task(sidecar.run())
