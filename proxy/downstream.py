@@ -29,6 +29,7 @@ from proxy.net.connection import UpstreamConnection, UpstreamSide
 from proxy.net.listener import Accepted
 from proxy.net.timers import Timer
 from proxy.plan import Plan, Reply
+from proxy.recheck import recheck_exchange
 from proxy.sides import Role, Shared
 from proxy.straight import launch
 from proxy.tunnel import Splice
@@ -449,11 +450,13 @@ class Downstream(Accepted):
         self.account(exchange)
 
     def recheck(self) -> None:
-        """The configuration has changed: an idle peer that may no longer speak is sent away."""
+        """The configuration has changed: who may no longer speak is sent away, when idle at once."""
         if not self.role.is_still_admitted(self):
             self.is_last = True
             if self.exchange is None:
                 self.transport.close()
+                return
+        recheck_exchange(self.exchange, self.role)
 
     def cut(self) -> None:
         """The peer may not speak any more."""

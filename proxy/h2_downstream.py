@@ -28,6 +28,7 @@ from proxy.net.connection import UpstreamSide
 from proxy.net.listener import Accepted
 from proxy.net.timers import Timer
 from proxy.plan import Plan, Reply
+from proxy.recheck import recheck_exchange
 from proxy.sides import Role, Shared
 
 __all__ = ["H2Downstream", "ServerStream"]
@@ -388,11 +389,7 @@ class H2Downstream(Accepted):
         if not self.role.is_still_admitted(self):
             self.begin_drain()
         for each in list(self.codec.streams.values()):
-            exchange = cast("ServerStream", each).exchange
-            if exchange is not None and exchange.plan is not None:
-                decision = self.role.rejudge(self, exchange.head)
-                if isinstance(decision, Reply) and decision.stage:
-                    exchange.answer_or_break(decision)
+            recheck_exchange(cast("ServerStream", each).exchange, self.role)
 
     def cut(self) -> None:
         """The peer may not speak any more."""

@@ -200,11 +200,11 @@ class Inbound:
     def _outcome(
         self, down: ClientConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
     ) -> Plan | Reply:
-        if verdict.audited or verdict.pending is not None:
+        if (verdict.audited or verdict.pending is not None) and not caller.is_known:
             self._reporter.observe(verdict)
         if not verdict.allowed:
             return denial(verdict, plan.service, is_named=caller.certificate is not None)
-        if verdict.policy:
+        if verdict.policy and not caller.is_known:
             self._reporter.telemetry.verdict(verdict.stage, verdict.policy, verdict.rule, allowed=True)
         if caller.limits:
             refusal = admit(caller.limits, caller.peer, as_request(head), down.own.loop.time())
