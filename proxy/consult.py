@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from meshpy.engine.entries import Entry
 from meshpy.engine.request import Request
+from meshpy.model.ext_authz import CheckApi
 from proxy.decide.headers import FoldedOps
 from proxy.denial import DENIED_BY
 from proxy.ext_authz import (
@@ -23,6 +24,7 @@ from proxy.ext_authz import (
     question,
     with_answers,
 )
+from proxy.ext_authz_grpc import Parties, grpc_question, judge_grpc
 from proxy.http.events import Framing, Header, Headers
 from proxy.http.head import RequestHead, ResponseHead, parse_response_head
 from proxy.plan import Plan, Reply
@@ -59,6 +61,7 @@ class Consultation:
         plan: Plan,
         decide: Decide,
         telemetry: Telemetry,
+        parties: Parties,
         *,
         is_named: bool,
     ) -> None:
@@ -69,6 +72,7 @@ class Consultation:
         self._plan = plan
         self._decide = decide
         self._telemetry = telemetry
+        self._parties = parties
         self._is_named = is_named
         self._go_on: GoOn = lambda _decision: None
         self._is_asking = False
@@ -131,18 +135,28 @@ class Consultation:
         if body is None and is_partial:
             self._too_large(exchange, entry)
             return
-        head = question(provider, exchange.head, self._sent_fields(), body, is_partial=is_partial)
-        if isinstance(head, Failed):
-            self._judge(exchange, entry, provider, head)
+        asked = self._question(exchange, provider, body, is_partial=is_partial)
+        if isinstance(asked, Failed):
+            self._judge(exchange, entry, provider, asked)
             return
+        head, content = asked
         Subrequest(
             provider.upstream,
             head,
-            body or b"",
+            content,
             timeout_s=provider.settings.timeout_s,
             max_bytes=MAX_ANSWER_BYTES,
             done=lambda answer: self._on_answer(exchange, entry, provider, answer),
         ).start()
+
+    def _question(
+        self, exchange: Exchange, provider: Provider, body: bytes | None, *, is_partial: bool
+    ) -> tuple[RequestHead, bytes] | Failed:
+        fields = self._sent_fields()
+        if provider.settings.api is CheckApi.GRPC:
+            return grpc_question(provider, exchange.head, fields, body, self._parties, is_partial=is_partial)
+        head = question(provider, exchange.head, fields, body, is_partial=is_partial)
+        return head if isinstance(head, Failed) else (head, body or b"")
 
     def _body_for(self, exchange: Exchange, provider: Provider) -> tuple[bytes | None, bool]:
         """The content that this provider is shown, and whether it is cut; (None, True): it is too large."""
@@ -164,7 +178,9 @@ class Consultation:
 
     def _on_answer(self, exchange: Exchange, entry: Entry, provider: Provider, answer: Answer | str) -> None:
         if not exchange.is_over:
-            self._judge(exchange, entry, provider, judge_http(provider, answer))
+            is_grpc = provider.settings.api is CheckApi.GRPC
+            outcome = judge_grpc(answer) if is_grpc else judge_http(provider, answer)
+            self._judge(exchange, entry, provider, outcome)
 
     def _judge(
         self, exchange: Exchange, entry: Entry, provider: Provider, outcome: Allowed | Denied | Failed

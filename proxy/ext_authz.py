@@ -25,6 +25,7 @@ from proxy.subrequest import Answer
 
 __all__ = [
     "MAX_ANSWER_BYTES",
+    "NEVER_PASSED",
     "Allowed",
     "Denied",
     "Failed",
@@ -36,7 +37,7 @@ __all__ = [
 
 MAX_ANSWER_BYTES = 64 * 1024
 
-_NEVER = frozenset(
+NEVER_PASSED = frozenset(
     (
         b"connection", b"content-length", b"expect", b"host", b"http2-settings", b"keep-alive",
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -120,7 +121,7 @@ def question(
     is_sent = provider.is_sent
     for name, value in fields:
         is_known = name == b"authorization" or (body and name == b"content-type")
-        if name not in _NEVER and (is_known or is_sent(name.decode("latin-1"))):
+        if name not in NEVER_PASSED and (is_known or is_sent(name.decode("latin-1"))):
             lines.append(b"%b: %b" % (name, value))
     if body is not None:
         lines.append(_PARTIAL + (b": true" if is_partial else b": false"))
@@ -142,7 +143,7 @@ def judge_http(provider: Provider, answer: Answer | str) -> Allowed | Denied | F
     if answer.status >= 500:
         return Failed(f"it answered {answer.status}")
     headers = [(name.lower(), value) for name, value in answer.headers]
-    usable = [pair for pair in headers if pair[0] not in _NEVER and not is_spoofable(pair[0])]
+    usable = [pair for pair in headers if pair[0] not in NEVER_PASSED and not is_spoofable(pair[0])]
     if answer.status == 200:
         return _allowed(provider, usable)
     on_deny = provider.on_deny
@@ -161,7 +162,7 @@ def _allowed(provider: Provider, headers: Headers) -> Allowed:
 
     removed = (name.strip().lower() for key, value in headers if key == _REMOVE for name in value.split(b","))
     add = chosen(provider.to_upstream)
-    drop = {name for name in removed if name and name not in _NEVER} | {name for name, _ in add}
+    drop = {name for name in removed if name and name not in NEVER_PASSED} | {name for name, _ in add}
     return Allowed(frozenset(drop), add, chosen(provider.on_allow))
 
 

@@ -29,6 +29,7 @@ from proxy.decide.limit import Limiter, admit
 from proxy.decide.tracing import begin_span
 from proxy.denial import denial, too_many
 from proxy.exchange import TIMEOUT_MS, Exchange
+from proxy.ext_authz_grpc import Parties
 from proxy.http.events import Header, Headers
 from proxy.http.head import RequestHead
 from proxy.http.hygiene import is_spoofable
@@ -194,6 +195,7 @@ class Inbound:
             plan,
             decide,
             self._reporter.telemetry,
+            _parties(down, caller, compiled),
             is_named=caller.certificate is not None,
         )
 
@@ -285,6 +287,14 @@ class Inbound:
             if edge is None:
                 edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
         self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
+
+
+def _parties(down: ClientConnection, caller: Caller, compiled: Compiled) -> Parties:
+    workload = compiled.snapshot.workload
+    own = f"spiffe://{workload.trust_domain}{workload.name.spiffe_path}"
+    principal = f"spiffe://{caller.peer.principal}" if caller.peer.principal else ""
+    address = down.local_address.rpartition(":")[0]
+    return Parties((caller.peer.address, 0, principal), (address, caller.port, own))
 
 
 def _fields_for_app(down: ClientConnection, head: RequestHead, caller: Caller) -> Headers:

@@ -14,7 +14,7 @@ from meshpy.model.match import Exact, Prefix, Present, StringMatch, Suffix
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.policy.authn_kinds import MeshConfigDoc, ProviderDoc
 from meshpy.policy.kinds import HostRef, Meta
-from meshpy.policy.reader import NOT_YET, Cursor, Fields
+from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.strings import changeable_header, header_name, host_ref, wildcard_match
 
 __all__ = ["mesh_config"]
@@ -71,8 +71,6 @@ def _provider(cursor: Cursor) -> ProviderDoc | None:
         at_name.problem("the name is empty", "write a name that provider.name of a policy repeats")
     at_kind = fields.get(kind)
     assert at_kind is not None  # noqa: S101 - `only_one` found it
-    if kind == "envoyExtAuthzGrpc":
-        at_kind.problem(f"{kind} {NOT_YET[0]}", "write envoyExtAuthzHttp: most servers speak both")
     return _http(at_kind, name) if kind == "envoyExtAuthzHttp" else _grpc(at_kind, name)
 
 

@@ -94,6 +94,7 @@ def test_every_field_has_its_meaning_and_the_defaults_are_said() -> None:
             OPA.replace("authz.shop.svc.cluster.local, port: 9000", "redis.shop, port: 6379"),
             "redis.shop is tcp",
         ),
+        (OPA.replace("Http:", "Grpc:"), "is http, gRPC needs grpc"),
     ],
 )
 def test_what_cannot_be_asked_is_an_error(text: str, says: str) -> None:
