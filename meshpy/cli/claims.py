@@ -36,13 +36,13 @@ def read_claims(text: str) -> dict[str, Any]:
         MeshpyError: it is none of them.
     """
     text = text.strip()
-    if not text.startswith("{") and text.count(".") != 2:
+    if not text.startswith("{"):
         try:
             text = Path(text).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
-            raise MeshpyError(
-                f"{text[:100]!r} is neither claims, nor a token, nor a file with either"
-            ) from None
+            if text.count(".") != 2:
+                what = "is neither claims, nor a token, nor a file with either"
+                raise MeshpyError(f"{text[:100]!r} {what}") from None
     try:
         return strict_object(text) if text.startswith("{") else dict(read_token(text).payload)
     except ValueError as error:
