@@ -103,7 +103,6 @@ def meets(policy, known, opaque):
 
 
 def custom(policies, known):
-    """Is a provider asked?"""
     return any(p.action is Action.CUSTOM and not p.dry_run and meets(p, known, False) for p in policies)
 
 
