@@ -5,5 +5,7 @@ texts of a dimension into the cells that its matchers tell apart, each with a wi
 know what rewrites and parsers do to a text. `predicates` collects every test that a snapshot makes, `space`
 puts the dimensions together and explores only what the engine reads, `flows` says who can call what.
 
-`diff` stands on these. What has no automaton is told as undetermined; nothing is sampled, nothing dropped.
+`diff`, `verify` (of `invariants`), `reach` and `lint` stand on these: what has no automaton is told as such,
+nothing is sampled, nothing dropped. `coverage`, `recording`, `replay`, `templates` and `suggest`
+speak of single requests instead: those of a table of tests, or of an access log.
 """

@@ -1,11 +1,10 @@
-"""`meshpy policy explain` and `meshpy policy test`: the sidecars' own engine, without a cluster."""
+"""The group `meshpy policy`, and `meshpy policy explain`: the sidecars' own engine, without a cluster."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,10 +12,7 @@ from meshpy.cli.claims import read_claims
 from meshpy.cli.main import LazyGroup, Target
 from meshpy.cli.offline import Offline, Question, ask_mesh, parse_headers, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
-from meshpy.cli.policy_report import junit_of
 from meshpy.cli.policy_route import route_lines
-from meshpy.cli.policy_schema import schema
-from meshpy.cli.policy_table import Outcome, read_tests, run_test
 from meshpy.engine.explain import Explanation, Leg
 from meshpy.engine.verdict import Verdict
 
@@ -24,13 +20,20 @@ __all__ = ["policy"]
 
 
 _COMMANDS = {
-    "explain": Target(
-        "meshpy.cli.policy:explain", "Say whether a request is allowed, and which rule decides."
-    ),
-    "test": Target("meshpy.cli.policy:test", "Run tables of requests and their expected verdicts."),
+    "explain": Target("meshpy.cli.policy:explain", "Say whether a request is allowed, and by which rule."),
+    "test": Target("meshpy.cli.policy_test:test_command", "Run tables of requests and expected verdicts."),
     "lint": Target("meshpy.cli.policy_lint:lint_command", "Find what is hardly meant, by codes MP1xx."),
     "verify": Target("meshpy.cli.policy_verify:verify_command", "Prove invariants for every request."),
     "diff": Target("meshpy.cli.policy_diff:diff_command", "Say which requests two sets treat otherwise."),
+    "check": Target("meshpy.cli.policy_check:check_command", "Lint, test, verify and diff in one call."),
+    "replay": Target(
+        "meshpy.cli.policy_replay:replay_command", "Send recorded requests through a candidate."
+    ),
+    "suggest": Target(
+        "meshpy.cli.policy_replay:suggest_command", "Write least-privilege policies from traffic."
+    ),
+    "unused": Target("meshpy.cli.policy_replay:unused_command", "List rules that no recorded request used."),
+    "schema": Target("meshpy.cli.policy_schema:schema", "Print the JSON Schema of a kind."),
 }
 
 
@@ -145,53 +148,3 @@ def _words(verdict: Verdict) -> tuple[str, str]:
 
 def _hit(matched: bool) -> str:
     return "yes" if matched else "no"
-
-
-@policy.command()
-@ask_mesh
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit report too.")
-@ask_format
-@click.argument("tests", nargs=-1, required=True, type=click.Path(path_type=Path))
-def test(
-    stack: Path,
-    policies: Sequence[Path],
-    namespace: str,
-    trust_domain: str,
-    junit: Path | None,
-    output: str,
-    tests: Sequence[Path],
-) -> None:
-    """Run tables of requests and their expected verdicts. Exit 1 when one differs.
-
-    \b
-    Example:
-      meshpy policy test --stack shop.yml --policies policies/ tests/*.yaml
-    """
-    table = read_tests(tests)
-    mesh = Offline.read(stack, policies, namespace, trust_domain)
-    outcomes = [run_test(mesh, case) for case in table]
-    failed = [outcome for outcome in outcomes if not outcome.passed]
-    if junit is not None:
-        junit.write_text(junit_of(outcomes), encoding="utf-8")
-    if output == "json":
-        print_json(_summary(outcomes, mesh))
-    else:
-        _warn(mesh)
-        for outcome in failed:
-            click.echo(f"{outcome.case.place}: {outcome.case.title}", err=True)
-            for line in outcome.failures:
-                click.echo(f"  {line}", err=True)
-        click.echo(f"{len(outcomes)} tests, {len(failed)} failed")
-    sys.exit(1 if failed else 0)
-
-
-def _summary(outcomes: Sequence[Outcome], mesh: Offline) -> dict[str, Any]:
-    return {
-        "tests": len(outcomes),
-        "failed": sum(not outcome.passed for outcome in outcomes),
-        "results": [outcome.to_json() for outcome in outcomes],
-        "warnings": [item.to_json() for item in mesh.warnings],
-    }
-
-
-policy.add_command(schema)

@@ -14,7 +14,7 @@ from meshpy.cli.offline import Offline
 from meshpy.errors import Place
 from meshpy.policy import PolicySet
 
-__all__ = ["DIFF_RULES", "diff_command", "findings_of_diff", "print_diff"]
+__all__ = ["DIFF_RULES", "diff_command", "findings_of_diff", "paths_of", "print_diff"]
 
 DIFF_RULES = {
     "newly-allowed": "Requests that were denied become allowed.",
@@ -47,8 +47,8 @@ def diff_command(
     Example:
       meshpy policy diff --stack shop.yml policies/ policies-new/
     """
-    before = Offline.read(old_stack or stack, _paths(old), namespace, trust_domain)
-    after = Offline.read(stack, _paths(new), namespace, trust_domain)
+    before = Offline.read(old_stack or stack, paths_of(old), namespace, trust_domain)
+    after = Offline.read(stack, paths_of(new), namespace, trust_domain)
     found = diff(before.snapshots, after.snapshots)
     findings = findings_of_diff(found, before.documents, after.documents, str(new))
     report = Report("policy diff", findings, rules=DIFF_RULES, data=found.to_json())
@@ -56,7 +56,7 @@ def diff_command(
     sys.exit(0 if found.is_empty else 1)
 
 
-def _paths(path: Path) -> Sequence[Path]:
+def paths_of(path: Path) -> Sequence[Path]:
     """A folder without files is allowed here: it stands for a mesh without policies."""
     if path.is_dir() and not any(found.suffix in (".yaml", ".yml") for found in path.rglob("*")):
         return ()
