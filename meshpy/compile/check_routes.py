@@ -61,12 +61,22 @@ def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
         for target in targets_of(document):
             _check_destination(document, target, external, mesh, notes)
     for (_, label), holders in governed.items():
-        first = holders[0][0]
-        for document, ref in holders[1:]:
-            if document is not first:
+        for number, (document, ref) in enumerate(holders):
+            rivals = (other for other, _ in holders[:number] if other is not document)
+            first = next((other for other in rivals if _have_callers_in_common(document, other)), None)
+            if first is not None:
                 what = f"{document.meta.title} and {first.meta.title} ({first.meta.place}) both route {label}"
                 notes.error(ref.place, what, "merge their rules into one")
     _check_delegations(mesh, notes)
+
+
+def _have_callers_in_common(one: VirtualServiceDoc, other: VirtualServiceDoc) -> bool:
+    """Whether a namespace sees both, which then cannot both count."""
+    if "*" in one.export_to or "*" in other.export_to:
+        return True
+    own = one.meta.namespace
+    seen, also = ({own if name == "." else name for name in doc.export_to} for doc in (one, other))
+    return not seen.isdisjoint(also)
 
 
 def targets_of(document: VirtualServiceDoc) -> Iterator[DestinationDoc]:

@@ -225,3 +225,14 @@ def test_connect_is_let_through_to_the_destinations_of_rules_that_name_it(kind: 
     text = document(kind, specs[kind])
     found = {name: compiled(name, text).inbound[0].allows_connect for name in ("api", "catalog-v1", "web")}
     assert found == {"api": True, "catalog-v1": False, "web": False}
+
+
+@pytest.mark.parametrize(
+    ("exports", "clash"),
+    [(("[blog]", "['.']"), False), (("[shop]", "['.']"), True), (("['*']", "[blog]"), True)],
+)
+def test_two_for_one_host_clash_where_a_namespace_sees_both(exports: tuple[str, str], clash: bool) -> None:
+    texts = [answer(f"v{n}", "api", f"exportTo: {export}") for n, export in enumerate(exports)]
+    found = check(shop(), loaded(*texts)).errors
+    assert bool(found) == clash
+    assert not clash or "VirtualService shop/v1 and VirtualService shop/v0" in found[0].what
