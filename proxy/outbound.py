@@ -69,7 +69,7 @@ class Outbound:
         if not verdict.allowed:
             return denial(verdict, routing.virtual_host, is_named=True)
         plan = target.plan_of(routing)
-        if routing.rule.mirrors:
+        if routing.rule.mirrors and head.upgrade is None and head.method != "CONNECT":
             return self._mirrored(plan, routing, compiled, target, request, down.own.draw)
         return plan
 

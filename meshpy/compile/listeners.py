@@ -115,7 +115,9 @@ def _by_server_name(routes: RouteTable, bind: str, port: int, hosts: list[Logica
         found = routes.opaque_routes(host, port)
         names = tuple(name for name in host.domains if name not in taken)
         taken.update(names)
-        rules += [route for route in found.conditional if route.sni_hosts]
+        rules += [
+            route if route.sni_hosts else replace(route, sni_hosts=names) for route in found.conditional
+        ]
         rules.append(replace(found.default, sni_hosts=names))
     return OutboundListener(bind, port, Protocol.TLS, opaque=tuple(rules))
 

@@ -341,7 +341,9 @@ async def test_a_websocket_client_talks_through_a_route_and_its_timeout_does_not
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port_of_app = site._server.sockets[0].getsockname()[1]
-    rule = route("c", timeout_s=0.2, rewrite=Rewrite(uri="/v2/"), matches=(RequestMatch(path=Prefix("/")),))
+    rule = mirrored(
+        to="c", timeout_s=0.2, rewrite=Rewrite(uri="/v2/"), matches=(RequestMatch(path=Prefix("/")),)
+    )
     try:
         async with (
             road(pki, {"c": port_of_app}, rule) as (port, sidecar),
@@ -356,6 +358,7 @@ async def test_a_websocket_client_talks_through_a_route_and_its_timeout_does_not
             await socket.send_bytes(data)
             assert await socket.receive_bytes(timeout=3) == data[::-1]
             assert len(sidecar.shared.splices) == 1
+            assert not sidecar.telemetry.mirrors  # nobody wants a tunnel twice
             await socket.close()
     finally:
         await runner.cleanup()

@@ -236,3 +236,22 @@ def test_two_for_one_host_clash_where_a_namespace_sees_both(exports: tuple[str, 
     found = check(shop(), loaded(*texts)).errors
     assert bool(found) == clash
     assert not clash or "VirtualService shop/v1 and VirtualService shop/v0" in found[0].what
+
+
+def test_routes_by_address_hold_for_their_own_host_where_several_share_the_listener() -> None:
+    text = document(
+        "VirtualService",
+        """
+        hosts: [a.example]
+        tcp:
+        - match: [{destinationSubnets: [10.9.0.0/16]}]
+          route: [{destination: {host: b.example}}]
+        """,
+    )
+    hosts = (EgressHost("a.example", 443, Protocol.TLS), EgressHost("b.example", 443, Protocol.TLS))
+    found = listener(compiled("api", text, inventory=shop(service("api", egress=hosts))), 443)
+    assert [(r.sni_hosts, r.subnets) for r in found.opaque] == [
+        (("a.example",), ("10.9.0.0/16",)),
+        (("a.example",), ()),
+        (("b.example",), ()),
+    ]
