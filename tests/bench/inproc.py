@@ -118,7 +118,7 @@ async def sidecar_of(snapshot, log):
 async def inbound_road(log, change=lambda snapshot: snapshot):
     """The callee's side: rules, log, metrics, trace context."""
     port = free_port()
-    sidecar = await sidecar_of(change(meshpy_side.callee(9, port)), log)
+    sidecar = await sidecar_of(change(meshpy_side.callee(9, port, 9, free_port())), log)
     return sidecar, Road(sidecar, sidecar.listeners.doors.for_edge(port), f"inbound|{port}||")
 
 

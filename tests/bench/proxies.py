@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from tests.bench import envoy_side, meshpy_side, other_sides
+from tests.bench import envoy_side, features, meshpy_side, other_sides, scale
 from tests.bench import report as reports
 from tests.bench.h2_load import closed as h2_closed
 from tests.bench.load import Target, closed, fresh, get, post, rate
@@ -217,11 +217,18 @@ def main():
     parser.add_argument("--scenarios", nargs="*", choices=CLOSED, default=[])
     parser.add_argument("--only", nargs="*", default=[], help="candidates beside meshpy")
     options = parser.parse_args()
+    began = time.monotonic()
     report = run(options)
     reports.show(report)
+    if not options.scenarios:
+        report["features_us"] = features.measure(quick=options.quick)
+        features.show(report["features_us"])
+        report["scale"] = scale.measure(quick=options.quick)
+        scale.show(report["scale"])
+        report["seconds"] = round(time.monotonic() - began, 1)
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build/bench.json").write_text(json.dumps(report, indent=2))
-    print(f"written: build/bench.json, after {report['seconds']:.0f} s of slices")
+    print(f"written: build/bench.json, after {report['seconds']:.0f} s")
 
 
 if __name__ == "__main__":

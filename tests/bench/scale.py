@@ -195,7 +195,7 @@ def idle(count, tls_count):
 async def cardinality(hosts):
     """Lines and bytes of the metrics after requests that each named another Host, and another path."""
     port = free_port()
-    sidecar = await sidecar_of(meshpy_side.callee(9, port), AccessLog(-1))
+    sidecar = await sidecar_of(meshpy_side.callee(9, port, 9, free_port()), AccessLog(-1))
     road = Road(sidecar, sidecar.listeners.doors.for_edge(port), f"inbound|{port}||")
     road.check()
     before = len(sidecar.telemetry.prometheus().splitlines())
