@@ -19,12 +19,13 @@ from meshpy.engine.verdict import Verdict
 from meshpy.errors import MeshpyError
 from meshpy.model.endpoint import Transport, port_of_cluster
 from meshpy.model.resilience import RetryOn, RetryPolicy
-from meshpy.model.route import Destination, HeaderOps
+from meshpy.model.route import Destination, Forward, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
 from proxy.answers import grant_fields, granted
 from proxy.decide.headers import fold
 from proxy.decide.limit import Limiter
 from proxy.ext_authz import Provider
+from proxy.http.head import RequestHead
 from proxy.net.pool import Upstream
 from proxy.plan import NO_OPS, Plan
 
@@ -37,6 +38,9 @@ _INBOUND_RETRY = RetryPolicy(
 
 A replica that is gone costs no request (SWARM C 21).
 """
+
+
+_SETTLED_ENTRIES = 1024
 
 
 class ConfigError(MeshpyError):
@@ -65,6 +69,21 @@ class OutboundTarget:
     opaque: OpaqueRouter | None
     clusters: Mapping[str, Upstream]
     _plans: dict[int, tuple[Routed, Plan]] = field(default_factory=dict)
+    settled: dict[tuple[str, str, str], Plan] = field(default_factory=dict)
+    """Method, path and authority → the plan that every such request gets; see `settle`."""
+
+    def settle(self, head: RequestHead, routed: Routed, plan: Plan, egress: EgressAuthorizer) -> None:
+        """Keep a plan for all requests with its method, path and authority, where nothing else decides."""
+        router, action = self.router, routed.rule.action
+        if router is None or router.depends_on_headers or router.depends_on_query or not egress.is_open:
+            return
+        if routed.target is not None or routed.grant is not None or routed.rule.mirrors:
+            return
+        if not isinstance(action, Forward) or sum(each.weight > 0 for each in action.destinations) != 1:
+            return
+        if len(self.settled) >= _SETTLED_ENTRIES:
+            self.settled.clear()
+        self.settled[head.method, head.path, head.authority.text] = plan
 
     def plan_of(self, routed: Routed) -> Plan:
         """The plan for a routing; routes without a rewritten path share theirs."""

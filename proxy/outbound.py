@@ -57,6 +57,9 @@ class Outbound:
         target = compiled.outbound.get(self._key)
         if target is None or target.router is None:
             return Reply(404, "NR", "route_not_found", b"this listener is being closed\n")
+        settled = target.settled.get((head.method, head.path, head.authority.text))
+        if settled is not None:
+            return settled
         request = as_request(head)
         routing = target.router.route(request, down.own.draw())
         if isinstance(routing, NoRoute):
@@ -71,6 +74,7 @@ class Outbound:
         plan = target.plan_of(routing)
         if routing.rule.mirrors and head.upgrade is None and head.method != "CONNECT":
             return self._mirrored(plan, routing, compiled, target, request, down.own.draw)
+        target.settle(head, routing, plan, compiled.egress)
         return plan
 
     def _mirrored(

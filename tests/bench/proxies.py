@@ -40,7 +40,7 @@ class Budget:
 
     @classmethod
     def of(cls, options):
-        made = cls(3, 0.25, 1, 1.0, 0.4) if options.quick else cls(5, 0.8, 3, 2.0, 1.0)
+        made = cls(3, 0.25, 1, 1.0, 0.4) if options.quick else cls(5, 0.7, 2, 2.0, 1.0)
         return replace(made, rounds=options.rounds or made.rounds)
 
 

@@ -6,10 +6,20 @@ import re
 
 import pytest
 
+from meshpy.model.match import HeaderMatch, Prefix, Present, RequestMatch
+from meshpy.model.route import Destination, Forward, RouteRule
 from proxy.plan import Plan
 from tests.helpers.backends import Received, backend, ok
 from tests.helpers.pki import MeshPki
-from tests.helpers.sidecars import Client, LogLines, free_port, outbound_snapshot, plain_cluster, running
+from tests.helpers.sidecars import (
+    Client,
+    LogLines,
+    free_port,
+    outbound_snapshot,
+    plain_cluster,
+    route,
+    running,
+)
 
 _IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f-]{17}|00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]")
 _OWN = ("start_time", "duration", "upstream_service_time", "request_id", "trace_id", "upstream_host")
@@ -89,3 +99,32 @@ def _noting(taken):
 def test_a_plan_with_anything_unusual_is_not_straight(field):
     assert Plan(None, "s").is_straight
     assert not Plan(None, "s", **{field: "anything"}).is_straight
+
+
+async def test_a_settled_route_ends_with_its_snapshot(pki):
+    """What is kept of a route is its snapshot's; other paths and hosts are routed by themselves."""
+    port = free_port()
+    async with backend(ok(b"one")) as one, backend(ok(b"two")) as two:
+        clusters = {"a": plain_cluster(one.port, name="a"), "b": plain_cluster(two.port, name="b")}
+        to_b = route("b", matches=(RequestMatch(path=Prefix("/b")),))
+        snapshot = outbound_snapshot(port, clusters, (to_b, route("a")))
+        async with running(snapshot, pki) as sidecar, await Client.connect(port) as client:
+            bodies = [(await client.get(path)).body for path in ("/", "/", "/b", "/b", "/", "/b/x")]
+            assert bodies == [b"one", b"one", b"two", b"two", b"one", b"two"]
+            await sidecar.apply(outbound_snapshot(port, clusters, (route("b"),)))
+            assert (await client.get("/")).body == b"two"
+
+
+async def test_a_route_that_asks_headers_or_weights_is_never_settled(pki):
+    port, draws = free_port(), iter([0.1, 0.9] * 20)
+    async with backend(ok(b"one")) as one, backend(ok(b"two")) as two:
+        clusters = {"a": plain_cluster(one.port, name="a"), "b": plain_cluster(two.port, name="b")}
+        canary = route("b", matches=(RequestMatch(headers=(HeaderMatch("x-canary", Present()),)),))
+        by_header = outbound_snapshot(port, clusters, (canary, route("a")))
+        async with running(by_header, pki) as sidecar, await Client.connect(port) as client:
+            bodies = [(await client.get("/", headers=h)).body for h in ("", "x-canary: 1\r\n") * 2]
+            assert bodies == [b"one", b"two"] * 2
+            sidecar.shared.draw = lambda: next(draws)
+            half = Forward((Destination("a", weight=50), Destination("b", weight=50)))
+            await sidecar.apply(outbound_snapshot(port, clusters, (RouteRule(half),)))
+            assert [(await client.get("/")).body for _ in range(4)] == [b"one", b"two"] * 2
