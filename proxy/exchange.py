@@ -776,6 +776,8 @@ class Exchange:
 
 def _early_status(events: list[Event]) -> bytes | None:
     """The status of a call that brings no message: in its head, or in trailers that came along with it."""
+    if len(events) > 1 and type(events[1]) is Body:
+        return None
     if type(events[-1]) is End and not any(type(event) is Body for event in events):
         for name, value in events[-1].trailers:
             if name == b"grpc-status":

@@ -52,6 +52,7 @@ class ServerStream(Stream):
 
     __slots__ = (
         "_fields",
+        "_head",
         "_parts",
         "_tail",
         "connection",
@@ -75,6 +76,7 @@ class ServerStream(Stream):
         self.moved_at = now
         self.progress: Progress | None = None
         self._fields: Headers | None = None
+        self._head: ResponseHead | None = None
         self._parts: list[bytes | memoryview] = []
         self._tail: tuple[Header, ...] | None = None
 
@@ -106,7 +108,10 @@ class ServerStream(Stream):
         extra: Headers,
         drop: Collection[bytes],
     ) -> None:
-        self._fields = response_fields(head, extra, drop)
+        if head.minor == 2 and head.comes_again and not extra and not drop:
+            self._head = head
+        else:
+            self._fields = response_fields(head, extra, drop)
 
     def send_body(self, data: bytes | memoryview) -> None:
         self._parts.append(data)
@@ -117,10 +122,15 @@ class ServerStream(Stream):
     def flush_response(self) -> None:
         fields, parts, tail = self._fields, self._parts, self._tail
         codec = self.connection.codec
-        if fields is not None:
-            self._fields = None
+        head = self._head
+        if fields is not None or head is not None:
+            self._fields = self._head = None
             is_end = tail == () and not parts
-            codec.send_head(self, fields, is_end=is_end)
+            if head is not None:
+                block = codec.encoder.encode_again(head, lambda: response_fields(head, [], ()))
+            else:
+                block = codec.encoder.encode(fields or ())
+            codec.send_block(self, block, is_end=is_end)
             if is_end:
                 self.connection.schedule()
                 return
@@ -137,7 +147,7 @@ class ServerStream(Stream):
             fields.append((b"content-type", reply.content_type))
         if reply.status >= 200 and reply.status not in (204, 304) and reply.grpc_status is None:
             fields.append((b"content-length", b"%d" % len(reply.body)))
-        self._fields, self._tail = fields, ()
+        self._fields, self._head, self._tail = fields, None, ()
         self._parts = [body] if body else []
         self.flush_response()
         return len(body)

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 CONTENT_TYPE = b"application/grpc"
+_TYPE_BYTES = len(CONTENT_TYPE)
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
 
@@ -55,6 +56,9 @@ class Messages:
         """The next content."""
         size = len(data)
         left = self._left
+        if not left and not self._head and int.from_bytes(data[1:_PREFIX_BYTES]) + _PREFIX_BYTES == size:
+            self.count += 1  # one whole message, as most calls bring it
+            return
         if left >= size:
             self._left = left - size
             return
@@ -106,9 +110,10 @@ def call_of(head: RequestHead) -> Call | None:
     content_type = head.fields.get(b"content-type")
     if content_type is None or not content_type.startswith(CONTENT_TYPE):
         return None
-    if content_type[len(CONTENT_TYPE) : len(CONTENT_TYPE) + 1] not in (b"", b"+", b";", b" "):
+    if content_type != CONTENT_TYPE and content_type[_TYPE_BYTES] not in b"+; ":
         return None  # gRPC-Web has a content type of its own
-    return Call(timeout_s(head.fields.get(b"grpc-timeout")))
+    timeout = head.fields.get(b"grpc-timeout")
+    return Call(None if timeout is None else timeout_s(timeout))
 
 
 def timeout_s(value: bytes | None) -> float | None:

@@ -78,7 +78,7 @@ class ServerCodec(Receiver):
             if stream.is_remote_closed:
                 self._break(stream, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
             else:
-                self._on_trailers(stream, fields, flags)
+                self._on_trailers(stream, block, fields, flags)
             return
         if number % 2 == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's stream has an odd number")
@@ -125,16 +125,13 @@ class ServerCodec(Receiver):
     ) -> RequestHead | Refused | Malformed:
         if fields is None:
             return Refused(431, "head-too-large", "the head has too many fields or bytes")
-        heads = self._heads
-        if self.decoder.known is not self._heads_of:
-            heads.clear()
-            self._heads_of = self.decoder.known
-        known = heads.get((block, is_end))
+        known = self._seen(block, is_end)
         if type(known) is RequestHead:
             return known
         head = read_request(fields, self.limits, is_end=bool(is_end))
-        if type(head) is RequestHead and self.decoder.is_known(block):
-            heads[block, is_end] = head
+        if type(head) is RequestHead and not head.query:
+            # A query may hold a token, which is taken out of the head: that head is for one request.
+            self._keep(block, is_end, head)
         return head
 
     def finish(self) -> int:
@@ -214,7 +211,7 @@ class ClientCodec(Receiver):
         if stream.is_remote_closed:
             self._break(stream, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
         elif stream.is_head_read:
-            self._on_trailers(stream, fields, flags)
+            self._on_trailers(stream, block, fields, flags)
         elif fields is None:
             self._break(stream, ErrorCode.PROTOCOL_ERROR, "the head has too many fields or bytes")
         else:
@@ -245,14 +242,10 @@ class ClientCodec(Receiver):
             self._close_remote(stream)
 
     def _response(self, block: bytes, fields: Headers, key: int) -> ResponseHead | Malformed:
-        heads = self._heads
-        if self.decoder.known is not self._heads_of:
-            heads.clear()
-            self._heads_of = self.decoder.known
-        known = heads.get((block, key))
+        known = self._seen(block, key)
         if type(known) is ResponseHead:
             return known
         head = read_response(fields, "HEAD" if key & 2 else "GET", is_end=bool(key & 1))
-        if type(head) is ResponseHead and self.decoder.is_known(block):
-            heads[block, key] = head
+        if type(head) is ResponseHead:
+            self._keep(block, key, head)
         return head

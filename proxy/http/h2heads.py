@@ -139,6 +139,7 @@ def read_request(fields: Headers, limits: H2Limits, *, is_end: bool) -> RequestH
     if authority is not None:
         return authority
     head.minor = 2
+    head.comes_again = False
     head.keep_alive = True
     head.upgrade = None
     expect = head.fields.get(b"expect")
@@ -235,7 +236,8 @@ def read_response(fields: Headers, method: str, *, is_end: bool) -> ResponseHead
     status = head.status = int(status_text)
     if status == 101:
         return Malformed("status", "HTTP/2 has no 101 (RFC 9113 §8.6)")
-    head.minor = 1
+    head.minor = 2
+    head.comes_again = False
     head.reason = b""
     head.is_interim = status < 200
     head.keep_alive = True
@@ -326,6 +328,8 @@ def response_fields(head: ResponseHead, extra: Headers, drop: Collection[bytes])
 
 def trailer_fields(trailers: tuple[Header, ...]) -> tuple[Header, ...]:
     """Trailers with names in lower case."""
+    if len(trailers) == 1 and trailers[0][0].islower():
+        return trailers
     return tuple((name.lower(), value) for name, value in trailers)
 
 

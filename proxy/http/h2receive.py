@@ -40,6 +40,8 @@ _PADDED, _PRIORITY = int(Flag.PADDED), int(Flag.PRIORITY)
 _DATA, _HEADERS, _CONTINUATION = int(FrameType.DATA), int(FrameType.HEADERS), int(FrameType.CONTINUATION)
 _COPY_BELOW = 4096
 _RESET_MEMORY = 128
+_TRAILERS = 4
+"""Beside the keys of heads, which are 0 to 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +330,21 @@ class Receiver(Sender):
     def _on_block(self, block: bytes, flags: int, number: int) -> None:
         raise NotImplementedError
 
-    def _on_trailers(self, stream: Stream, fields: Headers | None, flags: int) -> None:
+    def _seen(self, block: bytes, key: int) -> RequestHead | ResponseHead | End | None:
+        """What an equal block came to before, as long as the table is the same."""
+        if self.decoder.known is not self._heads_of:
+            self._heads.clear()
+            self._heads_of = self.decoder.known
+            return None
+        return self._heads.get((block, key))
+
+    def _keep(self, block: bytes, key: int, made: RequestHead | ResponseHead | End) -> None:
+        if self.decoder.is_known(block):
+            if not isinstance(made, End):
+                made.comes_again = True
+            self._heads[block, key] = made
+
+    def _on_trailers(self, stream: Stream, block: bytes, fields: Headers | None, flags: int) -> None:
         if not flags & _END_STREAM:
             self._break(stream, ErrorCode.PROTOCOL_ERROR, "a second head that does not end the stream")
             return
@@ -338,13 +354,18 @@ class Receiver(Sender):
         ):
             self._break(stream, ErrorCode.ENHANCE_YOUR_CALM, "trailers too long")
             return
-        trailers = read_trailers(fields)
-        if isinstance(trailers, Malformed):
-            self._break(stream, ErrorCode.PROTOCOL_ERROR, trailers.detail)
-        elif stream.expected > 0:
+        end = self._seen(block, _TRAILERS)
+        if type(end) is not End:
+            trailers = read_trailers(fields)
+            if isinstance(trailers, Malformed):
+                self._break(stream, ErrorCode.PROTOCOL_ERROR, trailers.detail)
+                return
+            end = End(trailers)
+            self._keep(block, _TRAILERS, end)
+        if stream.expected > 0:
             self._break(stream, ErrorCode.PROTOCOL_ERROR, "content does not have its announced length")
         else:
-            self._events.append((stream, End(trailers)))
+            self._events.append((stream, end))
             self._close_remote(stream)
 
     # -- the other frames

@@ -29,6 +29,7 @@ from proxy.http.hpack import Encoder
 __all__ = ["Sender", "Stream"]
 
 _DATA, _HEADERS, _CONTINUATION = int(FrameType.DATA), int(FrameType.HEADERS), int(FrameType.CONTINUATION)
+_JOINED_BYTES = 1024
 _END_STREAM, _END_HEADERS = int(Flag.END_STREAM), int(Flag.END_HEADERS)
 
 
@@ -111,7 +112,10 @@ class Sender:
 
     def send_head(self, stream: Stream, fields: Iterable[Header], *, is_end: bool = False) -> None:
         """A head or a trailer section."""
-        block = self.encoder.encode(fields)
+        self.send_block(stream, self.encoder.encode(fields), is_end=is_end)
+
+    def send_block(self, stream: Stream, block: bytes, *, is_end: bool = False) -> None:
+        """A head or a trailer section, encoded just now."""
         flags = _END_STREAM if is_end else 0
         limit = self.peer_frame_bytes
         self._allowance += 10
@@ -161,6 +165,14 @@ class Sender:
         self.send_window -= size
         is_last = tail == ()
         count = len(parts)
+        if count == 1 and size <= limit:
+            # What most messages are. Small content is joined at once: a piece less to gather later.
+            head = frame_head(size, _DATA, _END_STREAM if is_last else 0, number)
+            if size <= _JOINED_BYTES:
+                out.append(head + parts[0])
+            else:
+                out += (head, parts[0])
+            parts = []
         for index, part in enumerate(parts, 1):
             length = len(part)
             flags = _END_STREAM if is_last and index == count else 0
@@ -182,7 +194,9 @@ class Sender:
                 out.append(frame_head(0, _DATA, _END_STREAM, number))
             self.close_local(stream)
         else:
-            self.send_head(stream, tail, is_end=True)
+            encoder = self.encoder
+            block = encoder.encode_again(tail, lambda: tail) if len(tail) == 1 else encoder.encode(tail)
+            self.send_block(stream, block, is_end=True)
 
     # -- windows
 

@@ -52,7 +52,8 @@ class RequestHead:
             OPTIONS *, the authority for CONNECT.
         path: what policy and routes see; `*` for OPTIONS *, empty for CONNECT.
         query: without the `?`.
-        minor: 0 or 1 of HTTP/1.x.
+        minor: 0 or 1 of HTTP/1.x, 2 for HTTP/2.
+        comes_again: of HTTP/2 alone: the connection has this very head for every equal request.
         headers: as sent, names included, order kept; Host is the target's authority when that had one.
         fields: lower-case name → its (first) value.
         repeated: lower-case name → all values, only for names that occur more than once; None if none does.
@@ -65,6 +66,7 @@ class RequestHead:
 
     __slots__ = (
         "authority",
+        "comes_again",
         "content_length",
         "expect_continue",
         "fields",
@@ -82,6 +84,7 @@ class RequestHead:
     )
 
     authority: Authority
+    comes_again: bool
     content_length: int
     expect_continue: bool
     fields: dict[bytes, bytes]
@@ -125,6 +128,7 @@ class ResponseHead:
     """
 
     __slots__ = (
+        "comes_again",
         "content_length",
         "fields",
         "framing",
@@ -138,6 +142,7 @@ class ResponseHead:
         "upgrade",
     )
 
+    comes_again: bool
     content_length: int
     fields: dict[bytes, bytes]
     framing: Framing

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.http.events import Header, Headers
 from proxy.http.huffman import HuffmanError, unpack
@@ -323,7 +323,7 @@ _SECRET = frozenset((b"authorization", b"cookie", b"set-cookie", b"proxy-authori
 _INDEXED = frozenset(
     b":authority :path :method :status accept accept-encoding accept-language cache-control content-encoding "
     b"content-type grpc-accept-encoding grpc-encoding grpc-status server te user-agent vary x-forwarded-for "
-    b"x-forwarded-proto x-envoy-upstream-service-time x-forwarded-client-cert grpc-message".split()
+    b"x-forwarded-proto x-envoy-upstream-service-time x-forwarded-client-cert".split()
 )
 """Names whose values come again on a connection."""
 
@@ -331,9 +331,12 @@ _MAX_INDEXED_BYTES = 512
 
 
 class Encoder:
-    """Writes the blocks of one direction of a connection."""
+    """Writes the blocks of one direction of a connection.
 
-    __slots__ = ("_added", "_entries", "_pending", "_places", "_size", "_table_bytes")
+    `_ready` holds blocks that left the table as it was, until the table changes.
+    """
+
+    __slots__ = ("_added", "_entries", "_pending", "_places", "_ready", "_size", "_table_bytes")
 
     def __init__(self) -> None:
         self._entries: deque[Header] = deque()
@@ -342,6 +345,7 @@ class Encoder:
         self._size = 0
         self._table_bytes = DEFAULT_TABLE_BYTES
         self._pending: int | None = None
+        self._ready: dict[object, bytes] = {}
 
     def limit(self, table_bytes: int) -> None:
         """The peer keeps a table of this size; ours never grows beyond the default."""
@@ -351,6 +355,20 @@ class Encoder:
             self._pending = size if self._pending is None else min(self._pending, size)
             self._table_bytes = size
             self._evict(size)
+
+    def encode_again(self, key: object, make: Callable[[], Iterable[Header]]) -> bytes:
+        """The block of the fields that `make` gives, which are the same whenever the key is."""
+        block = self._ready.get(key)
+        if block is not None and self._pending is None:
+            return block
+        added = self._added
+        is_told = self._pending is not None
+        block = self.encode(make())
+        if self._added == added and not is_told:
+            if len(self._ready) >= _KNOWN_BLOCKS * 4:
+                self._ready.clear()
+            self._ready[key] = block
+        return block
 
     def encode(self, fields: Iterable[Header]) -> bytes:
         """A block."""
@@ -392,6 +410,8 @@ class Encoder:
             self._size += size
 
     def _evict(self, room: int) -> None:
+        if self._ready:
+            self._ready.clear()
         while self._size > room and self._entries:
             field = self._entries.popleft()
             self._size -= len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD

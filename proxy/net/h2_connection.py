@@ -24,6 +24,7 @@ from proxy.net.tls import ALPN_H2
 
 if TYPE_CHECKING:
     from proxy.net.h2_pool import StreamPool
+    from proxy.plan import Plan
 
 __all__ = ["H2Connection", "UpstreamStream"]
 
@@ -60,15 +61,8 @@ class UpstreamStream(Stream):
         if not client.is_sent:
             plan = client.plan
             assert plan is not None  # noqa: S101 - only an exchange with a plan has tries
-            fields = request_fields(
-                client.head,
-                client.extra,
-                target=plan.target,
-                host=plan.request_ops.host or plan.host,
-                drop=client.drop,
-                scheme=connection.scheme,
-            )
-            codec.send_head(self, fields, is_end=tail == () and not parts)
+            block = connection.encode_head(client, plan)
+            codec.send_block(self, block, is_end=tail == () and not parts)
             if not parts and not tail:
                 connection.schedule()
                 return
@@ -221,6 +215,19 @@ class H2Connection(Dialed):
             self.is_retired = True
             return False
         return not self.transport.is_closing() and len(self.codec.streams) < pool.max_concurrent_streams
+
+    def encode_head(self, client: Client, plan: Plan) -> bytes:
+        """The block of a request's head; what comes again of it is not worked out again."""
+        head, extra, scheme = client.head, client.extra, self.scheme
+        host = plan.request_ops.host or plan.host
+        encoder = self.codec.encoder
+        if head.minor == 2 and head.comes_again and not client.drop and plan.target is None and host is None:
+            block = encoder.encode_again(
+                head, lambda: request_fields(head, [], target=None, host=None, drop=(), scheme=scheme)
+            )
+            return block + encoder.encode([(name.lower(), value) for name, value in extra])
+        fields = request_fields(head, extra, target=plan.target, host=host, drop=client.drop, scheme=scheme)
+        return encoder.encode(fields)
 
     def open_stream(self) -> UpstreamStream:
         return cast("UpstreamStream", self.codec.open(monotonic()))

@@ -20,7 +20,9 @@ def summarise(events) -> list[tuple]:
         elif isinstance(event, Refused):
             told.append(("refused", event.status, event.reason))
         else:
-            told.append(("head", {name: getattr(event, name) for name in event.__slots__}))
+            told.append(
+                ("head", {name: getattr(event, name) for name in event.__slots__ if hasattr(event, name)})
+            )
     return told
 
 

@@ -48,7 +48,7 @@ def values(head):
     """Everything a head holds; None for what is none."""
     if not isinstance(head, RequestHead | ResponseHead):
         return None
-    return {name: getattr(head, name) for name in head.__slots__}
+    return {name: getattr(head, name) for name in head.__slots__ if hasattr(head, name)}
 
 
 def heads(lines):
