@@ -28,6 +28,7 @@ from control_plane.api.routes import Route, resources
 from control_plane.api.services import ServiceRoutes
 from control_plane.api.status import OPEN_PATHS, StatusRoutes
 from control_plane.api.stream import StreamRoute
+from control_plane.api.tap import TapRoutes
 from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
@@ -50,6 +51,7 @@ from control_plane.signing import Signing, load_authority
 from control_plane.store.revisions import Store
 from control_plane.store.sqlite import SqliteStore
 from control_plane.store.swarm import SwarmStore
+from control_plane.taps import Taps
 from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
 from control_plane.traces.store import TraceStore
@@ -107,6 +109,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *CaRoutes(parts).routes(),
         *JaegerRoutes(parts).routes(),
         *ServiceRoutes(parts).routes(),
+        *TapRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -163,9 +166,9 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     stack.callback(audit.close)
     store, denied = _stores(settings, stack)
     discovery = _discovery(settings, stack)
-    telemetry, traces = Telemetry(), TraceStore()
+    telemetry, traces, taps = Telemetry(), TraceStore(), Taps()
     registry = Registry(store, language)
-    distribution = Distribution(registry.shelf, telemetry, traces, lambda: signing.bundle_pem)
+    distribution = Distribution(registry.shelf, telemetry, traces, taps, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
     await registry.start()
 
@@ -183,6 +186,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         distribution=distribution,
         telemetry=telemetry,
         traces=traces,
+        taps=taps,
         store=store,
         discovery=discovery,
         signing=signing,

@@ -14,6 +14,7 @@ from control_plane.discovery.view import View
 from control_plane.errors import BadRequest
 from control_plane.snapshots import Printed, Shelf
 from control_plane.streams import Stream, SyncState
+from control_plane.taps import Taps
 from control_plane.telemetry import Telemetry
 from control_plane.traces.span import read_span
 from control_plane.traces.store import TraceStore
@@ -51,10 +52,16 @@ class Distribution:
     """
 
     def __init__(
-        self, shelf: Shelf, telemetry: Telemetry, traces: TraceStore, bundle_pem: Callable[[], str]
+        self,
+        shelf: Shelf,
+        telemetry: Telemetry,
+        traces: TraceStore,
+        taps: Taps,
+        bundle_pem: Callable[[], str],
     ) -> None:
         self._shelf, self._bundle_pem = shelf, bundle_pem
-        self._telemetry, self._traces = telemetry, traces
+        self._telemetry, self._traces, self._taps = telemetry, traces, taps
+        taps.changed = self._wake_all
         self._live: dict[Stream, asyncio.Event] = {}
         self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
         self._progress: asyncio.Future[None] | None = None
@@ -167,10 +174,17 @@ class Distribution:
                 case "spans":
                     self._keep_spans(stream, message.get("spans"))
                     continue
+                case "tapped":
+                    self._taps.record(stream.service, message.get("records"))
+                    continue
                 case other:
                     raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")
             wake.set()
         return "the sidecar left"
+
+    def _wake_all(self) -> None:
+        for wake in self._live.values():
+            wake.set()
 
     def _keep_spans(self, stream: Stream, items: object) -> None:
         """As figures: a bad span costs itself, not the stream."""
@@ -190,6 +204,9 @@ class Distribution:
         await socket.send(json.dumps({"type": "bundle", "pem": self._bundle_pem()}))
         while not stream.is_revoked:
             wake.clear()
+            if stream.tapped != self._taps.generation:
+                stream.tapped = self._taps.generation
+                await socket.send(self._taps.frame())
             newest = self._target(stream)
             if newest is not None and stream.must_send(newest):
                 frame = self._shelf.frame(stream.service, stream.held, newest)

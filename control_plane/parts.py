@@ -15,6 +15,7 @@ from control_plane.registry import Registry
 from control_plane.rollouts import Rollouts
 from control_plane.signing import Signing
 from control_plane.store.revisions import Store
+from control_plane.taps import Taps
 from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
 from control_plane.traces.store import TraceStore
@@ -28,6 +29,7 @@ class Parts:
     distribution: Distribution
     telemetry: Telemetry
     traces: TraceStore
+    taps: Taps
     store: Store
     discovery: Discovery
     signing: Signing

@@ -44,6 +44,7 @@ class Stream:
         not_after: when the certificate it connected with ends, and the stream with it.
         traffic: what its sidecar reported since the stream began.
         is_canary: whether it gets the candidate of a rollout.
+        tapped: the generation of taps that its sidecar knows.
     """
 
     service: ServiceName
@@ -63,6 +64,7 @@ class Stream:
     traffic: Figures = NOTHING
     is_canary: bool = False
     is_revoked: bool = False
+    tapped: int = 0
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.

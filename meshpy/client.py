@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +98,27 @@ class Operator:
             headers["Content-Type"] = "application/json"
         answer = self.send(method, path, headers, data)
         return _read(answer.status, answer.body)
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of an answer that goes on, as they come; empty ones are left out.
+
+        Raises:
+            ApiError: it is refused, or no connection.
+        """
+        connection = self._connection()
+        try:
+            self._connect(connection)
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.context.token}"})
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                _read(answer.status, answer.read())
+            for line in answer:
+                if text := line.decode("utf-8").strip():
+                    yield text
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(0, f"no control plane at {self.context.url}: {error}") from error
+        finally:
+            connection.close()
 
     def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         """Send one request with the operator's token and return the answer as it came.

@@ -29,6 +29,7 @@ from meshpy import wire
 from meshpy.errors import MeshpyError
 from meshpy.model.names import CONTROL_PLANE
 from meshpy.model.snapshot import MESH_PORT
+from meshpy.model.tap import TapFilter
 from proxy.options import ControlOptions
 from proxy.sidecar import Sidecar
 
@@ -41,6 +42,7 @@ _log = logging.getLogger("meshpy.proxy")
 _MIN_PAUSE_S = 0.2
 _MAX_PAUSE_S = 5.0
 _REPORT_EVERY_S = 1.0
+_TAP_EVERY_S = 0.25
 _HEARTBEAT_S = 10.0
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=5.0)
@@ -233,12 +235,15 @@ class ControlClient:
             self._renewed.clear()
             async with asyncio.TaskGroup() as group:
                 reporter = group.create_task(self._report(socket))
+                tapper = group.create_task(self._tell_tapped(socket))
                 renewed = group.create_task(self._close_when_renewed(socket))
                 try:
                     async for message in socket:
                         if message.type is aiohttp.WSMsgType.TEXT:
                             await self._on_frame(socket, message.data)
                 finally:
+                    self._sidecar.tap.ask((), 0)
+                    tapper.cancel()
                     reporter.cancel()
                     renewed.cancel()
 
@@ -269,6 +274,8 @@ class ControlClient:
             raise EnrolmentError("a frame of the stream is not understood") from error
         if kind == "snapshot":
             await self._on_snapshot(socket, frame.get("delta") or {})
+        elif kind == "tap":
+            self._on_tap(frame)
         elif kind == "bundle":
             await self._on_bundle(str(frame.get("pem", "")))
 
@@ -299,6 +306,22 @@ class ControlClient:
             self._bundle = bundle
             await self._sidecar.set_identity(identity, bundle)
             _log.info("trust bundle replaced: %d roots", len(bundle.roots))
+
+    def _on_tap(self, frame: dict[str, Any]) -> None:
+        """A newer control plane may ask what this sidecar does not know: then it tells nothing."""
+        try:
+            filters = [TapFilter.read(each) for each in frame.get("filters", ())]
+            self._sidecar.tap.ask(filters, int(frame.get("per_s", 0)))
+        except (ValueError, TypeError, AttributeError) as error:
+            _log.warning("a tap is not understood: %s", error)
+            self._sidecar.tap.ask((), 0)
+
+    async def _tell_tapped(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await asyncio.sleep(_TAP_EVERY_S)
+            records = self._sidecar.tap.take()
+            if records:
+                await socket.send_json({"type": "tapped", "records": records})
 
     async def _report(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:

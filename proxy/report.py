@@ -14,6 +14,7 @@ from proxy.access_log import AccessLog, Line, quoted
 from proxy.exchange import Exchange
 from proxy.sides import ClientConnection
 from proxy.spans import Spans
+from proxy.tap import Tap
 from proxy.telemetry import Edge, Telemetry
 
 __all__ = ["Reporter"]
@@ -26,14 +27,15 @@ _VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 class Reporter:
     """Writes and counts for one direction."""
 
-    __slots__ = ("_direction", "direction", "log", "spans", "telemetry")
+    __slots__ = ("_direction", "direction", "log", "spans", "tap", "telemetry")
 
-    def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry, spans: Spans) -> None:
+    def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry, spans: Spans, tap: Tap) -> None:
         self.direction = direction
         self._direction = f'"direction":"{direction}","method":"'
         self.log = log
         self.telemetry = telemetry
         self.spans = spans
+        self.tap = tap
 
     def http(
         self,
@@ -71,6 +73,8 @@ class Reporter:
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
         if self.spans.is_wanted(exchange, took_s):
             self.spans.record(down, exchange, took_s, is_client=self.direction == "outbound")
+        if self.tap.is_on:
+            self.tap.http(exchange, edge, took_s)
         if self.log.is_on:
             self._log(down, exchange, duration_ms, principal, server_name)
 
@@ -139,6 +143,8 @@ class Reporter:
         edge.bytes_received += line.bytes_received
         edge.bytes_sent += line.bytes_sent
         edge.closed += 1
+        if self.tap.is_on:
+            self.tap.tcp(line, edge)
         self.log.tcp(line, started=started)
 
 

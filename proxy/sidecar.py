@@ -33,6 +33,7 @@ from proxy.overload import Guard, cgroup_limit
 from proxy.report import Reporter
 from proxy.sides import Shared
 from proxy.spans import Spans
+from proxy.tap import Tap
 from proxy.telemetry import Telemetry
 
 __all__ = ["Sidecar"]
@@ -70,6 +71,7 @@ class Sidecar:
         self.mesh_bind = mesh_bind
         self.telemetry = Telemetry()
         self.spans = Spans(slow_s)
+        self.tap = Tap()
         self.credentials: Live[Credentials | None] = Live(None)
         self.snapshot: Live[Snapshot | None] = Live(None)
         self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
@@ -160,8 +162,8 @@ class Sidecar:
         _log.info("snapshot %s in force, revision %d", snapshot.version, snapshot.revision)
 
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
-        inbound = Reporter("inbound", self.log, self.telemetry, self.spans)
-        outbound = Reporter("outbound", self.log, self.telemetry, self.spans)
+        inbound = Reporter("inbound", self.log, self.telemetry, self.spans, self.tap)
+        outbound = Reporter("outbound", self.log, self.telemetry, self.spans, self.tap)
         doors = Doors(live, self.shared, self.own, inbound, outbound)
         return Listeners(
             doors,

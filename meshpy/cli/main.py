@@ -51,6 +51,7 @@ COMMANDS = {
     "rollback": Target("meshpy.cli.revisions:rollback", "Put an earlier revision in force again."),
     "rollout": Target("meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way."),
     "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities."),
+    "tap": Target("meshpy.cli.tap:tap", "Show requests of the mesh as they end."),
     "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
     "plugin": Target("meshpy.cli.plugin:plugin", "Make `docker mesh …` out of this tool."),
     "completion": Target("meshpy.cli.plugin:completion", "Print the completion script of a shell."),

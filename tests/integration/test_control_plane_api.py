@@ -10,6 +10,8 @@ from control_plane.store.revisions import Document
 from tests.helpers.control_plane import ADMIN, DENY_ALL, EDITOR, VIEWER, plane
 
 OPEN = {"/healthz", "/readyz"}
+ENDLESS = {"/v1/tap": "?for_s=0"}
+"""What must be asked of an operation whose answer would not end."""
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ async def _operations(mesh):
     filled = {"kind": "VirtualService", "namespace": "shop", "name": "x", "number": "1", "id": "abc"}
     filled |= {"service": "web.shop", "trace": "a" * 32}
     return [
-        (method.upper(), re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], path))
+        (method.upper(), re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], path) + ENDLESS.get(path, ""))
         for path, operations in paths.items()
         for method in operations
     ]

@@ -1,0 +1,76 @@
+"""`GET /v1/tap`: requests of the mesh as they end, one JSON object a line, while the client listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from aiohttp import web
+
+from control_plane.api.operators import Role, require
+from control_plane.api.routes import Route
+from control_plane.errors import BadRequest
+from control_plane.parts import Parts
+from meshpy.model.tap import TapFilter
+
+__all__ = ["TapRoutes"]
+
+MAX_FOR_S = 3600.0
+MAX_PER_S = 1000
+DEFAULT_PER_S = 100
+BEAT_S = 1.0
+"""An empty line as often tells a client that went away from one that waits."""
+
+
+class TapRoutes:
+    """Handler of the tap."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._taps = parts.taps
+
+    def routes(self) -> list[Route]:
+        text = {"type": "string"}
+        names = ("source", "destination", "direction", "method", "path", "status", "verdict", "min_ms")
+        query = dict.fromkeys(names, (text, "only such requests"))
+        query["max_rps"] = ({"type": "integer"}, "the most that one sidecar tells in a second")
+        query["for_s"] = ({"type": "number"}, "how long")
+        answer = (200, "application/x-ndjson, until the client leaves", None)
+        return [Route("GET", "/v1/tap", self.tap, Role.VIEWER, "Requests as they end", answer, query)]
+
+    async def tap(self, request: web.Request) -> web.StreamResponse:
+        require(request, Role.VIEWER)
+        query = dict(request.query)
+        per_s = _number(query.pop("max_rps", DEFAULT_PER_S), "max_rps", 1, MAX_PER_S)
+        for_s = _number(query.pop("for_s", MAX_FOR_S), "for_s", 0, MAX_FOR_S)
+        try:
+            wanted = TapFilter.read(query)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        tap = self._taps.open(wanted, int(per_s))
+        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        try:
+            await answer.prepare(request)
+            async with asyncio.timeout(for_s):
+                while True:
+                    try:
+                        async with asyncio.timeout(BEAT_S):
+                            record = await tap.waiting.get()
+                    except TimeoutError:
+                        await answer.write(b"\n")
+                    else:
+                        await answer.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            self._taps.close(tap)
+        return answer
+
+
+def _number(text: object, name: str, low: float, high: float) -> float:
+    try:
+        value = float(str(text))
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise BadRequest(f"`{name}` is a number from {low:g} to {high:g}")
+    return value

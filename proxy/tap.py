@@ -1,0 +1,121 @@
+"""The tap: requests as they end, told to the control plane while somebody looks.
+
+It cannot hurt the data path: off, it costs one look at a flag; on, so many records a second and no more,
+without headers, queries or content.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshpy.model.tap import TapFilter
+
+if TYPE_CHECKING:
+    from proxy.access_log import Line
+    from proxy.exchange import Exchange
+    from proxy.telemetry import Edge
+
+__all__ = ["Tap"]
+
+MAX_KEPT = 500
+MAX_TEXT = 512
+_SIDES = {"inbound": "in", "outbound": "out"}
+
+
+class Tap:
+    """Args, once asked: filters: any of which must hold. per_s: the most records a second."""
+
+    __slots__ = ("_filters", "_kept", "_left", "_per_s", "_second", "dropped", "is_on")
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._filters: tuple[TapFilter, ...] = ()
+        self._per_s = self._left = self._second = 0
+        self._kept: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT)
+        self.dropped = 0
+
+    def ask(self, filters: Sequence[TapFilter], per_s: int) -> None:
+        """Tell what holds from now on; no filter turns it off."""
+        self._filters = tuple(filters)
+        self._per_s = self._left = max(0, per_s)
+        self.is_on = bool(filters)
+        if not filters:
+            self._kept.clear()
+
+    def take(self) -> list[dict[str, Any]]:
+        """What was seen since the last call."""
+        kept = list(self._kept)
+        self._kept.clear()
+        return kept
+
+    def http(self, exchange: Exchange, edge: Edge, took_s: float) -> None:
+        """An exchange has ended."""
+        head, reply, status = exchange.head, exchange.reply, exchange.status
+        denied = reply is not None and bool(reply.stage)
+        failed = status >= 500 or not status
+        self._offer(
+            {
+                **_ends(edge),
+                "method": head.method,
+                "authority": head.authority.text[:MAX_TEXT],
+                "path": head.path[:MAX_TEXT],
+                "status": status,
+                "flags": exchange.flags,
+                "verdict": "DENIED" if denied else "ERROR" if failed else "FORWARDED",
+                "duration_ms": round(took_s * 1000, 3),
+                "bytes_sent": exchange.bytes_sent,
+                "bytes_received": exchange.bytes_received,
+                "attempts": exchange.attempts,
+                "policy": reply.policy if reply is not None else "",
+                "rule": reply.rule if reply is not None else "",
+                "trace_id": exchange.trace[3:35].decode("latin-1"),
+            }
+        )
+
+    def tcp(self, line: Line, edge: Edge) -> None:
+        """An opaque connection has ended."""
+        self._offer(
+            {
+                **_ends(edge),
+                "method": "",
+                "authority": line.server_name[:MAX_TEXT],
+                "path": "",
+                "status": 0,
+                "flags": line.flags,
+                "verdict": "DENIED" if line.stage else "ERROR" if line.failure else "FORWARDED",
+                "duration_ms": line.duration_ms,
+                "bytes_sent": line.bytes_sent,
+                "bytes_received": line.bytes_received,
+                "attempts": 1,
+                "policy": line.policy,
+                "rule": line.rule,
+                "trace_id": "",
+            }
+        )
+
+    def _offer(self, record: dict[str, Any]) -> None:
+        if not any(each.holds(record) for each in self._filters):
+            return
+        now = time.time()
+        if int(now) != self._second:
+            self._second, self._left = int(now), self._per_s
+        if self._left <= 0:
+            self.dropped += 1
+            return
+        self._left -= 1
+        record["at"] = round(now, 3)
+        self._kept.append(record)
+
+
+def _ends(edge: Edge) -> dict[str, Any]:
+    key = edge.key
+    return {
+        "direction": _SIDES[key.direction],
+        "source": key.source,
+        "destination": key.destination or key.service,
+        "protocol": key.protocol,
+        "mtls": key.is_mtls,
+    }
