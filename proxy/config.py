@@ -162,7 +162,7 @@ def compile_snapshot(
     """Make a snapshot ready.
 
     Args:
-        before: what was in force; rate limits that stay the same go on counting.
+        before: what was in force; rate limits that stay the same go on counting, tokens stay verified.
 
     Raises:
         ConfigError: something in it cannot be judged or served by this version.
@@ -183,7 +183,7 @@ def compile_snapshot(
             clusters,
             str(name),
             service,
-            Authenticator(snapshot.jwt) if snapshot.jwt else None,
+            _authenticator(snapshot, before),
             {each.name: Provider(each, clusters[each.cluster]) for each in snapshot.providers},
             _limiters(snapshot, before),
         )
@@ -191,6 +191,13 @@ def compile_snapshot(
         raise ConfigError(f"the cluster {error} is named and not defined") from error
     except (MeshpyError, ValueError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _authenticator(snapshot: Snapshot, before: Compiled | None) -> Authenticator | None:
+    """The one before when its rules and keys are the same: it knows the tokens of now."""
+    if before is not None and before.snapshot.jwt == snapshot.jwt:
+        return before.authenticator
+    return Authenticator(snapshot.jwt) if snapshot.jwt else None
 
 
 def _limiters(snapshot: Snapshot, before: Compiled | None) -> tuple[Limiter, ...]:

@@ -183,6 +183,19 @@ async def test_keys_are_replaced_under_a_live_connection(pki):
                 assert await statuses() == expected
 
 
+async def test_verified_tokens_are_remembered_until_keys_or_rules_change(pki):
+    async with backend() as app:
+        first = callee(app.port, demand())
+        async with pair(pki, first) as (client, api):
+            assert (await client.get("/", headers=bearer(token(key())))).status == 200
+            before = api.live.value.authenticator
+            await api.apply(replace(first, version="same"))
+            assert api.live.value.authenticator is before
+            await api.apply(replace(first, version="other", jwt=(replace(RULE, audiences=("x",)),)))
+            assert api.live.value.authenticator is not before
+            assert (await client.get("/", headers=bearer(token(key())))).status == 403
+
+
 async def test_a_websocket_ends_when_its_token_counts_no_longer(pki):
     switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
