@@ -158,6 +158,7 @@ TOKEN = _object({"token": TEXT, "service": TEXT, "id": TEXT})
 HEALTH = _object({"status": TEXT})
 REVOKED = _object({"revoked": TEXT})
 _COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
+INVENTORY = _object({"revision": COUNT, "trust_domain": TEXT, "inventory": {"type": "object"}})
 STATUS = _object(
     {
         "revision": COUNT,

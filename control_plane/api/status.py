@@ -15,11 +15,12 @@ from aiohttp import web
 from control_plane.api.body import json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import BUNDLE, HEALTH, REVOKED, SERVICE, STATUS, TOKEN
+from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, REVOKED, SERVICE, STATUS, TOKEN
 from control_plane.errors import BadRequest, Unavailable
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
 from control_plane.tokens import checked_service
+from meshpy.wire import encode
 
 __all__ = ["OPEN_PATHS", "StatusRoutes"]
 
@@ -38,6 +39,7 @@ class StatusRoutes:
         plain = (200, "Prometheus text format", None)
         alive = (200, "it does", HEALTH)
         now = (200, "the mesh now", STATUS)
+        stock = (200, "services, ports, labels and networks, as discovery sees them", INVENTORY)
         made = (201, "a token", TOKEN)
         revoked = (200, "it is refused from now on", REVOKED)
         tokens = "/v1/join-tokens"
@@ -47,6 +49,7 @@ class StatusRoutes:
             Route("GET", "/readyz", self.readyz, None, "Whether sidecars can be served", alive),
             Route("GET", "/metrics", self.metrics, view, "Prometheus metrics", plain),
             Route("GET", "/v1/status", self.status, view, "The mesh now", now),
+            Route("GET", "/v1/inventory", self.inventory, view, "What policies compile against", stock),
             Route("GET", "/v1/bundle", self.bundle, view, "The trust bundle", (200, "roots", BUNDLE)),
             Route("POST", tokens, self.issue, Role.EDITOR, "Make a join token", made, body=SERVICE),
             Route("DELETE", tokens + "/{id}", self.revoke, Role.ADMIN, "Revoke a join token", revoked),
@@ -95,6 +98,18 @@ class StatusRoutes:
             }
             for name, service in sorted(self._parts.registry.view.inventory.services.items())
         ]
+
+    async def inventory(self, request: web.Request) -> web.Response:
+        """With it and the policies a tool compiles what the sidecars hold."""
+        require(request, Role.VIEWER)
+        parts = self._parts
+        return web.json_response(
+            {
+                "revision": parts.registry.revision.number,
+                "trust_domain": parts.signing.trust_domain,
+                "inventory": encode(parts.registry.view.inventory),
+            }
+        )
 
     async def bundle(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)

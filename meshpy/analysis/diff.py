@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from meshpy.analysis.describe import described, merged
-from meshpy.analysis.flows import Flow, flows
+from meshpy.analysis.flow import Flow
+from meshpy.analysis.flows import flows
 from meshpy.analysis.space import Cell, Probe, Space, TooManyClasses, explore
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared

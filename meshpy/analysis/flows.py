@@ -10,11 +10,23 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from meshpy.analysis.asked import Tests
 from meshpy.analysis.domains import AUTHORITY, principals
+from meshpy.analysis.flow import Caller, Flow
+from meshpy.analysis.listening import (
+    domains_matcher,
+    hosts_of,
+    listeners_of,
+    ports_of,
+    region_matchers,
+    rules_of,
+    server_names,
+    services_behind,
+    services_behind_opaque,
+)
 from meshpy.analysis.nets import address_classes, label_of
 from meshpy.analysis.partition import Matcher, partition
 from meshpy.analysis.predicates import (
-    Tests,
     tests_of_authorization,
     tests_of_callee,
     tests_of_routes,
@@ -25,61 +37,14 @@ from meshpy.engine.explain import Explanation, Source, at_listener, at_sidecar, 
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
-from meshpy.model.match import Exact, StringMatch, Suffix
+from meshpy.model.match import Exact
 from meshpy.model.names import ServiceName
-from meshpy.model.route import Forward, RouteRule, VirtualHost
+from meshpy.model.route import RouteRule, VirtualHost
 from meshpy.model.snapshot import OutboundListener
 
-__all__ = ["EXTERNAL", "Caller", "Flow", "flows"]
+__all__ = ["flows"]
 
-EXTERNAL = "external"
 _NOWHERE = Explanation(Verdict(False, "route", reason="nothing leads there"), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls.
-
-    Args:
-        service: None for callers from outside.
-        is_stranger: an identity of the mesh that is none of the services known here.
-        address: an address of its class; empty where no policy asks for it.
-        nets: the class of the address in words.
-    """
-
-    service: ServiceName | None = None
-    is_stranger: bool = False
-    address: str = ""
-    nets: str = ""
-
-    @property
-    def label(self) -> str:
-        if self.service is None:
-            return EXTERNAL
-        return f"{self.service} (any such other identity)" if self.is_stranger else str(self.service)
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """One caller, one place, in both revisions.
-
-    Args:
-        host: what is called: `catalog.shop`, or `shop/api` where a sidecar is addressed itself.
-        services: everyone who may judge a request of it.
-        old: asks the earlier revision; it reads nothing of the request that the space does not have.
-        space: made when it is asked for, cut by further tests where these are given.
-        alike: equal for two flows whose answers are those of each other, whoever calls.
-    """
-
-    caller: Caller
-    host: str
-    port: int
-    services: frozenset[ServiceName]
-    old: Callable[[Request], Explanation]
-    new: Callable[[Request], Explanation]
-    space: Callable[..., Space]
-    is_opaque: bool = False
-    alike: tuple[object, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +135,7 @@ class _Pair:
     # callers with a sidecar of their own
 
     def _from_service(self, name: ServiceName) -> Iterator[Flow]:
-        old, new = _listeners(self._old, name), _listeners(self._new, name)
+        old, new = listeners_of(self._old, name), listeners_of(self._new, name)
         for key in sorted({*old, *new}):
             before, after = old.get(key), new.get(key)
             if all(listener is None or listener.tcp_routes() for listener in (before, after)):
@@ -185,13 +150,13 @@ class _Pair:
     def _opaque(
         self, name: ServiceName, before: OutboundListener | None, after: OutboundListener | None
     ) -> Iterator[Flow]:
-        services = _behind_opaque(before) | _behind_opaque(after)
+        services = services_behind_opaque(before) | services_behind_opaque(after)
         if self._only_changed and before == after and self._cannot_differ(name, services):
             return
         tests = Tests()
         for service in services:
             tests.add(self._tests_of(service))
-        for server_name in _server_names(before, after):
+        for server_name in server_names(before, after):
             make = functools.partial(self._opaque_flow, before, after, frozenset(services), server_name)
             yield from self._addressed(Caller(name), tests, make, with_v6=False)
 
@@ -232,16 +197,16 @@ class _Pair:
     def _http(
         self, name: ServiceName, before: OutboundListener | None, after: OutboundListener | None
     ) -> Iterator[Flow]:
-        hosts = _hosts(before, after)
+        hosts = hosts_of(before, after)
         overlap = any(domain.startswith("*") for host in hosts for domain in host.domains)
         for (old_host, new_host), keep in self._regions(before, after, hosts, overlap=overlap).items():
-            old_rules, new_rules = _rules(before, old_host), _rules(after, new_host)
-            services = {*_behind(old_rules), *_behind(new_rules)}
-            services |= _behind_opaque(before) | _behind_opaque(after)
+            old_rules, new_rules = rules_of(before, old_host), rules_of(after, new_host)
+            services = {*services_behind(old_rules), *services_behind(new_rules)}
+            services |= services_behind_opaque(before) | services_behind_opaque(after)
             if self._only_changed and old_rules == new_rules and self._cannot_differ(name, services):
                 continue
             tests = self._tests_of_route(name, old_rules, new_rules, services)
-            for matcher in _region_matchers(hosts, old_host, new_host, overlap=overlap):
+            for matcher in region_matchers(hosts, old_host, new_host, overlap=overlap):
                 tests.texts["authority"][matcher] = None
             one = after or before
             assert one is not None  # noqa: S101 - a region belongs to a listener
@@ -329,7 +294,7 @@ class _Pair:
             )
 
         if overlap:
-            found = partition(AUTHORITY, tuple(dict.fromkeys(_domains(host) for host in hosts)))
+            found = partition(AUTHORITY, tuple(dict.fromkeys(domains_matcher(host) for host in hosts)))
             authorities = [atom.witness for atom in found.atoms]
         else:
             # without wildcards a domain is a class of its own, and all that is none of them is one
@@ -346,7 +311,7 @@ class _Pair:
     # callers without a sidecar that is known here
 
     def _from_outside(self, name: ServiceName) -> Iterator[Flow]:
-        for port in sorted({*_ports(self._old, name, edge=True), *_ports(self._new, name, edge=True)}):
+        for port in sorted({*ports_of(self._old, name, edge=True), *ports_of(self._new, name, edge=True)}):
 
             def make(caller: Caller, port: int = port) -> Flow:
                 def ask(side: Prepared) -> Callable[[Request], Explanation]:
@@ -360,7 +325,7 @@ class _Pair:
             yield from self._addressed(Caller(), self._tests_of(name), make, with_v6=True)
 
     def _from_strangers(self, name: ServiceName) -> Iterator[Flow]:
-        for port in sorted({*_ports(self._old, name), *_ports(self._new, name)}):
+        for port in sorted({*ports_of(self._old, name), *ports_of(self._new, name)}):
             for service, principal in self._strangers(name):
                 caller = Caller(service, is_stranger=True)
                 make = functools.partial(self._stranger, name, port, principal)
@@ -426,68 +391,3 @@ class _Pair:
 def _service_of(principal: str) -> ServiceName:
     parts = principal.split("/")
     return ServiceName(parts[2], parts[4])
-
-
-def _listeners(side: Prepared, name: ServiceName) -> dict[tuple[str, int], OutboundListener]:
-    if name not in side:
-        return {}
-    return {(listener.bind, listener.port): listener for listener in side[name].outbound}
-
-
-def _ports(side: Prepared, name: ServiceName, *, edge: bool = False) -> list[int]:
-    if name not in side:
-        return []
-    return [item.port for item in side[name].inbound if item.ingress or not edge]
-
-
-def _hosts(before: OutboundListener | None, after: OutboundListener | None) -> list[VirtualHost]:
-    return [host for listener in (before, after) if listener for host in listener.virtual_hosts]
-
-
-def _region_matchers(
-    hosts: Sequence[VirtualHost], old: str | None, new: str | None, *, overlap: bool
-) -> list[Matcher]:
-    """What cuts a region out of all authorities: its own domains, or all where a wildcard may overlap."""
-    chosen = [host for host in hosts if overlap or None in (old, new) or host.host in (old, new)]
-    return list(dict.fromkeys(_domains(host) for host in chosen))
-
-
-def _domains(host: VirtualHost) -> Matcher:
-    return _domain_matcher(host.host, host.domains)
-
-
-@functools.lru_cache(maxsize=4096)
-def _domain_matcher(host: str, domains: tuple[str, ...]) -> Matcher:
-    matches: tuple[StringMatch, ...] = tuple(
-        Suffix(domain[1:]) if domain.startswith("*.") else Exact(domain)
-        for domain in domains
-        if domain != "*"
-    )
-    return Matcher(host, matches, part=0, fold=True)
-
-
-def _rules(listener: OutboundListener | None, host: str | None) -> tuple[RouteRule, ...]:
-    hosts = listener.virtual_hosts if listener is not None else ()
-    return next((item.rules for item in hosts if item.host == host), ())
-
-
-def _behind(rules: Iterable[RouteRule]) -> set[ServiceName]:
-    return {
-        service
-        for rule in rules
-        if isinstance(rule.action, Forward)
-        for destination in rule.action.destinations
-        for service in destination.services
-    }
-
-
-def _behind_opaque(listener: OutboundListener | None) -> set[ServiceName]:
-    routes = listener.tcp_routes() if listener is not None else ()
-    return {name for route in routes for target in route.destinations for name in target.services}
-
-
-def _server_names(before: OutboundListener | None, after: OutboundListener | None) -> list[str]:
-    """One server name for each that an opaque route asks for, and none at all."""
-    routes = [route for listener in (before, after) if listener for route in listener.tcp_routes()]
-    asked = [name.replace("*", "x") for route in routes for name in route.sni_hosts]
-    return list(dict.fromkeys(("", *asked)))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from meshpy.analysis.flows import Flow, flows
+from meshpy.analysis.flow import Flow
+from meshpy.analysis.flows import flows
 from meshpy.analysis.space import TooManyClasses, explore
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from meshpy.analysis.asked import HeaderTest, Tests
 from meshpy.analysis.domains import AUTHORITY, CLAIM, HEADER, IDENTITY, METHOD, PATH, QUERY, Domain
 from meshpy.analysis.language import MARK
 from meshpy.analysis.partition import Matcher, Partition, partition
-from meshpy.analysis.predicates import HeaderTest, Tests
 from meshpy.engine.claims import RequestAuth, auth_of
 from meshpy.engine.match import query_values
 from meshpy.engine.request import Request

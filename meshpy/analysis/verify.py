@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from meshpy.analysis.asked import Tests
 from meshpy.analysis.diff import Witness, allowed_share, witness_of
-from meshpy.analysis.flows import Caller, Flow, flows
+from meshpy.analysis.flow import Caller, Flow
+from meshpy.analysis.flows import flows
 from meshpy.analysis.invariants import Invariant, Party, Word
-from meshpy.analysis.predicates import Tests
 from meshpy.analysis.space import Probe, Space, TooManyClasses, explore
 from meshpy.engine.explain import Explanation, Leg
 from meshpy.engine.match import compile_path

@@ -23,7 +23,16 @@ from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import Snapshot
 from meshpy.policy import PolicySet, load, load_documents
 
-__all__ = ["EXTERNAL", "Offline", "Question", "ask_mesh", "parse_headers", "read_policies", "split_port"]
+__all__ = [
+    "EXTERNAL",
+    "Offline",
+    "Question",
+    "ask_any_mesh",
+    "ask_mesh",
+    "parse_headers",
+    "read_policies",
+    "split_port",
+]
 
 EXTERNAL = "external"
 """The source that has no identity: a caller outside the mesh."""
@@ -33,7 +42,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def ask_mesh(command: Command) -> Command:
-    """The options that say which mesh is meant."""
+    """The options that say which mesh is meant: a stack file with policies."""
+    stack = click.option("--stack", required=True, type=click.Path(path_type=Path), help="The stack file.")
+    return stack(_ask_names(command))
+
+
+def ask_any_mesh(command: Command) -> Command:
+    """As `ask_mesh`, or the live one."""
+    live = click.option("--live", is_flag=True, help="The mesh that runs, by its control plane.")
+    stack = click.option("--stack", type=click.Path(path_type=Path), help="The stack file; not with --live.")
+    return live(stack(_ask_names(command)))
+
+
+def _ask_names(command: Command) -> Command:
     for option in (
         click.option(
             "--namespace",
@@ -44,7 +65,6 @@ def ask_mesh(command: Command) -> Command:
         click.option(
             "--policies", multiple=True, type=click.Path(path_type=Path), help="A file or folder; repeatable."
         ),
-        click.option("--stack", required=True, type=click.Path(path_type=Path), help="The stack file."),
         click.option("--trust-domain", default="cluster.local", show_default=True),
     ):
         command = option(command)

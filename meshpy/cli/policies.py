@@ -57,7 +57,8 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
 )
 @NAMESPACE
 @MESSAGE
-@click.option("--dry-run", is_flag=True, help="Check only.")
+@click.option("--dry-run", is_flag=True, help="Check, tell what would change, and change nothing.")
+@click.option("--diff/--no-diff", "tell", default=True, help="Tell first which requests it changes.")
 @click.option("--canary", metavar="N|P%", help="First on N, or P percent, of each service's sidecars.")
 @click.option("--watch", type=duration_s, metavar="TIME", help="Watch it; roll back when a bound is crossed.")
 @click.option("--max-denied", type=float, default=5, show_default=True, help="Percent points.")
@@ -71,6 +72,7 @@ def apply(
     namespace: str,
     message: str,
     dry_run: bool,
+    tell: bool,
     prune: bool,
     wait: bool,
     output: str,
@@ -95,7 +97,10 @@ def apply(
     if plan is not None:
         body["rollout"] = plan
     query = "?dry_run=true" if dry_run else ""
+    changes = _tell(operator, body["documents"], namespace, prune=prune, output=output) if tell else None
     answer = operator.call("PUT" if prune else "PATCH", f"/v1/policies{query}", body)
+    if changes is not None:
+        answer["diff"] = changes
     for warning in answer.get("warnings", []):
         click.echo(f"warning: {warning['file']}:{warning['line']}: {warning['message']}", err=True)
     if plan is not None and not dry_run:
@@ -112,6 +117,19 @@ def apply(
             "on every sidecar" if answer.get("enforced") else "not yet on every sidecar, see `meshpy status`"
         )
         click.echo(f"revision {answer['revision']} is in force {where if wait else ''}".rstrip())
+
+
+def _tell(
+    operator: Operator, texts: Sequence[Mapping[str, str]], namespace: str, *, prune: bool, output: str
+) -> dict[str, Any]:
+    """The exact diff against what is in force, for people on standard error."""
+    from meshpy.cli.live import applied_diff  # noqa: PLC0415 - the analysis is wanted by `apply` alone
+    from meshpy.cli.policy_diff import print_diff  # noqa: PLC0415
+
+    found = applied_diff(operator, texts, namespace, prune=prune)
+    if output != "json":
+        print_diff(found, err=True)
+    return found.to_json()
 
 
 def _plan(

@@ -91,23 +91,29 @@ def _finding(change: Change, places: Mapping[str, Place], file: str) -> Finding:
     return Finding(change.kind.value.replace(" ", "-"), level, place, what)
 
 
-def print_diff(found: Diff) -> None:
-    """Changes for people, the widest opening first."""
+def print_diff(found: Diff, *, err: bool = False) -> None:
+    """Changes for people, the widest opening first.
+
+    Args:
+        err: on standard error, for commands whose own answer is another.
+    """
     for change in found.changes:
-        click.secho(change.kind.value, fg=_COLOURS[change.kind], bold=True, nl=False)
-        click.echo(f": {', '.join(change.sources)} → {change.destination}:{change.port}")
-        if change.nets:
-            click.echo(f"  from addresses {change.nets}")
-        for words in change.requests:
-            if words:
-                click.echo(f"  {', '.join(f'{name} {text}' for name, text in words.items())}")
-        click.echo(f"  before: {change.before}\n  after:  {change.after}\n  for instance: {change.witness}\n")
+        click.secho(change.kind.value, fg=_COLOURS[change.kind], bold=True, nl=False, err=err)
+        lines = [f": {', '.join(change.sources)} → {change.destination}:{change.port}"]
+        lines += [f"  from addresses {change.nets}"] if change.nets else []
+        lines += [
+            "  " + ", ".join(f"{name} {text}" for name, text in words.items())
+            for words in change.requests
+            if words
+        ]
+        lines += [f"  before: {change.before}", f"  after:  {change.after}"]
+        click.echo("\n".join([*lines, f"  for instance: {change.witness}", ""]), err=err)
     for item in found.undetermined:
-        click.secho("may differ", fg="yellow", bold=True, nl=False)
-        click.echo(f": {item.source} → {item.destination}:{item.port}: {item.why}")
+        click.secho("may differ", fg="yellow", bold=True, nl=False, err=err)
+        click.echo(f": {item.source} → {item.destination}:{item.port}: {item.why}", err=err)
     told = {kind: sum(change.kind is kind for change in found.changes) for kind in Kind}
     counts = ", ".join(f"{count} {kind.value}" for kind, count in told.items() if count)
     if found.undetermined:
         counts += f"{', ' if counts else ''}{len(found.undetermined)} that may differ"
     compared = f"{found.classes} classes of requests on {found.flows} flows compared"
-    click.echo(f"{counts or 'no request is treated otherwise'} ({compared})")
+    click.echo(f"{counts or 'no request is treated otherwise'} ({compared})", err=err)

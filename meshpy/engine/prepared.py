@@ -21,7 +21,8 @@ class Prepared(dict[ServiceName, Snapshot]):
     """Snapshots whose engines are built once, for many questions.
 
     Args:
-        with_steps: False leaves out every rule that was considered; the verdicts are the same.
+        with_steps: False leaves out every rule that was considered and the list of destinations; verdicts and
+            legs are the same.
     """
 
     def __init__(self, snapshots: Mapping[ServiceName, Snapshot], *, with_steps: bool = True) -> None:

@@ -135,11 +135,13 @@ class Dice:
     def route_match(self):
         fields = []
         if self.chance(70):
-            regex = f"regex: '{self.one(REGEXES)}'"
-            literal = self.one([f"prefix: {self.one(PATHS)}", f"exact: {self.one(PATHS)}"])
-            fields.append(f"uri: {{{regex if self.chance(25) else literal}}}")
-            if self.chance(15):
-                fields.append("ignoreUriCase: true")
+            if self.chance(25):
+                fields.append(f"uri: {{regex: '{self.one(REGEXES)}'}}")
+            else:
+                literal = self.one([f"prefix: {self.one(PATHS)}", f"exact: {self.one(PATHS)}"])
+                fields.append(f"uri: {{{literal}}}")
+                if self.chance(15):
+                    fields.append("ignoreUriCase: true")
         if self.chance(25):
             fields.append(f"method: {{exact: {self.one(METHODS)}}}")
         if self.chance(25):

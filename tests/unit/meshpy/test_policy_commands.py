@@ -1,5 +1,6 @@
 """The commands of `meshpy policy`: all of them are there, and check's exit codes are those of the docs."""
 
+import gc
 import json
 
 import pytest
@@ -55,6 +56,11 @@ def test_every_command_of_the_group_is_found_and_helps():
     assert set(policy.commands) <= set(names)
     for name in names:
         assert CliRunner().invoke(policy, [name, "--help"]).exit_code == 0, name
+
+
+def test_the_collector_works_again_after_a_command(files):
+    check(files)
+    assert gc.isenabled()
 
 
 def test_check_is_0_when_all_is_well(files, capsys):
