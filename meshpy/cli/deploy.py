@@ -17,7 +17,7 @@ from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.inject import Injected, InjectOptions, inject, only_sidecars
 
-__all__ = ["deploy", "prepare"]
+__all__ = ["deploy", "prepare", "services_behind"]
 
 WAIT_S = 180.0
 
@@ -57,6 +57,7 @@ def deploy(file: Path, stack: str, wait: bool, options: InjectOptions) -> None:
     _deploy(docker, injected.text, stack, file)
     if wait:
         _wait_until_running(docker, stack, only=None)
+        _wait_until_in_mesh(docker, stack, list(injected.report.join_secrets))
     click.echo(
         f"{stack}: {len(injected.report.sidecars)} services meshed, {len(injected.report.exempt)} exempt"
     )
@@ -123,6 +124,47 @@ def _wait_until_running(docker: Docker, stack: str, only: set[str] | None) -> No
                 f"not running after {WAIT_S:.0f} s: " + "; ".join(_why(docker, name) for name in waiting)
             )
         time.sleep(0.5)
+
+
+def _wait_until_in_mesh(docker: Docker, stack: str, services: Sequence[str]) -> None:
+    """Wait until every running sidecar is known to its callers: a task is Swarm's truth, a route the mesh's.
+
+    Raises:
+        DockerError: it took too long; the message names the services.
+        ApiError: there is no control plane to ask.
+    """
+    operator, deadline = Operator(Context.load()), time.monotonic() + WAIT_S
+    while True:
+        rows = {row["Name"]: row["Replicas"] for row in docker.rows("stack", "services", stack)}
+        wanted = {
+            f"{stack}/{name}": int(rows[f"{stack}_{name}-sidecar"].partition("/")[0])
+            for name in services
+            if f"{stack}_{name}-sidecar" in rows
+        }
+        behind = services_behind(operator.call("GET", "/v1/status"), wanted)
+        if not behind:
+            return
+        if time.monotonic() > deadline:
+            raise DockerError(
+                f"not in the mesh after {WAIT_S:.0f} s: {', '.join(behind)}; see `meshpy status`"
+            )
+        time.sleep(0.5)
+
+
+def services_behind(status: Mapping[str, Any], wanted: Mapping[str, int]) -> list[str]:
+    """Services of which not every sidecar is in sync and an endpoint, or with a caller that may not know it.
+
+    Args:
+        status: `GET /v1/status`.
+        wanted: how many sidecars of each service run.
+    """
+    known = {each["name"]: each for each in status["services"]}
+    unsynced = {each["service"] for each in status["sidecars"] if each["state"] != "SYNCED"}
+    return [
+        name
+        for name, count in wanted.items()
+        if name in unsynced or name not in known or known[name]["endpoints"] < count
+    ]
 
 
 def _is_complete(replicas: str) -> bool:

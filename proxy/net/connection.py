@@ -15,7 +15,7 @@ from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_he
 from proxy.http.events import End, Framing, Headers
 from proxy.http.h1 import Event, ResponseParser
 from proxy.http.head import RequestHead, ResponseHead
-from proxy.net.dial import Dialed, keep_alive
+from proxy.net.dial import LOST_AFTER_S, Dialed, keep_alive
 
 if TYPE_CHECKING:
     from proxy.net.pool import Host
@@ -97,7 +97,7 @@ class UpstreamConnection(Dialed):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self.is_open = True
-        keep_alive(transport, self.host.upstream.cluster.pool)
+        keep_alive(transport, self.host.upstream.cluster.pool, LOST_AFTER_S)
 
     def data_received(self, data: bytes) -> None:
         client = self.client

@@ -18,7 +18,7 @@ from meshpy.model.resilience import ConnectionPool
 from meshpy.model.snapshot import Snapshot, mesh_sni
 from proxy.net.tls import Credentials, PeerCertificate, dialled_peer
 
-__all__ = ["DialError", "Dialed", "Dialer", "keep_alive"]
+__all__ = ["LOST_AFTER_S", "DialError", "Dialed", "Dialer", "keep_alive"]
 
 
 class DialError(MeshpyError):
@@ -53,9 +53,20 @@ P = TypeVar("P", bound=Dialed)
 
 _DEFAULTS = ConnectionPool()
 
+LOST_AFTER_S = 60.0
+"""Of HTTP connections; as long as content that does not come is waited for."""
 
-def keep_alive(transport: asyncio.BaseTransport, pool: ConnectionPool = _DEFAULTS) -> None:
-    """Have the kernel probe an idle peer: a Swarm VIP forgets connections after 900 s (moby#31208)."""
+
+def keep_alive(
+    transport: asyncio.BaseTransport, pool: ConnectionPool = _DEFAULTS, lost_after_s: float | None = None
+) -> None:
+    """Have the kernel probe an idle peer: a Swarm VIP forgets connections after 900 s (moby#31208).
+
+    Args:
+        lost_after_s: give a peer up that acknowledges nothing for so long (RFC 5482), as when its node is
+            lost; else data is sent again for a quarter of an hour. Linux counts a closed window as well: not
+            for tunnels, whose ends may rest.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -63,6 +74,8 @@ def keep_alive(transport: asyncio.BaseTransport, pool: ConnectionPool = _DEFAULT
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(pool.keepalive_time_s)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(pool.keepalive_interval_s)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, pool.keepalive_probes)
+    if lost_after_s is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(lost_after_s * 1000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from proxy.http.h2heads import request_fields, trailer_fields
 from proxy.http.h2receive import H2Event, Reset
 from proxy.http.h2stream import Stream
 from proxy.net.connection import Client
-from proxy.net.dial import Dialed, keep_alive
+from proxy.net.dial import LOST_AFTER_S, Dialed, keep_alive
 from proxy.net.tls import ALPN_H2
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class H2Connection(Dialed):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self.is_open = True
-        keep_alive(transport, self.pool.host.upstream.cluster.pool)
+        keep_alive(transport, self.pool.host.upstream.cluster.pool, LOST_AFTER_S)
         self.schedule()
 
     def data_received(self, data: bytes) -> None:

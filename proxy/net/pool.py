@@ -260,6 +260,9 @@ class Upstream:
     def may_retry(self, *, is_active: bool, is_sent: bool) -> bool:
         """Whether one more retry may run now.
 
+        A try that was not sent cost the application nothing, so its repetition needs neither luck nor budget:
+        when a node is lost, every request that met it goes to another.
+
         Args:
             is_active: who asks is counted among the active retries.
             is_sent: the application may have worked for the last try.
@@ -269,7 +272,9 @@ class Upstream:
         if others >= pool.max_retries:
             stats.overflow["retries"] += 1
             return False
-        if is_sent and self.spending.is_out_of_luck:
+        if not is_sent:
+            return True
+        if self.spending.is_out_of_luck:
             stats.retries_throttled += 1
             return False
         now = self.own.loop.time()

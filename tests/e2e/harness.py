@@ -87,6 +87,7 @@ def main(arguments: list[str]) -> int:
     packages.install()
     rootfs = images.rootfs(BUILD / "cache")
     images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
+    traefik = images.traefik(BUILD / "cache")
     clear_orphans()
     state = Path(tempfile.mkdtemp(prefix=f"state-{os.getpid()}-", dir=BUILD))
     env = os.environ | {
@@ -94,6 +95,7 @@ def main(arguments: list[str]) -> int:
         "MESHPY_E2E_LOG": str(BUILD / "dockerd.log"),
         "MESHPY_E2E_CGROUP": f"meshpy-{state.name}",
         "MESHPY_E2E_ROOTFS": str(rootfs),
+        "MESHPY_E2E_TRAEFIK": str(traefik),
     }
     try:
         return run_walled([sys.executable, "-m", "tests.e2e.engine", *arguments], env)

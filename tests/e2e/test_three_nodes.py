@@ -15,6 +15,7 @@ pytestmark = pytest.mark.docker
 FAR = "far"
 IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-shop:dev", "redis:7")
 SLOW_S = 150
+NOTICED_S = 30.0
 MARKER = "a-secret-that-one-would-find"
 HEALTHY = """
     healthcheck:
@@ -186,9 +187,10 @@ def test_draining_a_node_loses_no_request(far: Mesh):
 
 
 def test_a_lost_node_is_left_behind(far: Mesh, nodes: dict[str, Node]):
-    """node-3's cable is pulled under load: few requests fail, each with its cause, and soon none.
+    """node-3's cable is pulled under load: what was sent to it is lost, what was not goes elsewhere.
 
-    Swarm itself needs ten seconds and more to see it; the callers' sidecars see it by their connections.
+    Swarm itself needs ten seconds and more to see it; the sidecars see it by their connections. An order that
+    may have reached the app is not sent again, so it fails; the client of this test waits 30 s for it.
     """
     engine = far.engine
     engine.docker("service", "scale", "--detach", f"{API}=3", f"{SIDECAR}=3")
@@ -215,5 +217,14 @@ def test_a_lost_node_is_left_behind(far: Mesh, nodes: dict[str, Node]):
             counted = load.result()
         finally:
             nodes["node-3"].set_link("up")
-    failed = [(round(end - cut, 1), status) for _, end, status in counted.moments if status != 201]
-    print("sent:", counted.total, "answers:", counted.counts, "failed at:", failed[:50], counted.failures[:8])
+    failed = [(begin - cut, status) for begin, _, status in counted.moments if status != 201]
+    print(
+        "sent:",
+        counted.total,
+        "answers:",
+        counted.counts,
+        "failed after, s:",
+        [round(s, 1) for s, _ in failed],
+    )
+    assert len(failed) < counted.total * 0.05, counted.failures
+    assert all(begun_s < NOTICED_S for begun_s, _ in failed), "requests fail long after the node was lost"

@@ -376,3 +376,28 @@ async def test_what_a_limit_refuses_says_so_in_envoys_word(pki):
         assert sidecar.clusters.live["c"].stats.overflow["requests"] == 6
         assert (await clients[0].get()).status == 200
     assert len(app.requests) == 3
+
+
+async def test_what_was_not_sent_goes_elsewhere_whatever_the_budget(pki):
+    """One of two endpoints refuses: of 40 posts at once none fails, with a budget of one retry in all."""
+    budget = RetryBudget(percent=0.0, min_concurrency=1)
+    retry = RetryPolicy(attempts=2, on=frozenset({RetryOn.CONNECT_FAILURE}), backoff_s=FAST)
+    outliers = OutlierDetection(consecutive_5xx=0, consecutive_local_origin=0)
+    async with (
+        backend(ok()) as app,
+        road(
+            pki,
+            app.port,
+            free_port(),
+            rule=route("c", retry=retry),
+            pool=ConnectionPool(retry_budget=budget),
+            outlier=outliers,
+        ) as (port, _),
+    ):
+
+        async def post() -> int:
+            async with await Client.connect(port) as client:
+                return (await client.post("/", b"x")).status
+
+        assert await asyncio.gather(*(post() for _ in range(40))) == [200] * 40
+    assert len(app.requests) == 40
