@@ -1,8 +1,9 @@
 """HTTP/2 connections as bytes in, events out (RFC 9113). No socket, no clock.
 
 `receive` returns what happened on which stream, in order, in the vocabulary of HTTP/1.1 (`events`) with
-`Reset` besides; what is to be written gathers in `out`. `h2receive` reads frames, `h2stream` sends, `h2heads`
-makes heads of fields; here are the two roles, and the heads that each of them reads.
+`Reset` besides; what is to be written gathers in `out`. `h2receive` and `h2control` read frames,
+`h2stream` sends, `h2heads` makes heads of fields; here are the two roles, and the heads that
+each of them reads.
 
 Hot file: a head whose block was seen before on the connection is not read again (see `hpack`).
 """
@@ -10,6 +11,7 @@ Hot file: a head whose block was seen before on the connection is not read again
 from __future__ import annotations
 
 from proxy.http.events import END, Headers, Refused
+from proxy.http.h2control import ConnectionFault, Reset
 from proxy.http.h2frames import (
     DEFAULT_H2_LIMITS,
     DEFAULT_WINDOW,
@@ -23,7 +25,7 @@ from proxy.http.h2frames import (
     window_frame,
 )
 from proxy.http.h2heads import Malformed, read_request, read_response
-from proxy.http.h2receive import ConnectionFault, NewStream, Receiver, Reset
+from proxy.http.h2receive import NewStream, Receiver
 from proxy.http.h2stream import Stream
 from proxy.http.head import RequestHead, ResponseHead
 

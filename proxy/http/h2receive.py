@@ -1,4 +1,4 @@
-"""The receiving half of an HTTP/2 connection: frames, content, the frames of the connection itself.
+"""The receiving half of an HTTP/2 connection: frames, content, heads.
 
 Hot file: one frame costs one call and one dictionary look-up. An error of the connection puts GOAWAY into
 `out` and sets `error`: nothing is read after it. Errors of a stream reset it.
@@ -6,36 +6,32 @@ Hot file: one frame costs one call and one dictionary look-up. An error of the c
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from proxy.http.events import END, Body, End, Headers, Refused
+from proxy.http.events import END, Body, End, Headers
+from proxy.http.h2control import CONTROL_READERS, ConnectionFault, Control, H2Event, Reset
 from proxy.http.h2frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_H2_LIMITS,
     DEFAULT_WINDOW,
     FRAME_HEAD,
     MAX_WINDOW,
-    SETTINGS_ACK,
     ErrorCode,
     Flag,
     FrameType,
     H2Limits,
-    Setting,
-    frame_head,
     reset_frame,
     window_frame,
 )
 from proxy.http.h2heads import Malformed, read_trailers
-from proxy.http.h2stream import Sender, Stream
+from proxy.http.h2stream import Stream
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.http.hpack import Decoder, HpackError, Oversized
 
-__all__ = ["ConnectionFault", "Gone", "H2Event", "NewStream", "Receiver", "Reset"]
+__all__ = ["NewStream", "Receiver"]
 
-_END_STREAM, _ACK, _END_HEADERS = int(Flag.END_STREAM), int(Flag.ACK), int(Flag.END_HEADERS)
+_END_STREAM, _END_HEADERS = int(Flag.END_STREAM), int(Flag.END_HEADERS)
 _PADDED, _PRIORITY = int(Flag.PADDED), int(Flag.PRIORITY)
 _DATA, _HEADERS, _CONTINUATION = int(FrameType.DATA), int(FrameType.HEADERS), int(FrameType.CONTINUATION)
 _COPY_BELOW = 4096
@@ -44,44 +40,10 @@ _TRAILERS = 4
 """Beside the keys of heads, which are 0 to 3."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The stream is broken off.
-
-    Args:
-        is_unprocessed: the peer has done nothing for it: it may be sent again, whatever it asks for.
-        is_ours: we broke it off, for an error of the peer; `reason` says which.
-    """
-
-    code: ErrorCode
-    is_unprocessed: bool = False
-    is_ours: bool = False
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The peer takes no new streams (GOAWAY)."""
-
-    code: ErrorCode
-
-
-H2Event = RequestHead | ResponseHead | Body | End | Refused | Reset
-
-
-class ConnectionFault(Exception):  # noqa: N818 - RFC 9113's connection error, of the peer's making
-    """The connection cannot go on."""
-
-    def __init__(self, code: ErrorCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
 NewStream = Callable[[int, int, int, float], Stream]
 
 
-class Receiver(Sender):
+class Receiver(Control):
     """What both roles share of receiving.
 
     Args:
@@ -92,20 +54,16 @@ class Receiver(Sender):
         super().__init__(limits)
         self.decoder = Decoder(limits.head_bytes, limits.fields)
         self.error: ConnectionFault | None = None
-        self.gone: Gone | None = None
-        self.pongs: list[bytes] = []
         self._new_stream = new_stream
         self._held = bytearray()
         self._window = DEFAULT_WINDOW
         self._credit = 0
         self._block: bytearray | None = None
         self._block_stream = self._block_flags = self._continuations = 0
-        self._is_preface_read = self._is_settings_read = self.is_settings_acked = False
+        self._is_preface_read = False
         self._reset_by_us: deque[int] = deque(maxlen=_RESET_MEMORY)
         self._since = 0.0
-        self._now = 0.0
-        self._over = self._over_early = 0
-        self._events: list[tuple[Stream, H2Event]] = []
+        self._over_early = 0
         self._heads: dict[tuple[bytes, int], RequestHead | ResponseHead | End] = {}
         self._heads_of: dict[bytes, Headers] | None = None
 
@@ -258,9 +216,6 @@ class Receiver(Sender):
         self._reset_by_us.append(number)
         self.out.append(reset_frame(number, ErrorCode.STREAM_CLOSED))
 
-    def _is_idle(self, number: int) -> bool:
-        raise NotImplementedError
-
     def _close_remote(self, stream: Stream) -> None:
         stream.is_remote_closed = True
         if stream.is_local_closed:
@@ -279,9 +234,6 @@ class Receiver(Sender):
         if stream.id in self.streams:
             self._reset_by_us.append(stream.id)
         super().reset(stream, code)
-
-    def _count_end(self, *, is_early: bool) -> None:
-        """Envoy's rule against rapid resets: enough of them, and more than their share."""
 
     # -- heads
 
@@ -368,117 +320,8 @@ class Receiver(Sender):
             self._events.append((stream, end))
             self._close_remote(stream)
 
-    # -- the other frames
-
-    def _on_priority(self, payload: bytes, _flags: int, number: int) -> None:
-        """RFC 9113 §5.3: read and not followed."""
-        if number == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        if len(payload) != 5:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five octets")
-        if int.from_bytes(payload[:4]) & MAX_WINDOW == number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
-
-    def _on_reset(self, payload: bytes, _flags: int, number: int) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four octets")
-        if number == 0 or self._is_idle(number):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on a stream that was never opened")
-        stream = self.streams.get(number)
-        if stream is None:
-            return
-        self.drop(stream)
-        code = ErrorCode(int.from_bytes(payload))
-        self._events.append((stream, Reset(code, is_unprocessed=code is ErrorCode.REFUSED_STREAM)))
-        self._count_end(is_early=self._now - stream.opened_at < self.limits.early_reset_s)
-
-    def _on_settings(self, payload: bytes, flags: int, number: int) -> None:
-        if number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
-        if flags & _ACK:
-            if payload or not self._is_settings_read:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with content")
-            self.is_settings_acked = True
-            return
-        if len(payload) % 6:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS cut short")
-        self._is_settings_read = True
-        for name, value in struct.iter_unpack(">HL", payload):
-            self._set(name, value)
-        self.out.append(SETTINGS_ACK)
-
-    def _set(self, name: int, value: int) -> None:
-        if name == Setting.HEADER_TABLE_SIZE:
-            self.encoder.limit(value)
-        elif name == Setting.ENABLE_PUSH:
-            if value > 1:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-        elif name == Setting.INITIAL_WINDOW_SIZE:
-            self._resize_windows(value)
-        elif name == Setting.MAX_FRAME_SIZE:
-            if not DEFAULT_FRAME_BYTES <= value < 2**24:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of its range")
-            self.peer_frame_bytes = min(value, 64 * 1024)
-
-    def _resize_windows(self, value: int) -> None:
-        if value > MAX_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE out of its range")
-        change, self.peer_window = value - self.peer_window, value
-        for stream in list(self.streams.values()):
-            if not self.grow_window(stream, change):
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window out of its range")
-
-    def _on_push(self, _payload: bytes, _flags: int, _number: int) -> None:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which is not allowed here")
-
-    def _on_ping(self, payload: bytes, flags: int, number: int) -> None:
-        if number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
-        if len(payload) != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has eight octets")
-        if flags & _ACK:
-            self.pongs.append(payload)
-        else:
-            self.out.append(frame_head(8, FrameType.PING, _ACK, 0) + payload)
-
-    def _on_goaway(self, payload: bytes, _flags: int, number: int) -> None:
-        if number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
-        if len(payload) < 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY cut short")
-        self.gone = Gone(ErrorCode(int.from_bytes(payload[4:8])))
-        self._on_last(int.from_bytes(payload[:4]) & MAX_WINDOW)
-
-    def _on_last(self, last: int) -> None:
-        """The peer will not serve streams after this one."""
-
-    def _on_window(self, payload: bytes, _flags: int, number: int) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four octets")
-        increment = int.from_bytes(payload) & MAX_WINDOW
-        if number == 0:
-            if not increment:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
-            if not self.grow_window(None, increment):
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
-            return
-        stream = self.streams.get(number)
-        if stream is None:
-            if self._is_idle(number):
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE before its stream")
-        elif not increment:
-            self._break(stream, ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
-        elif not self.grow_window(stream, increment):
-            self._break(stream, ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
-
 
 _READERS: dict[int, Callable[[Receiver, bytes, int, int], None]] = {
-    FrameType.PRIORITY: Receiver._on_priority,
-    FrameType.RST_STREAM: Receiver._on_reset,
-    FrameType.SETTINGS: Receiver._on_settings,
-    FrameType.PUSH_PROMISE: Receiver._on_push,
-    FrameType.PING: Receiver._on_ping,
-    FrameType.GOAWAY: Receiver._on_goaway,
-    FrameType.WINDOW_UPDATE: Receiver._on_window,
+    **CONTROL_READERS,
     FrameType.CONTINUATION: Receiver._on_continuation,
 }

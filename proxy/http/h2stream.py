@@ -24,7 +24,7 @@ from proxy.http.h2frames import (
     reset_frame,
     window_frame,
 )
-from proxy.http.hpack import Encoder
+from proxy.http.hpack_write import Encoder
 
 __all__ = ["Sender", "Stream"]
 

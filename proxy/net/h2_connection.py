@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, cast
 from certs.errors import PeerRefused
 from proxy.http.events import End, Refused
 from proxy.http.h2 import ClientCodec
+from proxy.http.h2control import H2Event, Reset
 from proxy.http.h2frames import ErrorCode
 from proxy.http.h2heads import request_fields, trailer_fields
-from proxy.http.h2receive import H2Event, Reset
 from proxy.http.h2stream import Stream
 from proxy.net.connection import Client
 from proxy.net.dial import LOST_AFTER_S, Dialed, keep_alive

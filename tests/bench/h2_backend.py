@@ -9,7 +9,7 @@ import sys
 
 import uvloop
 
-from proxy.http.hpack import Encoder
+from proxy.http.hpack_write import Encoder
 
 PREFACE = 24
 HEADERS, DATA, SETTINGS, PING = 1, 0, 4, 6

@@ -7,7 +7,8 @@ import time
 
 import uvloop
 
-from proxy.http.hpack import Decoder, Encoder
+from proxy.http.hpack import Decoder
+from proxy.http.hpack_write import Encoder
 from tests.bench.h2_backend import DATA, HEADERS, PING, SETTINGS, frame
 from tests.bench.load import Seen
 

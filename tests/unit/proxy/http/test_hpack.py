@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from proxy.http.hpack import BadField, Decoder, Encoder, HpackError, Oversized
+from proxy.http.hpack import BadField, Decoder, HpackError, Oversized
+from proxy.http.hpack_write import Encoder
 
 PLAIN = [
     ("82 86 84 41 0f 77 77 77 2e 65 78 61 6d 70 6c 65 2e 63 6f 6d", "GET http / www.example.com"),
