@@ -68,7 +68,7 @@ class Outbound:
             return route_answer(routing)
         verdict = target.judge(compiled.egress, routing.destination, request)
         if verdict.audited or verdict.pending is not None:
-            self._reporter.observe(verdict)
+            self._reporter.observe(verdict, head)
         if not verdict.allowed:
             return denial(verdict, routing.virtual_host, is_named=True)
         plan = target.plan_of(routing)

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import time
 
+from meshpy.engine.log_filter import LogTest, compile_filter
 from meshpy.engine.rate_limits import STAGE
+from meshpy.engine.request import host_of
 from meshpy.engine.verdict import Verdict
+from meshpy.model.telemetry import Reporting
 from proxy.access_log import AccessLog, Line, quoted
+from proxy.denial import decider
 from proxy.exchange import Exchange
+from proxy.http.head import RequestHead
 from proxy.sides import ClientConnection
 from proxy.spans import Spans
 from proxy.tap import Tap
@@ -20,6 +25,7 @@ from proxy.telemetry import Edge, Telemetry
 __all__ = ["Reporter"]
 
 _MEMO_ENTRIES = 256
+_PENDING_ENTRIES = 4096
 _NOTHING_ODD = '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
 _VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
@@ -27,7 +33,18 @@ _VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 class Reporter:
     """Writes and counts for one direction."""
 
-    __slots__ = ("_direction", "direction", "log", "spans", "tap", "telemetry")
+    __slots__ = (
+        "_direction",
+        "_is_logged",
+        "_logs",
+        "_pending",
+        "_sends_spans",
+        "direction",
+        "log",
+        "spans",
+        "tap",
+        "telemetry",
+    )
 
     def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry, spans: Spans, tap: Tap) -> None:
         self.direction = direction
@@ -36,6 +53,16 @@ class Reporter:
         self.telemetry = telemetry
         self.spans = spans
         self.tap = tap
+        self._logs = self._sends_spans = True
+        self._is_logged: LogTest | None = None
+        self._pending: dict[int, str] = {}
+
+    def follow(self, reporting: Reporting) -> None:
+        """Report as a snapshot says from now on."""
+        rule = reporting.log
+        self._logs = not rule.is_off
+        self._is_logged = compile_filter(rule.filter) if rule.filter is not None else None
+        self._sends_spans = reporting.sends_spans
 
     def http(
         self,
@@ -49,6 +76,7 @@ class Reporter:
         # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
         took_s = time.monotonic() - exchange.started_at
         duration_ms = took_s * 1000.0
+        pending = self._pending.pop(id(exchange.head), "") if self._pending else ""
         reply = exchange.reply
         call = exchange.grpc
         grpc_status = "" if call is None or call.status is None else str(call.status)
@@ -71,18 +99,30 @@ class Reporter:
         elif reply is not None and reply.policy:
             edge.deny(reply.policy)
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
-        if self.spans.is_wanted(exchange, took_s):
+        if self._sends_spans and self.spans.is_wanted(exchange, took_s):
             self.spans.record(down, exchange, took_s, is_client=self.direction == "outbound")
         if self.tap.is_on:
             self.tap.http(exchange, edge, took_s)
-        if self.log.is_on:
-            self._log(down, exchange, duration_ms, principal, server_name)
+        if self.log.is_on and self._logs and (self._is_logged is None or self._passes(exchange)):
+            self._log(down, exchange, duration_ms, principal, server_name, pending)
+
+    def _passes(self, exchange: Exchange) -> bool:
+        test, head = self._is_logged, exchange.head
+        return test is None or test(exchange.status, head.method, head.path, host_of(head.authority.text))
 
     def _log(
-        self, down: ClientConnection, exchange: Exchange, duration_ms: float, principal: str, server_name: str
+        self,
+        down: ClientConnection,
+        exchange: Exchange,
+        duration_ms: float,
+        principal: str,
+        server_name: str,
+        pending: str,
     ) -> None:
         head, fields, call = exchange.head, exchange.head.fields, exchange.grpc
-        is_straight = exchange.reply is None and exchange.attempts == 1 and not exchange.last_failure
+        is_straight = (
+            exchange.reply is None and exchange.attempts == 1 and not exchange.last_failure and not pending
+        )
         served = None if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
         self.log.http(
             time.time() - duration_ms / 1000.0,
@@ -97,7 +137,7 @@ class Reporter:
                 ',"user_agent":', fields.get(b"user-agent"), ',"request_id":', exchange.request_id,
                 ',"trace_id":', exchange.trace[3:35], ',"authority":', quoted(head.authority.text),
                 self._ends(down, exchange, principal, server_name),
-                _NOTHING_ODD if is_straight else _oddities(exchange),
+                _NOTHING_ODD if is_straight else _oddities(exchange, pending),
             ),
         )  # fmt: skip
 
@@ -124,14 +164,23 @@ class Reporter:
             down.memo[key] = text
         return text
 
-    def observe(self, verdict: Verdict) -> None:
-        """Count what decides nothing: audits, Log rules, and the verdict of staged policies."""
+    def observe(self, verdict: Verdict, head: RequestHead | None = None) -> None:
+        """Count what decides nothing: audits, Log rules, and the verdict of staged policies.
+
+        Args:
+            head: of the request whose line of the log tells what is pending.
+        """
         count = self.telemetry.verdict
         for label in verdict.audited:
             count("audit", label, "", allowed=verdict.allowed)
         pending = verdict.pending
         if pending is not None:
             count("pending", pending.policy or pending.stage, pending.rule, allowed=pending.allowed)
+            if head is not None and self.log.is_on:
+                if len(self._pending) >= _PENDING_ENTRIES:
+                    self._pending.clear()
+                word = "allow" if pending.allowed else "deny"
+                self._pending[id(head)] = f"{word} {decider(pending)}"
 
     def tcp(
         self,
@@ -145,16 +194,19 @@ class Reporter:
         edge.closed += 1
         if self.tap.is_on:
             self.tap.tcp(line, edge)
-        self.log.tcp(line, started=started)
+        # An opaque connection has no response code or path, so a filter that asks for one keeps it out.
+        if self._logs and self._is_logged is None:
+            self.log.tcp(line, started=started)
 
 
-def _oddities(exchange: Exchange) -> str:
-    """The end of the line when there were more tries than one, or an answer of our own."""
+def _oddities(exchange: Exchange, pending: str) -> str:
+    """The end of the line when there were more tries than one, an answer of our own, or a staged verdict."""
     reply = exchange.reply
     policy = rule = stage = ""
     if reply is not None:
         policy, rule, stage = reply.policy, reply.rule, reply.stage
     return (
         f'"upstream_transport_failure_reason":{quoted(exchange.last_failure)},"attempts":{exchange.attempts},'
-        f'"policy":{quoted(policy)},"rule":{quoted(rule)},"stage":"{stage}"}}\n'
+        f'"policy":{quoted(policy)},"rule":{quoted(rule)},"stage":"{stage}"'
+        + (f',"pending":{quoted(pending)}}}\n' if pending else "}\n")
     )

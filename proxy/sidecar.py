@@ -79,6 +79,8 @@ class Sidecar:
         self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: lines_of(self.clusters.live, loop.time()))
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
+        self._sampling_pct = sampling_pct
+        self._reporters: tuple[Reporter, Reporter] | None = None
         self.capacity = Capacity(limits.connections)
         is_container = not limits.memory_bytes
         memory_bytes = cgroup_limit() if is_container else limits.memory_bytes // workers
@@ -154,6 +156,7 @@ class Sidecar:
         self.clusters.refresh()
         self.health.follow(self.clusters.live)
         self.live.value = compiled
+        self._report_as(snapshot)
         listeners.commit(wanted, opened)
         self._recheck(snapshot)
         self.telemetry.labels = {compiled.workload: snapshot.workload.labels}
@@ -164,6 +167,7 @@ class Sidecar:
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
         inbound = Reporter("inbound", self.log, self.telemetry, self.spans, self.tap)
         outbound = Reporter("outbound", self.log, self.telemetry, self.spans, self.tap)
+        self._reporters = (outbound, inbound)
         doors = Doors(live, self.shared, self.own, inbound, outbound)
         return Listeners(
             doors,
@@ -173,6 +177,16 @@ class Sidecar:
             self._is_shared,
             self._limits.connections_per_listener,
         )
+
+    def _report_as(self, snapshot: Snapshot) -> None:
+        """Logs, spans and the share of sampled traces, as Telemetry documents have them."""
+        settings = snapshot.telemetry
+        own = self._sampling_pct if settings.sampling_pct is None else settings.sampling_pct
+        self.shared.ids.sample(own)
+        if self._reporters is not None:
+            client, server = self._reporters
+            client.follow(settings.client)
+            server.follow(settings.server)
 
     def _current_credentials(self) -> Credentials:
         credentials = self.credentials.value

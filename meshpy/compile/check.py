@@ -19,6 +19,7 @@ from meshpy.compile.mtls import check_peer_authentications
 from meshpy.compile.providers import check_providers
 from meshpy.compile.rate_limits import check_rate_limits
 from meshpy.compile.snapshot import Mesh, outbound_of
+from meshpy.compile.telemetry import check_telemetry
 from meshpy.model.inventory import Inventory
 from meshpy.policy import PolicySet
 
@@ -38,6 +39,7 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
     check_gateway_routes(mesh, notes)
     check_network_policies(mesh, notes)
     check_service_entries(mesh, notes)
+    check_telemetry(policies, mesh.selection, notes)
     check_rate_limits(policies, mesh.directory, notes)
     check_authorization_policies(mesh, notes)
     check_providers(policies, mesh.selection, notes)

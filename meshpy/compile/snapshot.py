@@ -18,6 +18,7 @@ from meshpy.compile.providers import providers_for
 from meshpy.compile.rate_limits import rate_limits_of
 from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
+from meshpy.compile.telemetry import telemetry_of
 from meshpy.compile.tunnels import connect_ports
 from meshpy.model.endpoint import Cluster
 from meshpy.model.inventory import Inventory, Service
@@ -125,6 +126,7 @@ def compile_workload(
         localities=_localities(mesh.directory.inventory, service, clusters.values()),
         jwt=jwt_rules_for(service.name, mesh.policies, mesh.selection, mesh.keys),
         providers=providers,
+        telemetry=telemetry_of(service.name, mesh.policies, mesh.selection),
     )
     return replace(snapshot, version=version_of(encode(snapshot)))
 

@@ -12,6 +12,7 @@ from meshpy.model.ext_authz import ExtAuthz
 from meshpy.model.names import ServiceName
 from meshpy.model.rate_limit import RateLimit
 from meshpy.model.route import Destination, Forward, TcpRoute, VirtualHost
+from meshpy.model.telemetry import TelemetrySettings
 
 __all__ = [
     "EDGE",
@@ -134,3 +135,4 @@ class Snapshot:
     jwt: tuple[JwtRule, ...] = ()
     providers: tuple[ExtAuthz, ...] = ()
     rate_limits: tuple[RateLimit, ...] = ()
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from meshpy.errors import Place
 from meshpy.model.endpoint import Protocol
-from meshpy.policy.kinds import HostRef, Meta
+from meshpy.model.telemetry import LogRule
+from meshpy.policy.kinds import NOWHERE, HostRef, Meta, ServiceRef
 
-__all__ = ["EntryEndpoint", "EntryPort", "ServiceEntryDoc"]
+__all__ = ["EntryEndpoint", "EntryPort", "LogEntry", "ServiceEntryDoc", "TelemetryDoc", "TraceEntry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,32 @@ class ServiceEntryDoc:
         """Whether services of a namespace see it."""
         own = namespace == self.meta.namespace
         return "*" in self.export_to or namespace in self.export_to or (own and "." in self.export_to)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One of `accessLogging`; `modes` are CLIENT and SERVER."""
+
+    modes: frozenset[str]
+    rule: LogRule
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEntry:
+    """One of `tracing`; None is 'not said'."""
+
+    modes: frozenset[str]
+    sampling_pct: float | None = None
+    is_silent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryDoc:
+    """`selector` None and no `target_refs`: every workload of the namespace, of the mesh in the root's."""
+
+    meta: Meta
+    logging: tuple[LogEntry, ...] = ()
+    tracing: tuple[TraceEntry, ...] = ()
+    selector: Mapping[str, str] | None = None
+    selector_place: Place = NOWHERE
+    target_refs: tuple[ServiceRef, ...] = ()

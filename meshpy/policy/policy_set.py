@@ -31,13 +31,14 @@ from meshpy.policy.kinds import (
 )
 from meshpy.policy.kubernetes import kubernetes_network_policy
 from meshpy.policy.mesh_config import mesh_config
-from meshpy.policy.mesh_docs import ServiceEntryDoc
+from meshpy.policy.mesh_docs import ServiceEntryDoc, TelemetryDoc
 from meshpy.policy.network_policy import network_policy, network_set, tier
 from meshpy.policy.peer_authentication import peer_authentication
 from meshpy.policy.rate_limit import rate_limit_policy
 from meshpy.policy.reader import Cursor, Fields, Refusal, Report, suggestion
 from meshpy.policy.request_authentication import request_authentication
 from meshpy.policy.service_entry import service_entry
+from meshpy.policy.telemetry import telemetry
 from meshpy.policy.virtual_service import virtual_service
 
 __all__ = ["Document", "KindAbout", "PolicySet", "kind_versions", "load", "load_documents", "read_spec"]
@@ -45,7 +46,12 @@ __all__ = ["Document", "KindAbout", "PolicySet", "kind_versions", "load", "load_
 T = TypeVar("T")
 
 Value: TypeAlias = (
-    PolicyValue | ServiceEntryDoc | RequestAuthenticationDoc | PeerAuthenticationDoc | MeshConfigDoc
+    PolicyValue
+    | ServiceEntryDoc
+    | TelemetryDoc
+    | RequestAuthenticationDoc
+    | PeerAuthenticationDoc
+    | MeshConfigDoc
 )
 
 _ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
@@ -75,6 +81,7 @@ _KINDS = {
     "HTTPRoute": KindAbout(_GATEWAY, True, True, http_route),
     "GRPCRoute": KindAbout(_GATEWAY[:1], True, True, grpc_route),
     "ReferenceGrant": KindAbout(_GATEWAY, True, True, reference_grant),
+    "Telemetry": KindAbout(("telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"), True, True, telemetry),
     "AuthorizationPolicy": KindAbout(_ISTIO_SECURITY, True, False, authorization_policy),
     "RequestAuthentication": KindAbout(_ISTIO_SECURITY, True, True, request_authentication),
     "PeerAuthentication": KindAbout(_ISTIO_SECURITY, True, False, peer_authentication),
@@ -172,6 +179,7 @@ class PolicySet:
     tiers: tuple[TierDoc, ...] = ()
     network_sets: tuple[NetworkSetDoc, ...] = ()
     service_entries: tuple[ServiceEntryDoc, ...] = ()
+    telemetries: tuple[TelemetryDoc, ...] = ()
     rate_limits: tuple[RateLimitDoc, ...] = ()
     documents: tuple[Document, ...] = ()
 
@@ -227,6 +235,7 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
         tiers=_of(values, TierDoc),
         network_sets=_of(values, NetworkSetDoc),
         service_entries=_of(values, ServiceEntryDoc),
+        telemetries=_of(values, TelemetryDoc),
         rate_limits=_of(values, RateLimitDoc),
         documents=tuple(documents),
     )

@@ -25,6 +25,7 @@ VERSIONS = {
     "GlobalNetworkPolicy": "projectcalico.org/v3",
     "Tier": "projectcalico.org/v3",
     "ServiceEntry": "networking.istio.io/v1",
+    "Telemetry": "telemetry.istio.io/v1",
     "HTTPLocalRateLimitPolicy": "policy.linkerd.io/v1alpha1",
     "NetworkSet": "projectcalico.org/v3",
     "GlobalNetworkSet": "projectcalico.org/v3",
