@@ -1,8 +1,8 @@
 """Policies in the stack file: `x-mesh` and `meshpy.*` labels -> the documents of the long form.
 
-At the root `default_deny`, `timeout`, `retries`, `hosts` and whole documents under `policies`; in a service
-`allow`, `deny`, `timeout`, `retries` and `routes`. Values are checked here, where the user wrote them; each
-document is text that stands on the line of its key, so that what is found later points there too.
+At the root `default_deny`, `mtls`, `timeout`, `retries`, `hosts` and whole documents under `policies`; in a
+service `allow`, `deny`, `timeout`, `retries` and `routes`. Values are checked here, where the user wrote
+them; each document is text on the line of its key, so that what is found later points there too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from meshpy.inject.words import POLICY_KEYS, pairs
 from meshpy.policy import Document, load_documents
 from meshpy.policy.reader import Cursor, Report
 
-__all__ = ["policies_of_plan"]
+__all__ = ["MTLS_MODES", "policies_of_plan"]
+
+MTLS_MODES = ("strict", "permissive")
 
 _SECURITY = "security.istio.io/v1"
 _NETWORKING = "networking.istio.io/v1"
@@ -53,6 +55,10 @@ class _Work:
         deny = self._at("x-mesh", "default_deny")
         if deny is not None and deny.boolean():
             yield self._document(deny, "AuthorizationPolicy", "x-mesh-default-deny", {})
+        mtls = self._at("x-mesh", "mtls")
+        if mtls is not None:
+            mode = mtls.choice(MTLS_MODES).upper()
+            yield self._document(mtls, "PeerAuthentication", "x-mesh-mtls", {"mtls": {"mode": mode}})
         hosts = self._at("x-mesh", "hosts")
         for name, cursor in hosts.pairs() if hosts is not None else ():
             members = [m for m in self.plan.meshed if name.lower() in m.names]
@@ -136,7 +142,7 @@ class _Work:
         return found
 
     def _document(self, at: Cursor, kind: str, name: str, spec: Mapping[str, Any]) -> Document:
-        version = _SECURITY if kind == "AuthorizationPolicy" else _NETWORKING
+        version = _NETWORKING if kind == "VirtualService" else _SECURITY
         text = json.dumps(
             {
                 "apiVersion": version,

@@ -7,6 +7,7 @@ from typing import Any
 from meshpy.inject.options import Settings
 from meshpy.inject.plan import Plan
 from meshpy.inject.short_access import access_rules
+from meshpy.inject.short_form import MTLS_MODES
 from meshpy.inject.short_routes import limits_of, route_of
 from meshpy.inject.stackfile import StackFile
 from meshpy.inject.words import POLICY_KEYS, ROOT_KEYS, ROOT_POLICY_KEYS, SERVICE_KEYS
@@ -73,6 +74,7 @@ def _root() -> dict[str, Any]:
     routing = "#/$defs/routing"
     policies: dict[str, Any] = {
         "default_deny": {"type": "boolean"},
+        "mtls": {"enum": list(MTLS_MODES)},
         "timeout": {"$ref": f"{routing}/properties/timeout"},
         "retries": {"$ref": f"{routing}/properties/retries"},
         "hosts": {"type": "object", "additionalProperties": {"$ref": routing}},

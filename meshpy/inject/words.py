@@ -30,7 +30,7 @@ __all__ = [
 SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol")
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
-ROOT_POLICY_KEYS = ("default_deny", "timeout", "retries", "hosts", "policies")
+ROOT_POLICY_KEYS = ("default_deny", "mtls", "timeout", "retries", "hosts", "policies")
 ROOT_KEYS = ("trust_domain", "encrypted", "image", "endpoint_mode", "mesh_network", "control_plane")
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")

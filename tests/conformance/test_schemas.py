@@ -127,6 +127,7 @@ def test_each_kind_has_a_schema_that_names_its_versions() -> None:
 STACK = """
 x-mesh:
   default_deny: true
+  mtls: strict
   timeout: 5s
   retries: {attempts: 2, perTryTimeout: 1s}
   hosts: {catalog: {routes: [{headers: {x-user: beta*}, to: catalog}, {to: {catalog: 90, api: 10}}]}}
@@ -158,6 +159,7 @@ def test_x_mesh_is_accepted_where_inject_accepts_it() -> None:
     [
         ("default_deny: true", "default_deny: 'yes'"),
         ("default_deny: true", "default-deny: true"),
+        ("mtls: strict", "mtls: always"),
         ("deny: [{paths", "deny: [{path"),
         ("timeout: 2s", "timout: 2s"),
         ("retries: 3", "retries: many times"),

@@ -25,6 +25,9 @@ services:
 """
 
 
+ROOT = "x-mesh: {default_deny: true, mtls: strict, timeout: 3s, retries: 1}\n"
+
+
 def stated(*lines: str, root: str = "", head: str = HEAD) -> dict[str, dict]:
     """Name → spec of every document."""
     text = root + head + "".join(f"    {line}\n" for line in lines)
@@ -111,8 +114,9 @@ def test_routes_come_before_the_rest() -> None:
 
 
 def test_the_root_states_for_every_http_service_that_says_nothing() -> None:
-    found = stated("x-mesh: {timeout: 9s}", root="x-mesh: {default_deny: true, timeout: 3s, retries: 1}\n")
+    found = stated("x-mesh: {timeout: 9s}", root=ROOT)
     assert found["x-mesh-default-deny"] == {}
+    assert found["x-mesh-mtls"] == {"mtls": {"mode": "STRICT"}}
     assert found["x-mesh-web"]["http"][0]["timeout"] == "3s"
     assert found["x-mesh-api"]["http"][0] == {
         "route": [{"destination": {"host": "api"}}],
@@ -176,6 +180,7 @@ x-mesh:
         ),
         ("labels: {meshpy.routes: a}", "", (11, 14), "services.api.labels.meshpy.routes", "is no text"),
         ("", "x-mesh: {default_deny: yes}\n", (1, 24), "x-mesh.default_deny", "true or false is needed"),
+        ("", "x-mesh: {mtls: on}\n", (1, 16), "x-mesh.mtls", "'on' is not one of"),
         ("", "x-mesh: {hosts: {nope: {timeout: 1s}}}\n", (1, 24), "x-mesh.hosts[nope]", "is called 'nope'"),
         ("", "x-mesh: {defaultdeny: true}\n", (1, 10), "x-mesh.defaultdeny", "the mesh knows no"),
     ],
