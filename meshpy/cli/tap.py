@@ -31,8 +31,8 @@ _COLOURS = {"DENIED": "red", "ERROR": "yellow"}
 @click.option("--path", default="", help="A prefix.")
 @click.option("--status", default="", metavar="DIGITS", help="The first digits: 5 is every 5xx.")
 @click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False))
-@click.option("--slower-than", "slower", type=duration_s, default=0.0, metavar="TIME")
-@click.option("--for", "for_s", type=duration_s, default=600.0, metavar="TIME", help="How long.  [10m]")
+@click.option("--slower-than", "slower", type=duration_s, default="0s", metavar="TIME")
+@click.option("--for", "for_s", type=duration_s, default="10m", metavar="TIME", help="How long.  [10m]")
 @click.option("-l", "--limit", type=click.IntRange(min=1), help="End after so many.")
 @click.option(
     "--max-rps", type=click.IntRange(1, 1000), default=100, show_default=True, help="Of one sidecar."

@@ -64,3 +64,34 @@ async def test_a_revision_that_does_not_exist_is_named(mesh):
         code, _, err = await meshpy(mesh, *words)
         assert code in (2, 3)
         assert "no revision" in err
+
+
+async def test_tap_prints_what_sidecars_tell_and_ends_at_its_limit(mesh):
+    async with mesh.stream(await mesh.enrol(), task="t1") as sidecar:
+        await sidecar.take()
+        looking = asyncio.ensure_future(meshpy(mesh, "tap", "--to", "api", "--verdict", "denied", "-l", "1"))
+        async with asyncio.timeout(15):
+            while (await sidecar.socket.receive_json())["type"] != "tap":
+                pass
+        record = {
+            **dict.fromkeys(("destination", "authority", "flags", "trace_id"), ""),
+            **dict.fromkeys(("bytes_sent", "bytes_received"), 0),
+            "at": 1.0,
+            "direction": "in",
+            "source": "shop/web",
+            "protocol": "http",
+            "method": "GET",
+            "path": "/admin",
+            "status": 403,
+            "verdict": "DENIED",
+            "duration_ms": 1.2,
+            "attempts": 1,
+            "policy": "AuthorizationPolicy shop/no",
+            "rule": "rules[0]",
+            "mtls": True,
+        }
+        await sidecar.socket.send_json({"type": "tapped", "records": [record]})
+        code, out, err = await looking
+    assert (code, err) == (0, "")
+    assert "shop/web → shop/api GET /admin 403 1.2ms mTLS" in out
+    assert "denied by AuthorizationPolicy shop/no rules[0]" in out
