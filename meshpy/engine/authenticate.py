@@ -91,12 +91,13 @@ class Authenticator:
         JwksError: a rule's key set cannot be read.
     """
 
-    __slots__ = ("_anonymous", "_keys", "_known", "_rules", "params")
+    __slots__ = ("_anonymous", "_keys", "_known", "_rules", "_whole", "params")
 
     def __init__(self, rules: Sequence[JwtRule]) -> None:
         self._rules = tuple(rules)
         self._keys = [parse_jwks(rule.jwks) if rule.jwks else KeySet() for rule in rules]
         self._known: dict[tuple[int, str], _Verified] = {}
+        self._whole: dict[tuple[int, str, str], tuple[_Verified, Accepted]] = {}
         written = {name for rule in rules for name, _ in rule.claim_headers}
         written |= {rule.payload_header for rule in rules if rule.payload_header}
         self._anonymous = Accepted(None, frozenset(written))
@@ -111,6 +112,8 @@ class Authenticator:
         places = [(found, i) for i, rule in enumerate(self._rules) for found in found_by(rule, request)]
         if not places:
             return self._anonymous
+        if len(places) == 1 and places[0][0].is_alone:
+            return self._authenticate_one(*places[0], now_s)
         candidates: dict[str, list[int]] = {}
         for found, index in places:
             candidates.setdefault(found.token, []).append(index)
@@ -121,6 +124,23 @@ class Authenticator:
             except _Wrong as wrong:
                 return wrong.by(self._rules[indices[0]])
         return self._accepted(request, [found for found, _ in places], accepted)
+
+    def _authenticate_one(self, found: Found, index: int, now_s: float | None) -> Accepted | Refused:
+        """The usual case, one token in a header of its own: what is made of it is remembered too."""
+        rule = self._rules[index]
+        known = self._whole.get((index, found.name, found.token))
+        try:
+            if known is not None:
+                _check_times(known[0], now_s)
+                return known[1]
+            _, verified = self._verified(found.token, (index,), now_s)
+        except _Wrong as wrong:
+            return wrong.by(rule)
+        drop = self._anonymous.drop if rule.forward else self._anonymous.drop | {found.name}
+        accepted = Accepted(verified.auth, drop, verified.headers)
+        if (index, found.token) in self._known:
+            self._whole[index, found.name, found.token] = (verified, accepted)
+        return accepted
 
     def assume(self, auth: RequestAuth) -> Accepted | Refused:
         """Judge claims as those of a token that is signed and in its time, wherever it stood."""
@@ -195,6 +215,7 @@ class Authenticator:
             return
         if len(self._known) >= _MEMO_TOKENS:
             self._known.clear()
+            self._whole.clear()
         self._known[index, token] = verified
 
 

@@ -19,22 +19,26 @@ class Found(NamedTuple):
     Args:
         place: `header`, `param` or `cookie`.
         value: of the header or cookie, or the parameter, as received.
+        is_alone: a header that was sent once.
     """
 
     token: str
     place: str
     name: str
     value: str
+    is_alone: bool = False
 
 
 def found_by(rule: JwtRule, request: Request) -> Iterator[Found]:
     """Every token that the rule's places hold, in the order of the rule."""
     for header in rule.from_headers:
-        for value in request.headers.get(header.name, ()):
+        values = request.headers.get(header.name, ())
+        for value in values:
             # An authentication scheme has no case (RFC 9110 §11.1); a prefix that is none is taken literally.
             head = value[: len(header.prefix)]
             if head == header.prefix or (header.name == "authorization" and head.lower() == "bearer "):
-                yield Found(value[len(header.prefix) :].strip(), "header", header.name, value)
+                token = value[len(header.prefix) :].strip()
+                yield Found(token, "header", header.name, value, len(values) == 1)
     if rule.from_params:
         for pair in request.query.split("&"):
             name, equals, value = pair.partition("=")
