@@ -41,9 +41,14 @@ __all__ = ["Sidecar"]
 _log = logging.getLogger("meshpy.proxy")
 
 _LOG_FLUSH_S = 0.5
+_FREE_AFTER_S = 0.01
 _IDLE_GRACE_S = 3.0
 _POLL_S = 0.05
 _NO_LIMITS = ProcessLimits()
+
+
+def _forget(_old: object) -> None:
+    """Hold the last reference until now."""
 
 
 class Sidecar:
@@ -151,6 +156,9 @@ class Sidecar:
         else:
             listeners = self.listeners
             opened = listeners.open(wanted)
+        # What is replaced takes a millisecond or two to free: each part in a turn of its own.
+        for number, old in enumerate((self.snapshot.value, before), 1):
+            self.loop.call_later(number * _FREE_AFTER_S, _forget, old)
         self.snapshot.value = snapshot
         self.clusters.commit(snapshot.clusters, prepared, changed)
         self.clusters.refresh()
