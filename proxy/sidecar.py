@@ -21,6 +21,7 @@ from proxy.decide.headers import Ids
 from proxy.decide.hosts import Place
 from proxy.doors import Doors
 from proxy.health import HealthChecks
+from proxy.http.native import codec
 from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
 from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
@@ -41,6 +42,7 @@ __all__ = ["Sidecar"]
 _log = logging.getLogger("meshpy.proxy")
 
 _LOG_FLUSH_S = 0.5
+_TRIM_S = 5.0
 _FREE_AFTER_S = 0.01
 _IDLE_GRACE_S = 3.0
 _POLL_S = 0.05
@@ -220,7 +222,15 @@ class Sidecar:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.clusters.run())
             group.create_task(self._flush_log())
+            if codec is not None:
+                group.create_task(self._trim(codec.trim))
             group.create_task(self.guard.run())
+
+    async def _trim(self, give_back: Callable[[], None]) -> None:
+        """What ended TLS connections held lies in holes of the heap, of which the C library returns none."""
+        while True:
+            await asyncio.sleep(_TRIM_S)
+            give_back()
 
     async def _flush_log(self) -> None:
         while True:

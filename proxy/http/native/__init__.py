@@ -59,6 +59,9 @@ class Codec(Protocol):
     def compose(self, pieces: tuple[str | bytes | int | None, ...], /) -> bytes | None:
         """Join a line of the access log; None: let Python do it."""
 
+    def trim(self) -> None:
+        """Give memory that was freed back to the kernel; some milliseconds."""
+
 
 def _load() -> Codec | None:
     if os.environ.get("MESHPY_PURE"):

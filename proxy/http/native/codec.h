@@ -41,9 +41,10 @@ enum given {
 extern PyObject *given[GIVEN];
 
 int prepare_reading(void);
-extern const char request_doc[], response_doc[], compose_doc[];
+extern const char request_doc[], response_doc[], compose_doc[], trim_doc[];
 PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *response(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *compose(PyObject *self, PyObject *pieces);
+PyObject *trim(PyObject *self, PyObject *ignored);
 
 #endif
