@@ -7,7 +7,6 @@ four times a second, and at once when a peer reads too slowly, which is when buf
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -164,6 +163,8 @@ OVERLOADED = Reply(
 def _give_back() -> None:
     """Return what was freed to the kernel: the C library keeps it for itself otherwise."""
     gc.collect(0)
+    import ctypes  # noqa: PLC0415 - a mebibyte, for the day when memory is short
+
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and keeps less
     if trim is not None:
         trim(0)

@@ -243,8 +243,9 @@ class Flood:
 
 
 async def test_memory_stays_below_its_limit_under_slow_uploads_and_service_comes_back(pki, tmp_path):
-    """An app that takes nothing: the largest uploads are shed, new ones refused, nothing is killed."""
+    """An app that takes nothing: new uploads are refused, where that is not enough the largest shed."""
     with Hole() as app, process(pki, tmp_path, app.port) as (_, started):
+        await asyncio.sleep(0.5)  # it listens before it has all of its memory
         limit = resident(started.process.pid) + 16 * MIB
     environment = {**os.environ, "MESHPY_MEMORY_LIMIT": str(limit)}
     with Hole() as app, process(pki, tmp_path, app.port, env=environment) as (port, started):
@@ -271,6 +272,6 @@ async def test_memory_stays_below_its_limit_under_slow_uploads_and_service_comes
             await asyncio.sleep(0.2)
         assert statuses[-1] == 200
         log = "".join(path.read_text() for path in tmp_path.glob("*.log"))
-        assert "level shed" in log
+        assert "level refuse" in log or "level shed" in log
         assert "Traceback" not in log
         print(f"{len(flood.sent)} uploads, peak {peak >> 20} of {limit >> 20} MiB, answers {dict(answers)}")
