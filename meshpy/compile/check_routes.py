@@ -11,6 +11,7 @@ from meshpy.compile.findings import Notes, listed
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.compile.outside import entries_seen, outside_hosts
 from meshpy.compile.snapshot import Mesh
+from meshpy.compile.tunnels import connect_targets
 from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.policy.kinds import DestinationDoc, DestinationRuleDoc, HostRef, SubsetDoc, VirtualServiceDoc
@@ -68,6 +69,11 @@ def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
                 what = f"{document.meta.title} and {first.meta.title} ({first.meta.place}) both route {label}"
                 notes.error(ref.place, what, "merge their rules into one")
     _check_delegations(mesh, notes)
+    for title, place, host, port in connect_targets(mesh.policies, mesh.directory):
+        spoken = {host.ports[number].value for number in host.ports if port in (None, number)} - {"http"}
+        if spoken:
+            what = f"{title}: CONNECT goes over HTTP/1.1, {host.label} speaks {', '.join(sorted(spoken))}"
+            notes.error(place, what, "name a port declared http in meshpy.ports")
 
 
 def _have_callers_in_common(one: VirtualServiceDoc, other: VirtualServiceDoc) -> bool:

@@ -255,3 +255,14 @@ def test_routes_by_address_hold_for_their_own_host_where_several_share_the_liste
         (("a.example",), ()),
         (("b.example",), ()),
     ]
+
+
+def test_connect_to_a_port_of_another_protocol_is_an_error() -> None:
+    http2 = service("squid", ports=(Port(3128, Protocol.HTTP2),))
+    match = "match: [{method: {exact: CONNECT}}]"
+    text = document(
+        "VirtualService", f"hosts: [squid]\nhttp: [{{{match}, route: [{{destination: {{host: squid}}}}]}}]"
+    )
+    (problem,) = check(shop(http2), loaded(text)).errors
+    assert "squid.shop speaks http2" in problem.what
+    assert not check(shop(service("squid")), loaded(text)).errors
