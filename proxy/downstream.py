@@ -24,7 +24,7 @@ from proxy.http.encode import encode_chunk, encode_last_chunk, encode_response_h
 from proxy.http.events import END, Body, Framing, Header, Headers, Refused
 from proxy.http.h1 import Event, RequestParser
 from proxy.http.head import RequestHead, ResponseHead
-from proxy.intake import follow, forward, take
+from proxy.intake import follow, forward, no_memory, take
 from proxy.net.connection import UpstreamConnection, UpstreamSide
 from proxy.net.listener import Accepted
 from proxy.net.timers import Timer
@@ -217,7 +217,7 @@ class Downstream(Accepted):
         exchange = self.exchange = Exchange(self, head, self._active_at)
         if b"content-type" in head.fields:
             exchange.grpc = call_of(head)
-        decision = role.decide(self, head)
+        decision = role.decide(self, head) if not self.own.refuses_requests else self._no_memory()
         if type(decision) is Plan and decision.is_straight and exchange.grpc is None:
             forward(exchange, role, decision)
             launch(exchange, decision)
@@ -225,6 +225,9 @@ class Downstream(Accepted):
         self._is_handling = True
         follow(exchange, role, decision)
         self._handle(_ENDED)
+
+    def _no_memory(self) -> Reply:
+        return no_memory(tells_not_sent=self.tells_not_sent)
 
     def _begin(self, head: RequestHead) -> None:
         self._begun_at = self._active_at
@@ -292,7 +295,7 @@ class Downstream(Accepted):
         """A final response with all of its content, in one write."""
         request = exchange.head
         self._response_framing = Framing.LENGTH
-        close = not request.keep_alive or self.is_last or self.own.is_draining
+        close = not request.keep_alive or self.is_last or self.own.ends_connections
         if close:
             self.is_last = True
         self.transport.write(

@@ -15,7 +15,7 @@ from proxy.overload import OVERLOADED
 from proxy.plan import NO_OPS, Plan, Reply
 from proxy.sides import Role
 
-__all__ = ["follow", "forward", "take"]
+__all__ = ["follow", "forward", "no_memory", "take"]
 
 _ABORTED = b"fault filter abort"
 
@@ -25,13 +25,19 @@ def take(exchange: Exchange, role: Role) -> None:
     down, head = exchange.down, exchange.head
     exchange.grpc = call_of(head)
     if down.own.refuses_requests:
-        unsent = ((NOT_SENT, b"1"),) if down.tells_not_sent else ()
-        _answer_at_head(exchange, replace(OVERLOADED, headers=(*OVERLOADED.headers, *unsent)))
+        _answer_at_head(exchange, no_memory(tells_not_sent=down.tells_not_sent))
         return
     if head.content_length and head.content_length > down.own.max_request_bytes:
         _answer_at_head(exchange, TOO_LARGE)
         return
     follow(exchange, role, role.decide(exchange.down.connection, exchange.head))
+
+
+def no_memory(*, tells_not_sent: bool) -> Reply:
+    """The answer to a request that there is no memory for; another replica may have some."""
+    return (
+        replace(OVERLOADED, headers=(*OVERLOADED.headers, (NOT_SENT, b"1"))) if tells_not_sent else OVERLOADED
+    )
 
 
 def follow(exchange: Exchange, role: Role, decision: Plan | Reply | Consultation) -> None:

@@ -38,6 +38,7 @@ class StreamPool:
                 return connection.open_stream()
         upstream = self.host.upstream
         if upstream.pending >= upstream.cluster.pool.max_pending_requests:
+            upstream.stats.overflow["pending"] += 1
             raise OverflowError
         upstream.pending += 1
         self.waiting.append(client)
@@ -58,6 +59,7 @@ class StreamPool:
             return
         pool = upstream.cluster.pool
         if upstream.connections >= pool.max_connections and (self.connections or self.host.open):
+            upstream.stats.overflow["connections"] += 1
             return
         self.dialing += 1
         upstream.connections += 1
@@ -78,6 +80,7 @@ class StreamPool:
             )
         except DialError as error:
             reason = str(error)
+            upstream.stats.connect_failures += 1
         finally:
             self.dialing -= 1
             if connection is None or not connection.is_open:

@@ -6,7 +6,6 @@ A host survives the snapshots as long as its endpoint does, and with it connecti
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import deque
@@ -14,16 +13,16 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
-from meshpy.model.resilience import LoadBalancing, OutlierDetection
-from proxy.cluster_stats import ClusterStats
+from meshpy.model.resilience import LoadBalancing
 from proxy.decide.balance import Balancer, Latency
 from proxy.decide.hosts import Choice, Place
-from proxy.decide.outlier import Cause, Health, Reply, judge_rates, record
-from proxy.decide.retry import FULL_LUCK, IDEMPOTENT, Spending
+from proxy.decide.outlier import Health
+from proxy.decide.retry import IDEMPOTENT
 from proxy.net.connection import Client, UpstreamConnection
 from proxy.net.dial import Dialer, DialError
 from proxy.net.h2_connection import H2Connection, UpstreamStream
 from proxy.net.h2_pool import StreamPool
+from proxy.net.standing import Standing
 from proxy.net.timers import Wheel
 from proxy.net.tls import ALPN_HTTP
 
@@ -35,10 +34,6 @@ _MAX_IDLE_S = 590.0
 _EXPIRY_MARGIN_S = 5.0
 _BUILD_SLOTS = 1000
 """Slots of a Maglev table that are filled at once: about a millisecond."""
-_FAILURE_S = 1.0
-"""What a try that failed is taken to have cost, so that a host which fails fast does not look quick."""
-
-_log = logging.getLogger("meshpy.proxy")
 
 
 class Surroundings:
@@ -73,45 +68,30 @@ class Surroundings:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Upstream:
+class Upstream(Standing):
     """A cluster in use.
 
-    `affinity` is what of a request decides its host; `counts_requests` is set where a retry budget has an
-    interval. Without health, hashing, locality and warm-up there is no `_choice`: every host may be chosen.
+    `affinity` is what of a request decides its host. Without health, hashing, locality and warm-up there is
+    no `_choice`: every host may be chosen.
     """
 
     __slots__ = (
         "_balancer",
         "_choice",
-        "_is_judged",
-        "_rates_at",
-        "active_requests",
-        "active_retries",
         "affinity",
-        "cluster",
         "connections",
-        "counts_requests",
-        "hosts",
         "is_multiplexed",
         "is_resolved",
         "is_straight",
-        "own",
         "pending",
-        "spending",
-        "stats",
     )
 
     def __init__(self, cluster: Cluster, own: Surroundings) -> None:
-        self.own = own
+        super().__init__(own)
         self.hosts: list[Host] = [Host(self, endpoint) for endpoint in cluster.endpoints]
-        self.active_requests = 0
-        self.active_retries = 0
         self.connections = 0
         self.pending = 0
         self.is_resolved = not cluster.dns
-        self.spending = Spending()
-        self.stats = ClusterStats()
-        self._rates_at = 0.0
         self._take(cluster)
 
     def _take(self, cluster: Cluster) -> None:
@@ -198,90 +178,6 @@ class Upstream:
         if choice.is_due(now):
             choice.refresh(now, self.own.place)
         return choice.pick(now, avoid, key, is_remote=is_remote)
-
-    # -- what became of tries
-
-    def judge_status(self, host: Host, status: int, seconds: float) -> None:
-        """A try was answered."""
-        spending = self.spending
-        if status >= 500:
-            spending.on_bad_answer()
-        elif spending.luck < FULL_LUCK:
-            spending.luck += 1
-        if self._is_judged:
-            host.latency.observe(seconds, self.own.loop.time())
-            outlier = self.cluster.outlier
-            if outlier is not None:
-                self._record(host, outlier, Reply.of_status(status, outlier.error_codes))
-
-    def judge(self, host: Host, reply: Reply, *, is_sent: bool = False) -> None:
-        """A try brought no answer that could be used.
-
-        Args:
-            is_sent: the application may have worked for it.
-        """
-        if is_sent:
-            self.spending.on_bad_answer()
-        if self._is_judged:
-            host.latency.observe(_FAILURE_S, self.own.loop.time())
-            outlier = self.cluster.outlier
-            if outlier is not None:
-                self._record(host, outlier, reply)
-
-    def _record(self, host: Host, outlier: OutlierDetection, reply: Reply) -> None:
-        now = self.own.loop.time()
-        cause = record(host, self.hosts, outlier, reply, now)
-        if cause is not None:
-            self._on_ejected(host, cause, now)
-        if (outlier.success_rate or outlier.failure_percentage) and now >= self._rates_at:
-            for each, why in judge_rates(self.hosts, outlier, now) if self._rates_at else ():
-                self._on_ejected(each, why, now)
-            self._rates_at = now + outlier.interval_s
-
-    def _on_ejected(self, host: Host, cause: Cause, now: float) -> None:
-        self.refresh()
-        self.stats.ejections[cause.value] = self.stats.ejections.get(cause.value, 0) + 1
-        seconds = host.health.ejected_until - now
-        what = "outlier detection: %s of %s is left out for %g s, %s (ejection %d of this host)"
-        _log.warning(what, host.name, self.cluster.name, seconds, cause.value, host.health.ejections)
-
-    # -- retries
-
-    def count_request(self) -> None:
-        """A request begins, where `counts_requests`."""
-        self.spending.on_request(self.cluster.pool.retry_budget, self.own.loop.time())
-
-    def begin_retry(self) -> None:
-        """A retry begins."""
-        self.stats.retries += 1
-        if self.counts_requests:
-            self.spending.on_retry(self.cluster.pool.retry_budget, self.own.loop.time())
-
-    def may_retry(self, *, is_active: bool, is_sent: bool) -> bool:
-        """Whether one more retry may run now.
-
-        A try that was not sent cost the application nothing, so its repetition needs neither luck nor budget:
-        when a node is lost, every request that met it goes to another.
-
-        Args:
-            is_active: who asks is counted among the active retries.
-            is_sent: the application may have worked for the last try.
-        """
-        pool, stats = self.cluster.pool, self.stats
-        others = self.active_retries - is_active
-        if others >= pool.max_retries:
-            stats.overflow["retries"] += 1
-            return False
-        if not is_sent:
-            return True
-        if self.spending.is_out_of_luck:
-            stats.retries_throttled += 1
-            return False
-        now = self.own.loop.time()
-        if not self.spending.is_within(pool.retry_budget, self.active_requests, others, now):
-            stats.retries_over_budget += 1
-            return False
-        return True
 
     def retire_connections(self) -> None:
         """Reuse no connection that is open now (the certificate was renewed)."""

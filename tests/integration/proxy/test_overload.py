@@ -15,6 +15,7 @@ from typing import Self
 
 import pytest
 
+from proxy.decide.overload import Level
 from proxy.options import ProcessLimits
 from tests.helpers.backends import backend, raw_server
 from tests.helpers.peers import Processes, start_sidecar
@@ -109,6 +110,54 @@ async def test_content_above_the_limit_is_413(pki, is_chunked):
                     else:
                         assert (await client.post("/", b"x" * size)).status == status
     assert len(app.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_levels_end_connections_first_and_refuse_requests_then(pki, method):
+    port = free_port()
+    async with backend() as app:
+        snapshot = outbound_snapshot(port, {"c": plain_cluster(app.port, name="c")})
+        async with running(snapshot, pki, limits=ProcessLimits(memory_bytes=1 << 40)) as sidecar:
+            guard, size = sidecar.guard, 1 << 40
+
+            async def ask():
+                async with await Client.connect(port) as client:
+                    return await (client.get() if method == "GET" else client.post("/", b"x"))
+
+            guard._set(Level.SHRINK, size)
+            answer = await ask()
+            assert (answer.status, answer.headers.get("connection")) == (200, "close")
+            guard._set(Level.REFUSE, size)
+            answer = await ask()
+            assert (answer.status, answer.headers["x-envoy-overloaded"]) == (503, "true")
+            guard._set(Level.CALM, 0)
+            answer = await ask()
+            assert (answer.status, answer.headers.get("connection")) == (200, None)
+    assert len(app.requests) == 2
+
+
+async def test_what_is_shed_is_what_holds_most(pki):
+    port = free_port()
+    with Hole() as app:
+        snapshot = outbound_snapshot(port, {"c": plain_cluster(app.port, name="c")})
+        async with (
+            running(snapshot, pki, limits=ProcessLimits(memory_bytes=1 << 40)) as sidecar,
+            await Client.connect(port) as small,
+            await Client.connect(port) as large,
+        ):
+            await small.send(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
+            large.writer.write(bytes(UPLOAD))
+            for _ in range(100):
+                held = [each.held_bytes for down in sidecar.shared.open for each in down.exchanges()]
+                if max(held, default=0) > 200_000:
+                    break
+                await asyncio.sleep(0.02)
+            sidecar.guard._shed(1)
+            answer = await large.head()
+            assert answer[0] == 503
+            assert sidecar.guard.shed == 1
+            assert not small.reader._buffer
+            large.writer.transport.abort()
 
 
 async def test_200_clients_that_drip_their_heads_do_not_hurt_another(pki):
