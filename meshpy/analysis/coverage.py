@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meshpy.analysis.lint_rules import written_rules
+from meshpy.analysis.lint_rules import written_routes, written_rules
 from meshpy.engine.explain import Explanation
 from meshpy.errors import Place
 from meshpy.policy import PolicySet
@@ -55,10 +55,9 @@ def coverage(policies: PolicySet, answers: Iterable[Explanation]) -> Coverage:
         Covered(rule.subject, rule.place, counts.get(name, 0))
         for name, rule in written_rules(policies).items()
     ]
-    for document in policies.virtual_services:
-        for index, route in enumerate(document.http):
-            tests = max((taken.get(id(match.request), 0) for match in route.matches), default=0)
-            if not route.matches:
-                tests = bare.get(document.meta.title, 0)
-            found.append(Covered(f"{document.meta.title} http[{index}]", route.place, tests))
+    for route in written_routes(policies):
+        tests = max((taken.get(id(match), 0) for match in route.matches), default=0)
+        if not route.matches:
+            tests = bare.get(route.title, 0)
+        found.append(Covered(route.subject, route.place, tests))
     return Coverage(tuple(found))

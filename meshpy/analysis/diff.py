@@ -7,6 +7,7 @@ on which they answer alike is done; the others are gathered by what changed. Wha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,7 +16,8 @@ from typing import Any
 from meshpy.analysis.describe import described, merged
 from meshpy.analysis.flow import Flow
 from meshpy.analysis.flows import flows
-from meshpy.analysis.space import Cell, Probe, Space, TooManyClasses, explore
+from meshpy.analysis.probe import Cell, Probe, TooManyClasses, explore
+from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Request
@@ -36,7 +38,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One request that shows it, as `meshpy policy explain` would be asked."""
+    """One request that shows it, as `meshpy policy explain` would be asked; `claims` are its token's."""
 
     source: str
     destination: str
@@ -46,11 +48,13 @@ class Witness:
     authority: str = ""
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source_ip: str = ""
+    claims: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         words = [self.source, "→", f"{self.destination}:{self.port}", self.method, self.path]
         words += [f"{name}: {value}" for name, values in self.headers.items() for value in values]
         words += [f"from {self.source_ip}"] if self.source_ip else []
+        words += [f"with a token {json.dumps(self.claims)}"] if self.claims is not None else []
         return " ".join(word for word in words if word)
 
     def to_json(self) -> dict[str, Any]:
@@ -63,6 +67,7 @@ class Witness:
             "authority": self.authority or None,
             "headers": {name: list(values) for name, values in self.headers.items()},
             "source_ip": self.source_ip or None,
+            "claims": self.claims,
         }
 
 
@@ -321,7 +326,18 @@ def witness_of(flow: Flow, space: Space, fixed: Mapping[str, int]) -> Witness:
     source = str(caller.service) if caller.service else "external"
     if flow.is_opaque:
         return Witness(source, flow.host, flow.port, source_ip=caller.address)
-    sent = Probe(space, fixed).plain()
+    probe = Probe(space, fixed)
+    sent = probe.plain()
     path = f"{sent.path}?{sent.query}" if sent.query else sent.path
     headers = {name: tuple(values) for name, values in sent.headers.items() if name != "host"}
-    return Witness(source, flow.host, flow.port, sent.method, path, sent.authority, headers, caller.address)
+    return Witness(
+        source,
+        flow.host,
+        flow.port,
+        sent.method,
+        path,
+        sent.authority,
+        headers,
+        caller.address,
+        probe.payload(),
+    )

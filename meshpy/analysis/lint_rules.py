@@ -9,10 +9,17 @@ from meshpy.analysis.reach import Judged, Reach, RuleName
 from meshpy.analysis.remarks import Remark
 from meshpy.errors import Place
 from meshpy.model.authz import Action, NetworkAction
+from meshpy.model.match import RequestMatch
 from meshpy.policy import PolicySet
-from meshpy.policy.kinds import VirtualServiceDoc
 
-__all__ = ["Written", "droppable", "remarks_of_rules", "written_rules"]
+__all__ = [
+    "Written",
+    "WrittenRoute",
+    "droppable",
+    "remarks_of_rules",
+    "written_routes",
+    "written_rules",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +120,43 @@ def _keeps(item: Judged, gone: set[RuleName]) -> bool:
     return allowed is item.allowed
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenRoute:
+    """A route where it is written; `matches` are the very objects that its compiled rules carry."""
+
+    title: str
+    name: str
+    place: Place
+    matches: tuple[RequestMatch, ...]
+
+    @property
+    def subject(self) -> str:
+        return f"{self.title} {self.name}"
+
+
+def written_routes(policies: PolicySet) -> Iterator[WrittenRoute]:
+    """The HTTP routes of every kind, in the order of the documents."""
+    for document in policies.virtual_services:
+        for index, route in enumerate(document.http):
+            matches = tuple(match.request for match in route.matches)
+            yield WrittenRoute(document.meta.title, f"http[{index}]", route.place, matches)
+    for gateway in policies.gateway_routes:
+        for index, rule in enumerate(gateway.rules):
+            matches = tuple(match.request for match in rule.matches)
+            yield WrittenRoute(gateway.meta.title, f"rules[{index}]", rule.place, matches)
+
+
 def _routes(policies: PolicySet, found: Reach) -> Iterator[Remark]:
-    """Routes that no request of any caller takes."""
+    """Routes that no request of any caller takes; of documents that route somebody at all."""
     taken = {id(match) for rule in found.routes.values() for match in rule.matches}
     bare = {rule.policy for rule in found.routes.values() if not rule.matches}
     called = {rule.policy for rule in found.routes.values()}
-    for document in policies.virtual_services:
-        if document.meta.title not in called:
-            continue
-        yield from _dead_routes(document, taken, has_catch_all=document.meta.title in bare)
-
-
-def _dead_routes(document: VirtualServiceDoc, taken: set[int], *, has_catch_all: bool) -> Iterator[Remark]:
-    is_closed = False
-    for index, route in enumerate(document.http):
-        subject = f"{document.meta.title} http[{index}]"
-        is_dead = not any(id(match.request) in taken for match in route.matches)
+    closed: set[str] = set()
+    for route in written_routes(policies):
+        is_dead = not any(id(match) in taken for match in route.matches)
         if not route.matches:
-            is_dead = is_closed or not has_catch_all
-            is_closed = True
-        if is_dead:
+            is_dead = route.title in closed or route.title not in bare
+            closed.add(route.title)
+        if is_dead and route.title in called:
             what = "no request of any caller takes this route: routes before it take all that it matches"
-            yield Remark(route.place, "MP102", what, "remove it, or put it before them", subject)
+            yield Remark(route.place, "MP102", what, "remove it, or put it before them", route.subject)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from meshpy.analysis.flow import Flow
 from meshpy.analysis.flows import flows
-from meshpy.analysis.space import TooManyClasses, explore
+from meshpy.analysis.probe import TooManyClasses, explore
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.verdict import Step, Verdict

@@ -1,35 +1,25 @@
-"""The space of requests that one question is about, and its exploration.
+"""The space of requests that one question is about: dimensions, and the classes of their values.
 
 A dimension has finitely many values, each standing for a class of texts that no test tells apart
-(`partition`). `explore` asks with a probe that notes what is read of it, and splits along that alone: what
-the engine did not look at cannot have had a part in its answer. The cells that come out are disjoint and
-cover the space, and the engine itself has judged a witness of each.
+(`partition`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
 
 from meshpy.analysis.asked import HeaderTest, Tests
 from meshpy.analysis.domains import AUTHORITY, CLAIM, HEADER, IDENTITY, METHOD, PATH, QUERY, Domain
 from meshpy.analysis.language import MARK
 from meshpy.analysis.partition import Matcher, Partition, partition
-from meshpy.engine.claims import RequestAuth, auth_of
+from meshpy.engine.claims import RequestAuth
 from meshpy.engine.match import query_values
 from meshpy.engine.request import Request
 
-__all__ = ["Cell", "Probe", "Space", "TooManyClasses", "Value", "explore"]
-
-T = TypeVar("T")
+__all__ = ["Dimension", "Space", "Value"]
 
 _MAX_HEADER_CLASSES = 256
-_MAX_CELLS = 200_000
-
-
-class TooManyClasses(Exception):  # noqa: N818 - a limit, reported as such
-    """The question has more classes than are worth asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,87 +187,6 @@ def _value_lists(found: Partition, tests: Sequence[HeaderTest], at_most: int) ->
     return list(values.values()), True
 
 
-class Probe(Request):
-    """A request that notes which of its dimensions are read."""
-
-    __slots__ = ("_fixed", "_headers", "_space", "read")
-
-    def __init__(self, space: Space, fixed: Mapping[str, int]) -> None:
-        self._space = space
-        self._fixed = fixed
-        self.read: dict[str, None] = {}
-        self._headers = _Headers(self)
-
-    def _see(self, name: str) -> tuple[str, ...] | None:
-        dimension = self._space.dimensions[name]
-        self.read[name] = None
-        return dimension.values[self._fixed.get(name, 0)].shown
-
-    def _text(self, name: str) -> str:
-        shown = self._see(name)
-        return shown[0] if shown else ""
-
-    @property
-    def method(self) -> str:  # type: ignore[override]
-        return self._text("method")
-
-    @property
-    def path(self) -> str:  # type: ignore[override]
-        return self._text("path")
-
-    @property
-    def authority(self) -> str:  # type: ignore[override]
-        return self._text("authority")
-
-    @property
-    def scheme(self) -> str:  # type: ignore[override]
-        return "http"
-
-    @property
-    def query(self) -> str:  # type: ignore[override]
-        pairs = [(name[6:], self._see(name)) for name in self._space.queries]
-        return "&".join(f"{name}={shown[0]}" for name, shown in pairs if shown is not None)
-
-    @property
-    def headers(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
-        return self._headers
-
-    @property
-    def auth(self) -> RequestAuth | None:  # type: ignore[override]
-        payload = self.payload()
-        return None if payload is None else auth_of(payload)
-
-    def payload(self) -> dict[str, Any] | None:
-        """What the request's JWT says; None without one."""
-        identity = self._see("identity") if "identity" in self._space.dimensions else None
-        if identity is None:
-            return None
-        payload: dict[str, Any] = dict(zip(("iss", "sub"), identity, strict=False))
-        for name in self._space.claims:
-            shown = self._see(name)
-            if shown is not None:
-                *parents, last = name[4:].split("][")
-                inner = payload
-                for parent in parents:
-                    found = inner.setdefault(parent, {})
-                    inner = found if isinstance(found, dict) else {}
-                inner[last] = shown[0] if last == "azp" else list(shown)
-        return payload
-
-    def header(self, name: str) -> Sequence[str] | None:
-        if name == "host":
-            return [self.authority]
-        if f"header:{name}" not in self._space.dimensions:
-            return None
-        shown = self._see(f"header:{name}")
-        return None if shown is None else list(shown)
-
-    def plain(self) -> Request:
-        """The request as it would be sent."""
-        headers = {name: list(values) for name, values in self.headers.items()}
-        return Request(self.method, self.path, self.query, self.authority, self.scheme, headers, self.auth)
-
-
 def _claim(auth: RequestAuth | None, path: str) -> Sequence[str]:
     """The values of a claim; empty ones count for nothing."""
     return [value for value in auth.texts(path.split("][")) if value] if auth is not None else ()
@@ -300,62 +209,3 @@ def _identity_number(dimension: Dimension, auth: RequestAuth | None) -> int | No
             if other is not None and dimension.partition.atoms[other].bits & issuers == wanted:
                 return number
     return None
-
-
-class _Headers(Mapping[str, Sequence[str]]):
-    def __init__(self, probe: Probe) -> None:
-        self._probe = probe
-
-    def __getitem__(self, name: str) -> Sequence[str]:
-        found = self._probe.header(name)
-        if found is None:
-            raise KeyError(name)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        names = ("host", *self._probe._space.headers)
-        return (name for name in names if self._probe.header(name) is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-@dataclass(frozen=True, slots=True)
-class Cell(Generic[T]):
-    """A class of requests with one answer.
-
-    Args:
-        fixed: the number of the value of each dimension that matters; the others may have any.
-    """
-
-    fixed: Mapping[str, int]
-    answer: T
-
-
-def explore(space: Space, ask: Callable[[Probe], T]) -> list[Cell[T]]:
-    """Every class of the space with its answer.
-
-    Raises:
-        TooManyClasses: the limit was met.
-    """
-    cells: list[Cell[T]] = []
-    if not all(dimension.values for dimension in space.dimensions.values()):
-        return cells
-    stack: list[tuple[dict[str, int], tuple[T, tuple[str, ...]] | None]] = [({}, None)]
-    while stack:
-        fixed, known = stack.pop()
-        if known is None:
-            probe = Probe(space, fixed)
-            answer = ask(probe)
-            known = (answer, tuple(name for name in probe.read if len(space.dimensions[name].values) > 1))
-        split = next((name for name in known[1] if name not in fixed), None)
-        if split is None:
-            cells.append(Cell(fixed, known[0]))
-            if len(cells) > _MAX_CELLS:
-                raise TooManyClasses(f"there are more than {_MAX_CELLS} classes of requests")
-            continue
-        others = range(len(space.dimensions[split].values) - 1, 0, -1)
-        stack += [({**fixed, split: number}, None) for number in others]
-        # a probe shows the first value of what is not fixed, so that this answer is known already
-        stack.append(({**fixed, split: 0}, known))
-    return cells

@@ -10,7 +10,8 @@ from meshpy.analysis.diff import Witness, allowed_share, witness_of
 from meshpy.analysis.flow import Caller, Flow
 from meshpy.analysis.flows import flows
 from meshpy.analysis.invariants import Invariant, Party, Word
-from meshpy.analysis.space import Probe, Space, TooManyClasses, explore
+from meshpy.analysis.probe import Probe, TooManyClasses, explore
+from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation, Leg
 from meshpy.engine.match import compile_path
 from meshpy.engine.prepared import Prepared

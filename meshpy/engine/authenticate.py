@@ -152,7 +152,9 @@ class Authenticator:
                 _check_audience(rule, payload)
             except _Wrong as wrong:
                 return wrong.by(rule)
-            return Accepted(auth_of(payload, rule.space_delimited), self._anonymous.drop)
+            # claims are split at spaces already, unless the rule names more of them
+            split = auth_of(payload, rule.space_delimited) if rule.space_delimited else auth
+            return Accepted(split, self._anonymous.drop)
         if not self._rules:
             return self._anonymous
         return _unknown_issuer(self._rules).by(self._rules[0])

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from meshpy.compile import compile_mesh
+from meshpy.engine.claims import auth_of
 from meshpy.engine.normalise import NormalisedTarget, normalise_target
 from meshpy.engine.request import Request
 from tests.helpers.policies import document, loaded, shop
@@ -19,6 +20,15 @@ VALUES = ["jason", "mary", "jas", "", "jason2", "ops"]
 VALUE_MATCHES = ["jason", "ja*", "*2", "*", "ops"]
 ACCOUNTS = ["web", "api", "report", "catalog-v1"]
 CALLEES = ["web", "api", "catalog-v1", "catalog-v2", "redis"]
+JWKS = (
+    '{"keys": [{"kty": "EC", "crv": "P-256", "kid": "k",'
+    ' "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",'
+    ' "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}'
+)
+ISSUERS = ["https://a", "https://b", "c"]
+SUBJECTS = ["ann", "bob", ""]
+AUDIENCES = ["shop", "blog"]
+ROLES = ["staff", "ops", "staff2"]
 NETS = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7"]
 ADDRESSES = ["10.0.0.9", "10.1.2.3", "192.0.2.7", "192.0.2.8"]
 
@@ -80,7 +90,44 @@ class Dice:
         ]
         return "{source: {" + ", ".join(fields) + "}}"
 
+    def claim(self):
+        key, values = self.one(
+            [
+                ("request.auth.claims[roles]", ["staff", "sta*", "ops"]),
+                ("request.auth.claims[iss]", ISSUERS),
+                ("request.auth.claims[sub]", ["ann", "*b"]),
+                ("request.auth.principal", ["https://a/ann", "https://b/*", "*/bob", "*"]),
+                ("request.auth.audiences", AUDIENCES),
+                ("request.auth.presenter", ["app", "a*"]),
+            ]
+        )
+        return f"{{key: '{key}', {self.one(['values', 'notValues'])}: {self.some(values)}}}"
+
+    def authentication(self, name):
+        issuer = self.one(ISSUERS)
+        audiences = f", audiences: {self.some(AUDIENCES)}" if self.chance(50) else ""
+        place = self.one(["", "", ", fromHeaders: [{name: x-token}]", ", fromParams: [debug]"])
+        rule = f"{{issuer: '{issuer}', jwks: '{JWKS}'{audiences}{place}}}"
+        selector = f"selector: {{matchLabels: {{app: {self.one(CALLEES[:4])}}}}}"
+        return document("RequestAuthentication", f"{selector}\njwtRules: [{rule}]", name)
+
+    def token(self):
+        """Claims as a verified token has them; None for a request without one."""
+        if self.chance(50):
+            return None
+        payload = {"iss": self.one([*ISSUERS, "https://x"]), "azp": self.one(["app", "bot"])}
+        subject = self.one(SUBJECTS)
+        if subject:
+            payload["sub"] = subject
+        if self.chance(60):
+            payload["aud"] = self.some(AUDIENCES)
+        if self.chance(60):
+            payload["roles"] = [self.one(ROLES) for _ in range(self.one([1, 2]))]
+        return auth_of(payload)
+
     def condition(self):
+        if self.chance(30):
+            return self.claim()
         key = self.one([f"'request.headers[{name}]'" for name in HEADERS])
         which = self.one(["values", "notValues"])
         return f"{{key: {key}, {which}: {self.some(VALUE_MATCHES)}}}"
@@ -173,6 +220,9 @@ class Dice:
                 parts.append(f"rewrite: {{uri: {self.one(['/', '/a', '/a/', '/v1/.', '/..', '/admin'])}}}")
             if self.chance(20):
                 parts.append("headers: {request: {set: {x-user: jason}}}")
+            if self.chance(15):
+                origin = self.one(["exact: https://shop.test", "prefix: https://s", "regex: '.*test'"])
+                parts.append(f"corsPolicy: {{allowOrigins: [{{{origin}}}], allowMethods: [GET]}}")
         return "{" + ", ".join(parts) + "}"
 
     def virtual_service(self, host):
@@ -184,6 +234,8 @@ class Dice:
         texts += [self.network(f"n{i}") for i in range(self.random.randint(0, 2))]
         if self.chance(30):
             texts.append(self.egress("e"))
+        if self.chance(35):
+            texts.append(self.authentication("j"))
         for host in ("catalog", "api"):
             if self.chance(60):
                 texts.append(self.virtual_service(host))
@@ -201,6 +253,24 @@ class Dice:
         more = [text for text in self.documents() if text.split("name: ")[1].split(",")[0] not in names]
         return kept + more[: self.random.randint(0, 2)]
 
+    def rewriting(self):
+        """Two sets in which paths are rewritten on their way to rules that differ in paths."""
+        uri = self.one(["/", "/a", "/a/", "/v1/.", "/..", "/admin", "/a/..", "/ad"])
+        prefix = self.one(["/", "/x", "/x/", "/a", "/a/b", "/v1"])
+        more = self.one(["", "headers: {request: {set: {x-user: jason}}}, "])
+        way = f"{more}rewrite: {{uri: {uri}}}, route: [{{destination: {{host: api}}}}]"
+        route = f"hosts: [api]\nhttp: [{{match: [{{uri: {{prefix: {prefix}}}}}], {way}}}, {{{way}}}]"
+
+        def rule(name):
+            paths = [self.path_match() for _ in range(2)]
+            spec = f"selector: {{matchLabels: {{app: api}}}}\naction: {self.one(['ALLOW', 'DENY'])}\n"
+            return document(
+                "AuthorizationPolicy", f"{spec}rules: [{{to: [{{operation: {{paths: {paths}}}}}]}}]", name
+            )
+
+        kept = [document("VirtualService", route, "v"), rule("a")]
+        return [*kept, rule("b")], [*kept, rule("b")]
+
     # requests
 
     def path(self):
@@ -217,7 +287,15 @@ class Dice:
             if self.chance(40):
                 headers[name] = [self.one(VALUES) for _ in range(self.one([1, 1, 2, 3]))]
         query = self.one(["", "", "debug=1", "debug=2", "x=1&debug=1", "debug=1&debug=0"])
-        return Request(self.one([*METHODS, "get"]), self.path(), query, authority, "http", headers)
+        if self.chance(15):
+            headers["x-token"] = ["no.such.token"]
+        if self.chance(15):
+            headers["authorization"] = [self.one(["Bearer abc", "bearer abc", "Basic abc"])]
+        if self.chance(20):
+            headers["origin"] = [self.one(["https://shop.test", "https://evil.test", ""])]
+            headers["access-control-request-method"] = ["GET"]
+        method = self.one([*METHODS, "get", "OPTIONS"])
+        return Request(method, self.path(), query, authority, "http", headers, self.token())
 
 
 def compiled(texts):

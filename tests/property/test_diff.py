@@ -10,6 +10,7 @@ import pytest
 
 from meshpy.analysis.diff import diff, kind_of
 from meshpy.analysis.flows import flows
+from meshpy.engine.claims import auth_of
 from meshpy.engine.explain import Source, explain
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Request
@@ -48,6 +49,13 @@ def test_the_diff_is_sound_and_every_class_has_its_witness(seed):
             assert kind_of(*asked(old, new, change.witness)) is change.kind, change
 
 
+@pytest.mark.parametrize("seed", range(4 * PAIRS))
+def test_the_diff_is_sound_where_paths_are_rewritten(seed):
+    dice = Dice(seed)
+    old, new = (compiled(texts) for texts in dice.rewriting())
+    assert_nothing_changes_outside(diff(old, new), old, new, dice)
+
+
 def assert_nothing_changes_outside(found, old, new, dice):
     deltas = {}
     for delta in found.deltas:
@@ -82,7 +90,8 @@ def asked(old, new, told):
     source = Source(None if told.source == "external" else ServiceName.parse(told.source), told.source_ip)
     path, _, query = told.path.partition("?")
     headers = {"host": [told.authority], **{name: list(values) for name, values in told.headers.items()}}
-    request = Request(told.method, path, query, told.authority, "http", headers)
+    auth = auth_of(told.claims) if told.claims is not None else None
+    request = Request(told.method, path, query, told.authority, "http", headers, auth)
     return [explain(side, source, told.destination, told.port, request) for side in (old, new)]
 
 

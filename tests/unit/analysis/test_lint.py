@@ -194,6 +194,16 @@ def test_a_route_behind_one_that_takes_its_requests_is_unreachable():
     assert [r.subject for r in linted(text) if r.code == "MP102"] == ["VirtualService shop/v http[1]"]
 
 
+def test_a_rule_of_an_httproute_is_unreachable_by_the_order_of_its_kind():
+    """Exact paths come first whatever stands first; a rule that repeats them is never taken."""
+    rule = "- matches: [{{path: {{type: {}, value: /a}}}}]\n  backendRefs: [{{name: api, port: 8080}}]\n"
+    head = "parentRefs: [{group: '', kind: Service, name: api}]\nrules:\n"
+    good = document("HTTPRoute", head + rule.format("PathPrefix") + rule.format("Exact"), "r")
+    assert [r.subject for r in linted(good) if r.code == "MP102"] == []
+    bad = document("HTTPRoute", head + rule.format("Exact") * 2, "r")
+    assert [r.subject for r in linted(bad) if r.code == "MP102"] == ["HTTPRoute shop/r rules[1]"]
+
+
 def test_the_simplification_keeps_every_verdict_and_tells_the_score():
     bad, _ = PAIRS["MP118"]
     (found,) = [remark for remark in linted(*bad) if remark.code == "MP118"]
