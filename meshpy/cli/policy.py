@@ -23,6 +23,7 @@ __all__ = ["policy"]
 
 _COMMANDS = {
     "explain": Target("meshpy.cli.policy:explain", "Say whether a request is allowed, and by which rule."),
+    "blame": Target("meshpy.cli.policy_blame:blame_command", "Say which revision decided so."),
     "test": Target("meshpy.cli.policy_test:test_command", "Run tables of requests and expected verdicts."),
     "lint": Target("meshpy.cli.policy_lint:lint_command", "Find what is hardly meant, by codes MP1xx."),
     "verify": Target("meshpy.cli.policy_verify:verify_command", "Prove invariants for every request."),

@@ -95,3 +95,19 @@ async def test_tap_prints_what_sidecars_tell_and_ends_at_its_limit(mesh):
     assert (code, err) == (0, "")
     assert "shop/web → shop/api GET /admin 403 1.2ms mTLS" in out
     assert "denied by AuthorizationPolicy shop/no rules[0]" in out
+
+
+async def test_blame_names_the_revision_since_which_a_request_is_judged_so(mesh):
+    other = DENY_ALL.replace("deny-all", "more").replace("selector: all()", "selector: app == 'web'")
+    question = ("policy", "blame", "--namespace", "shop", "web", "api:8080", "GET", "/", "-o", "json")
+    code, out, _ = await meshpy(mesh, *question)
+    assert (code, json.loads(out)["allowed"], json.loads(out)["since"]["revision"]) == (0, True, 0)
+    for text, message in ((OPEN, "first"), (DENY_ALL, "close, ticket 42"), (other, "unrelated")):
+        assert (await meshpy(mesh, "apply", "-f", "-", "-m", message, stdin=text))[0] == 0
+    code, out, err = await meshpy(mesh, *question)
+    found = json.loads(out)
+    assert code == 1, err
+    assert (found["policy"], found["exact"]) == ("NetworkPolicy shop/deny-all", True)
+    assert (found["since"]["revision"], found["since"]["message"]) == (2, "close, ticket 42")
+    code, out, _ = await meshpy(mesh, *question[:-2])
+    assert (code, "since revision 2 of" in out, "ticket 42" in out) == (1, True, True)
