@@ -117,7 +117,16 @@ SERVICE_DETAIL = _object(
         "service": TEXT,
         "exempt": TEXT,
         "labels": {"type": "object", "additionalProperties": TEXT},
-        "ports": _list(_object({"number": COUNT, "protocol": TEXT, "published": {"type": "boolean"}})),
+        "ports": _list(
+            _object(
+                {
+                    "number": COUNT,
+                    "protocol": TEXT,
+                    "published": {"type": "boolean"},
+                    "proxy_protocol": {"type": "boolean"},
+                }
+            )
+        ),
         "hosts": _list(TEXT),
         "networks": _list(TEXT),
         "endpoints": _list(_object({"address": TEXT, "port": COUNT, "node": TEXT})),
