@@ -59,6 +59,7 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
 @MESSAGE
 @click.option("--dry-run", is_flag=True, help="Check, tell what would change, and change nothing.")
 @click.option("--diff/--no-diff", "tell", default=True, help="Tell first which requests it changes.")
+@click.option("--staged", is_flag=True, help="Judge and count by them, decide nothing.")
 @click.option("--canary", metavar="N|P%", help="First on N, or P percent, of each service's sidecars.")
 @click.option("--watch", type=duration_s, metavar="TIME", help="Watch it; roll back when a bound is crossed.")
 @click.option("--max-denied", type=float, default=5, show_default=True, help="Percent points.")
@@ -73,6 +74,7 @@ def apply(
     message: str,
     dry_run: bool,
     tell: bool,
+    staged: bool,
     prune: bool,
     wait: bool,
     output: str,
@@ -85,12 +87,13 @@ def apply(
       meshpy apply -f policies/
       meshpy apply -f policies/ -m "close the back office" --watch 2m
       meshpy apply -f policies/ --canary 25% --watch 5m --max-denied 1
+      meshpy apply -f policies/ --staged
       cat policy.yaml | meshpy apply -f - -n shop
     """
     operator = Operator(Context.load())
     plan = _plan(**careful)
     body: dict[str, Any] = {
-        "documents": policy_texts(files),
+        "documents": _staged(policy_texts(files), prune=prune) if staged else policy_texts(files),
         "default_namespace": namespace,
         "message": message,
     }
@@ -117,6 +120,14 @@ def apply(
             "on every sidecar" if answer.get("enforced") else "not yet on every sidecar, see `meshpy status`"
         )
         click.echo(f"revision {answer['revision']} is in force {where if wait else ''}".rstrip())
+
+
+def _staged(texts: Sequence[Mapping[str, str]], *, prune: bool) -> list[dict[str, str]]:
+    from meshpy.cli.staged import staged_texts  # noqa: PLC0415 - brings the YAML editor
+
+    if prune:
+        raise click.UsageError("--staged keeps what decides now; it does not go with --prune")
+    return staged_texts(texts)
 
 
 def _tell(

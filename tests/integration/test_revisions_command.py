@@ -111,3 +111,28 @@ async def test_blame_names_the_revision_since_which_a_request_is_judged_so(mesh)
     assert (found["since"]["revision"], found["since"]["message"]) == (2, "close, ticket 42")
     code, out, _ = await meshpy(mesh, *question[:-2])
     assert (code, "since revision 2 of" in out, "ticket 42" in out) == (1, True, True)
+
+
+async def test_staged_policies_stand_beside_those_in_force_and_decide_nothing(mesh):
+    assert (await meshpy(mesh, "apply", "-f", "-", stdin=OPEN))[0] == 0
+    code, out, err = await meshpy(mesh, "apply", "-f", "-", "--staged", stdin=DENY_ALL)
+    assert (code, "no request is treated otherwise" in err) == (0, True), out + err
+    code, out, _ = await meshpy(mesh, "get", "-o", "json")
+    kinds = [(each["kind"], each["name"]) for each in json.loads(out)["documents"]]
+    assert kinds == [("NetworkPolicy", "deny-all"), ("StagedNetworkPolicy", "deny-all")]
+    asked = (
+        "policy",
+        "explain",
+        "--live",
+        "--namespace",
+        "shop",
+        "web",
+        "api:8080",
+        "GET",
+        "/",
+        "-o",
+        "json",
+    )
+    code, out, _ = await meshpy(mesh, *asked)
+    assert (code, json.loads(out)["allowed"], json.loads(out)["pending"]["allowed"]) == (0, True, False)
+    assert (await meshpy(mesh, "apply", "-f", "-", "--staged", "--prune", stdin=DENY_ALL))[0] == 2
