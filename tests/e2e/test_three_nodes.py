@@ -101,6 +101,15 @@ def far(mesh: Mesh, nodes: dict[str, Node]) -> Mesh:
     """Caller and Redis on the manager, two replicas of `api` on the workers, `near` on node-2; all meshed."""
     mesh.ok("deploy", *INJECT, "-c", "-", FAR, stdin=STACK, timeout_s=400)
     assert set(nodes) <= {task.node for task in mesh.engine.running(API)}
+
+    def is_served() -> bool:
+        # An app's name reaches the node of its sidecar by gossip, seconds after the app is healthy.
+        with mesh.load(mesh.engine.task(CALLER), *ORDER, rate=20) as load:
+            time.sleep(2)
+            counted = load.result()
+        return counted.counts == {"201": counted.total}
+
+    mesh.engine.wait("orders are taken on both nodes", is_served, 90)
     return mesh
 
 
