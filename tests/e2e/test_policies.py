@@ -7,44 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.helpers.mesh import INJECT, STACK, Mesh
+from tests.helpers.policies import BRIEF
 from tests.helpers.swarm import Engine
 
 pytestmark = pytest.mark.docker
 
-DENY_ALL = """\
-apiVersion: projectcalico.org/v3
-kind: NetworkPolicy
-metadata:
- name: deny-all
- namespace: default
-spec:
- selector: all()
- types:
-   - Ingress
-   - Egress
- ingress:
-   - action: Deny
- egress:
-   - action: Deny
-"""
-MY_SERVICE = """\
-apiVersion: networking.istio.io/v1alpha3
-kind: VirtualService
-metadata:
-  name: my-service
-spec:
-  hosts:
-    - my-service
-  http:
-    - route:
-        - destination:
-            host: my-service
-            port:
-              number: 80
-      retries:
-        attempts: 3
-        perTryTimeout: 2s
-"""
+DENY_ALL, MY_SERVICE = BRIEF.split("---\n")
 NO_HEALTH = """\
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
