@@ -27,7 +27,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench
+	$(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench -n auto --dist worksteal
 
 e2e: setup
 	tests/e2e/run $(BIN)
