@@ -6,6 +6,7 @@ host is joined once and kept with the connection.
 
 from __future__ import annotations
 
+import os
 import time
 
 from meshpy.engine.log_filter import LogTest, compile_filter
@@ -18,6 +19,7 @@ from proxy.denial import decider
 from proxy.exchange import Exchange
 from proxy.http.head import RequestHead
 from proxy.sides import ClientConnection
+from proxy.span_tags import NO_TAGS, SpanTags
 from proxy.spans import Spans
 from proxy.tap import Tap
 from proxy.telemetry import Edge, Telemetry
@@ -39,6 +41,7 @@ class Reporter:
         "_logs",
         "_pending",
         "_sends_spans",
+        "_tags",
         "direction",
         "log",
         "spans",
@@ -55,6 +58,7 @@ class Reporter:
         self.tap = tap
         self._logs = self._sends_spans = True
         self._is_logged: LogTest | None = None
+        self._tags: SpanTags = NO_TAGS
         self._pending: dict[int, str] = {}
 
     def follow(self, reporting: Reporting) -> None:
@@ -63,6 +67,7 @@ class Reporter:
         self._logs = not rule.is_off
         self._is_logged = compile_filter(rule.filter) if rule.filter is not None else None
         self._sends_spans = reporting.sends_spans
+        self._tags = SpanTags.of(reporting.span_tags, os.environ)
 
     def http(
         self,
@@ -100,15 +105,17 @@ class Reporter:
             edge.deny(reply.policy)
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
         if self._sends_spans and self.spans.is_wanted(exchange, took_s):
-            self.spans.record(down, exchange, took_s, is_client=self.direction == "outbound")
+            self.spans.record(down, exchange, took_s, self._tags, is_client=self.direction == "outbound")
         if self.tap.is_on:
             self.tap.http(exchange, edge, took_s)
-        if self.log.is_on and self._logs and (self._is_logged is None or self._passes(exchange)):
+        if self.log.is_on and self._logs and (self._is_logged is None or self._passes(exchange, edge)):
             self._log(down, exchange, duration_ms, principal, server_name, pending)
 
-    def _passes(self, exchange: Exchange) -> bool:
+    def _passes(self, exchange: Exchange, edge: Edge) -> bool:
         test, head = self._is_logged, exchange.head
-        return test is None or test(exchange.status, head.method, head.path, host_of(head.authority.text))
+        agent = head.fields.get(b"user-agent", b"").decode("latin-1")
+        host = host_of(head.authority.text)
+        return test is None or test(exchange.status, head.method, head.path, host, agent, edge.key.is_mtls)
 
     def _log(
         self,

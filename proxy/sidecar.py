@@ -23,6 +23,7 @@ from proxy.doors import Doors
 from proxy.health import HealthChecks
 from proxy.http.native import codec
 from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
+from proxy.metric_overrides import MetricOverrides
 from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
 from proxy.net.listener import Capacity
@@ -189,7 +190,7 @@ class Sidecar:
         )
 
     def _report_as(self, snapshot: Snapshot) -> None:
-        """Logs, spans and the share of sampled traces, as Telemetry documents have them."""
+        """Logs, metrics, spans and the share of sampled traces, as Telemetry documents have them."""
         settings = snapshot.telemetry
         own = self._sampling_pct if settings.sampling_pct is None else settings.sampling_pct
         self.shared.ids.sample(own)
@@ -197,6 +198,7 @@ class Sidecar:
             client, server = self._reporters
             client.follow(settings.client)
             server.follow(settings.server)
+        self.telemetry.overrides = MetricOverrides(settings.client.metrics, settings.server.metrics)
 
     def _current_credentials(self) -> Credentials:
         credentials = self.credentials.value

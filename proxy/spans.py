@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.decide.tracing import is_sampled
+from proxy.span_tags import NO_TAGS, SpanTags
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -65,11 +66,19 @@ class Spans:
             return False
         return is_sampled(trace) or took_s > self.slow_s or _is_failed(exchange, is_client=False)
 
-    def record(self, down: ClientConnection, exchange: Exchange, took_s: float, *, is_client: bool) -> None:
+    def record(
+        self,
+        down: ClientConnection,
+        exchange: Exchange,
+        took_s: float,
+        tags: SpanTags = NO_TAGS,
+        *,
+        is_client: bool,
+    ) -> None:
         """Keep the spans of an exchange."""
         trace = exchange.trace.decode("latin-1")
         now = time.time()
-        shared = _shared(down, exchange, is_client=is_client)
+        shared = tags.of_request(exchange.head.fields) | _shared(down, exchange, is_client=is_client)
         base = {
             "trace": trace[3:35],
             "parent": exchange.parent.decode("latin-1"),

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from proxy.decide.grpc import FAILURES
+from proxy.metric_overrides import MetricOverrides
 
 __all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
 
@@ -112,6 +114,7 @@ class Telemetry:
         self.refused_handshakes: dict[str, int] = {}
         self.mirrors: dict[tuple[str, str], int] = {}
         self.gauges: dict[str, float] = {}
+        self.overrides = MetricOverrides((), ())
         self.sources: list[Callable[[], Iterable[str]]] = []
         """Lines of parts that count for themselves."""
         self._reported: dict[EdgeKey, dict[str, object]] = {}
@@ -172,9 +175,8 @@ class Telemetry:
 
     def prometheus(self) -> str:
         """Text exposition format 0.0.4."""
-        return (
-            "\n".join((*self._http_lines(), *self._tcp_lines(), *self._own_lines(), *self._others())) + "\n"
-        )
+        standard = self.overrides.applied(chain(self._http_lines(), self._tcp_lines()))
+        return "\n".join((*standard, *self._own_lines(), *self._others())) + "\n"
 
     def _others(self) -> Iterator[str]:
         for source in self.sources:

@@ -1,7 +1,7 @@
 """Telemetry documents -> what one workload's sidecar reports.
 
 Workload, namespace, mesh: the narrowest that speaks of a thing decides it, as in Istio. In a list the last
-entry for a mode counts.
+entry for a mode counts. Overrides of metrics add up, the wider first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ def _reporting(levels: Sequence[TelemetryDoc], mode: str) -> Reporting:
     rules = (entry.rule for doc in levels for entry in reversed(doc.logging) if mode in entry.modes)
     silent = (entry.is_silent for entry in _tracing(levels) if mode in entry.modes)
     is_silent = next((each for each in silent if each is not None), False)
-    return Reporting(next(rules, LogRule()), not is_silent)
+    tags = (entry.tags for entry in _tracing(levels) if mode in entry.modes)
+    return Reporting(
+        next(rules, LogRule()),
+        not is_silent,
+        next((each for each in tags if each is not None), ()),
+        tuple(entry.override for doc in reversed(levels) for entry in doc.metrics if mode in entry.modes),
+    )
 
 
 def _tracing(levels: Sequence[TelemetryDoc]) -> Iterator[TraceEntry]:

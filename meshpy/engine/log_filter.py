@@ -10,8 +10,8 @@ from meshpy.model.telemetry import LogAll, LogAny, LogField, LogFilter, LogNot, 
 
 __all__ = ["LogTest", "compile_filter"]
 
-LogTest: TypeAlias = Callable[[int, str, str, str], bool]
-"""Status (0 when none was sent), method, path, host."""
+LogTest: TypeAlias = Callable[[int, str, str, str, str, bool], bool]
+"""Status (0 when none was sent), method, path, host, user agent, whether over mTLS."""
 
 _NUMBERS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq,
@@ -28,7 +28,14 @@ _TEXTS: dict[str, Callable[[str, str], bool]] = {
     "endsWith": str.endswith,
     "contains": operator.contains,
 }
-_PLACE = {LogField.METHOD: 1, LogField.PATH: 2, LogField.HOST: 3}
+_PLACE = {
+    LogField.CODE: 0,
+    LogField.METHOD: 1,
+    LogField.PATH: 2,
+    LogField.HOST: 3,
+    LogField.AGENT: 4,
+    LogField.MTLS: 5,
+}
 
 
 def compile_filter(found: LogFilter) -> LogTest:
@@ -48,8 +55,14 @@ def compile_filter(found: LogFilter) -> LogTest:
 
 
 def _term(term: LogTerm) -> LogTest:
+    place = _PLACE[term.field]
+    if term.operator == "has":
+        return lambda *seen: bool(seen[place])
     if term.field is LogField.CODE:
         compare, code = _NUMBERS[term.operator], int(term.value)
-        return lambda status, _method, _path, _host: compare(status, code)
-    holds, value, place = _TEXTS[term.operator], term.value, _PLACE[term.field]
+        return lambda status, *_: compare(status, code)
+    if term.field is LogField.MTLS:
+        is_wanted = (term.value == "true") is (term.operator == "==")
+        return lambda *seen: seen[place] is is_wanted
+    holds, value = _TEXTS[term.operator], term.value
     return lambda *seen: holds(str(seen[place]), value)

@@ -1,8 +1,8 @@
 """The part of CEL that a filter of the access log may be written in.
 
-`response.code >= 400 && !request.url_path.startsWith("/healthz")`: comparisons of four of Envoy's attributes
-with a number or a text, `startsWith`, `endsWith`, `contains`, and `&&`, `||`, `!`, parentheses by CEL's
-precedence.
+`response.code >= 400 && !request.url_path.startsWith("/healthz")`: six of Envoy's attributes compared with a
+number, a text or a boolean, `startsWith`, `endsWith`, `contains`, `has`, and `&&`, `||`, `!`, parentheses by
+CEL's precedence.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class _Parser:
     def _term(self) -> LogFilter:
         if self.kind != "name":
             raise self.error("is no attribute", f"write {_example()}")
+        if self.word == "has":
+            return self._has()
         name, _, call = self.word.rpartition(".")
         if call in _CALLS and name in _KNOWN:
             return self._call(LogField(name), call)
@@ -113,6 +115,8 @@ class _Parser:
         field = LogField(self.word)
         self._next()
         operator = self.word
+        if field is LogField.MTLS and operator not in ("==", "!="):
+            return LogTerm(field, "==", "true")
         if operator not in _COMPARE:
             raise self.error("is no comparison", f"write one of {', '.join(_COMPARE)}")
         self._next()
@@ -120,9 +124,22 @@ class _Parser:
             raise self.error("is compared in an order that texts have not", "write == or !=")
         return LogTerm(field, operator, self._value(field))
 
+    def _has(self) -> LogFilter:
+        self._next()
+        opened = self._take("(")
+        if not opened or self.word not in _KNOWN or self.word == LogField.MTLS:
+            raise self.error("is nothing that may be absent", "write has(request.useragent)")
+        field = LogField(self.word)
+        self._next()
+        if not self._take(")"):
+            raise self.error("stands where a ) is needed", f"write has({field.value})")
+        return LogTerm(field, "has", "")
+
     def _call(self, field: LogField, call: str) -> LogFilter:
         if field is LogField.CODE:
             raise self.error("is of texts, a code is a number", "write response.code >= 400")
+        if field is LogField.MTLS:
+            raise self.error("is of texts, this is true or false", "write connection.mtls")
         self._next()
         if not self._take("("):
             raise self.error("stands where a ( is needed", f'write {field.value}.{call}("/x")')
@@ -132,6 +149,12 @@ class _Parser:
         return LogTerm(field, call, value)
 
     def _value(self, field: LogField) -> str:
+        if field is LogField.MTLS:
+            if self.word not in ("true", "false"):
+                raise self.error("is no boolean", "write true or false")
+            value = self.word
+            self._next()
+            return value
         wanted = "number" if field is LogField.CODE else "text"
         if self.kind != wanted:
             raise self.error(f"is no {wanted}", "write 400" if wanted == "number" else 'write a text in "…"')

@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 
 from meshpy.errors import Place
 from meshpy.model.endpoint import Protocol
-from meshpy.model.telemetry import LogRule
+from meshpy.model.telemetry import LogRule, MetricOverride, SpanTag
 from meshpy.policy.kinds import NOWHERE, HostRef, Meta, ServiceRef
 
-__all__ = ["EntryEndpoint", "EntryPort", "LogEntry", "ServiceEntryDoc", "TelemetryDoc", "TraceEntry"]
+__all__ = [
+    "EntryEndpoint",
+    "EntryPort",
+    "LogEntry",
+    "MetricEntry",
+    "ServiceEntryDoc",
+    "TelemetryDoc",
+    "TraceEntry",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,15 @@ class TraceEntry:
     modes: frozenset[str]
     sampling_pct: float | None = None
     is_silent: bool | None = None
+    tags: tuple[SpanTag, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEntry:
+    """One of `metrics[].overrides`."""
+
+    modes: frozenset[str]
+    override: MetricOverride
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +104,4 @@ class TelemetryDoc:
     selector: Mapping[str, str] | None = None
     selector_place: Place = NOWHERE
     target_refs: tuple[ServiceRef, ...] = ()
+    metrics: tuple[MetricEntry, ...] = ()

@@ -17,7 +17,16 @@ from meshpy.model.authz import (
 )
 from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact
-from meshpy.model.telemetry import LogRule, Reporting, TelemetrySettings
+from meshpy.model.telemetry import (
+    LogRule,
+    MetricFamily,
+    MetricOverride,
+    MetricTag,
+    Reporting,
+    SpanTag,
+    TagOrigin,
+    TelemetrySettings,
+)
 from meshpy.policy.cel import parse_filter
 from tests.helpers.backends import backend, ok
 from tests.helpers.sidecars import LOOPBACK, WEB, Client, LogLines, inbound_snapshot
@@ -84,6 +93,57 @@ async def test_the_share_of_sampled_traces_is_the_document_s(pki):
             await web.apply(replace(current, version=f"{pct}", telemetry=settings))
             await client.get("/")
             assert len(web.spans.take()) == spans
+
+
+async def test_spans_carry_the_tags_of_the_document(pki):
+    tags = (
+        SpanTag("env", TagOrigin.LITERAL, "prod"),
+        SpanTag("tenant", TagOrigin.HEADER, "x-tenant", "nobody"),
+        SpanTag("region", TagOrigin.HEADER, "x-region"),
+        SpanTag("home", TagOrigin.ENVIRONMENT, "NO_SUCH_VARIABLE", "unset"),
+    )
+    async with backend() as app:
+        snapshot = callee(app, telemetry=server(span_tags=tags))
+        async with (
+            pair(pki, app.port, callee=snapshot) as (port, _, _, api),
+            await Client.connect(port) as client,
+        ):
+            await client.get("/", headers=SAMPLED + "x-tenant: blue\r\n")
+            await client.get("/", headers=SAMPLED)
+    found = [
+        {name: span["attributes"].get(name) for name in ("env", "tenant", "region", "home")}
+        for span in api.spans.take()
+    ]
+    assert found == [
+        {"env": "prod", "tenant": tenant, "region": None, "home": "unset"} for tenant in ("blue", "nobody")
+    ]
+
+
+async def test_metrics_lose_and_get_labels_and_are_added_up(pki):
+    """Two callers that differ in a label become one series once it is gone."""
+    changes = (
+        MetricOverride(MetricFamily.REQUEST_SIZE, is_off=True),
+        MetricOverride(None, tags=(MetricTag("team", "back"), MetricTag("response_code", None))),
+    )
+    answers = {"/missing": ok(b"", "404 Not Found")}
+    async with backend(lambda request: answers.get(request.target, ok(b"fine"))) as app:
+        snapshot = callee(app, telemetry=server(metrics=changes))
+        async with (
+            pair(pki, app.port, callee=snapshot) as (port, _, _, api),
+            await Client.connect(port) as client,
+        ):
+            for path in ("/", "/missing", "/"):
+                await client.get(path)
+            lines = api.telemetry.prometheus().splitlines()
+            (count,) = [line for line in lines if line.startswith("istio_requests_total")]
+            assert count.endswith(" 3")
+            assert 'team="back"' in count
+            assert "response_code" not in count
+            assert not [line for line in lines if line.startswith("istio_request_bytes")]
+            assert [line for line in lines if line.startswith("istio_response_bytes_count")]
+            await api.apply(replace(snapshot, version="all", telemetry=TelemetrySettings()))
+            lines = api.telemetry.prometheus().splitlines()
+            assert len([line for line in lines if line.startswith("istio_requests_total")]) == 2
 
 
 STAGED = Tier(

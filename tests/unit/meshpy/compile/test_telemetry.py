@@ -7,7 +7,16 @@ import pytest
 from meshpy.compile import check, compile_mesh
 from meshpy.engine.log_filter import compile_filter
 from meshpy.model.names import ServiceName
-from meshpy.model.telemetry import LogRule, Reporting, TelemetrySettings
+from meshpy.model.telemetry import (
+    LogRule,
+    MetricFamily,
+    MetricOverride,
+    MetricTag,
+    Reporting,
+    SpanTag,
+    TagOrigin,
+    TelemetrySettings,
+)
 from meshpy.policy.cel import CelError, parse_filter
 from meshpy.wire import decode_snapshot, encode
 from tests.helpers.policies import document, loaded, shop
@@ -78,7 +87,26 @@ def test_modes_are_the_two_directions() -> None:
     ],
 )
 def test_a_filter_is_read_by_cel_s_precedence(text: str, seen: tuple, passes: bool) -> None:
-    assert compile_filter(parse_filter(text))(*seen) is passes
+    assert compile_filter(parse_filter(text))(*seen, "", True) is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "agent", "is_mtls", "passes"),
+    [
+        ("connection.mtls && request.url_path.contains('v1beta3')", "", True, True),
+        ("connection.mtls && request.url_path.contains('v1beta3')", "", False, False),
+        ("!connection.mtls", "", False, True),
+        ("connection.mtls == false || response.code > 500", "", False, True),
+        ("connection.mtls != true", "", True, False),
+        ("!has(request.useragent) || !request.useragent.startsWith('Probe')", "", True, True),
+        ("!has(request.useragent) || !request.useragent.startsWith('Probe')", "Probe/1", True, False),
+        ("has(response.code) && response.code >= 400", "", True, False),
+    ],
+)
+def test_a_filter_may_look_at_the_agent_and_at_mtls(
+    text: str, agent: str, is_mtls: bool, passes: bool
+) -> None:
+    assert compile_filter(parse_filter(text))(200, "GET", "/v1beta3/x", "a", agent, is_mtls) is passes
 
 
 @pytest.mark.parametrize(
@@ -93,6 +121,10 @@ def test_a_filter_is_read_by_cel_s_precedence(text: str, seen: tuple, passes: bo
         ("(response.code >= 400", 22, "the end stands where a ) is needed"),
         ("response.code >= 400 @", 22, "'@' cannot be read"),
         ("response.code.startsWith('4')", 1, "'response.code.startsWith' is of texts, a code is a number"),
+        ("connection.mtls == 1", 20, "'1' is no boolean"),
+        ("connection.mtls.contains('t')", 1, "'connection.mtls.contains' is of texts, this is true or false"),
+        ("has(connection.mtls)", 5, "'connection.mtls' is nothing that may be absent"),
+        ("has(request.useragent", 22, "the end stands where a ) is needed"),
         ("!" * 40 + "response.code == 1", 32, "'!' is nested too deep"),
     ],
 )
@@ -101,6 +133,66 @@ def test_what_is_no_filter_is_named_with_its_column(text: str, column: int, what
         parse_filter(text)
     assert (caught.value.column, caught.value.what) == (column, what)
     assert caught.value.instead
+
+
+def test_tags_of_spans_are_those_of_the_narrowest_document_that_has_some() -> None:
+    space = telemetry("tracing: [{customTags: {env: {literal: {value: prod}}}}]", "space")
+    own = telemetry(
+        """
+        selector: {matchLabels: {app: api}}
+        tracing:
+        - {disableSpanReporting: false}
+        - match: {mode: SERVER}
+          customTags:
+            tenant: {header: {name: X-Tenant, defaultValue: none}}
+            node: {environment: {name: MESHPY_NODE}}
+        """,
+        "own",
+    )
+    found = settings(space, own)
+    assert found.client.span_tags == (SpanTag("env", TagOrigin.LITERAL, "prod"),)
+    assert found.server.span_tags == (
+        SpanTag("tenant", TagOrigin.HEADER, "x-tenant", "none"),
+        SpanTag("node", TagOrigin.ENVIRONMENT, "MESHPY_NODE"),
+    )
+
+
+def test_overrides_of_metrics_add_up_from_wide_to_narrow() -> None:
+    root = telemetry(
+        """
+        metrics:
+        - providers: [{name: prometheus}]
+          overrides: [{match: {metric: REQUEST_SIZE}, disabled: true}]
+        """,
+        "root",
+        "mesh-system",
+    )
+    own = telemetry(
+        """
+        selector: {matchLabels: {app: api}}
+        metrics:
+        - overrides:
+          - match: {metric: REQUEST_SIZE, mode: SERVER}
+            disabled: false
+          - tagOverrides:
+              source_principal: {operation: REMOVE}
+              team: {value: "'back'"}
+              code: {operation: UPSERT, value: response.code}
+        """,
+        "own",
+    )
+    size = MetricOverride(MetricFamily.REQUEST_SIZE, is_off=True)
+    tags = MetricOverride(
+        None,
+        tags=(
+            MetricTag("source_principal", None),
+            MetricTag("team", "back"),
+            MetricTag("code", "response_code", is_label=True),
+        ),
+    )
+    found = settings(root, own)
+    assert found.client.metrics == (size, tags)
+    assert found.server.metrics == (size, MetricOverride(MetricFamily.REQUEST_SIZE, is_off=False), tags)
 
 
 def test_two_of_one_level_for_one_workload_are_an_error() -> None:
