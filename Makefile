@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint e2e bench clean lock
+.PHONY: setup demo test lint e2e bench docs clean lock
 
 setup: $(STAMP)
 
@@ -38,6 +38,11 @@ bench: setup
 lock:
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra docs -c requirements/dev.txt pyproject.toml -o requirements/docs.txt
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf proxy/http/native/*.so $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

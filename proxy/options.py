@@ -10,7 +10,15 @@ from pathlib import Path
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
 
-__all__ = ["ControlOptions", "Options", "OptionsError", "ProcessLimits", "StaticOptions", "read_options"]
+__all__ = [
+    "ControlOptions",
+    "Options",
+    "OptionsError",
+    "ProcessLimits",
+    "StaticOptions",
+    "parser",
+    "read_options",
+]
 
 
 class OptionsError(MeshpyError):
@@ -87,7 +95,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         OptionsError: something is missing or unreadable.
         SystemExit: `--help`, or an argument that argparse refuses.
     """
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     if (args.snapshot is None) != (args.identity is None):
         raise OptionsError("--snapshot FILE.json and --identity DIR belong together")
     source: StaticOptions | ControlOptions
@@ -123,25 +131,26 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="meshpy-proxy",
         description="The sidecar. Without --snapshot the environment says where the control plane is.",
     )
-    parser.add_argument(
+    made.add_argument(
         "--snapshot", type=Path, metavar="FILE.json", help="static: the snapshot; SIGHUP reloads"
     )
-    parser.add_argument("--identity", type=Path, metavar="DIR", help="static: tls.crt, tls.key, ca.crt")
-    parser.add_argument(
+    made.add_argument("--identity", type=Path, metavar="DIR", help="static: tls.crt, tls.key, ca.crt")
+    made.add_argument(
         "--mesh-bind", metavar="IP[:PORT]", help="where other sidecars are accepted (0.0.0.0:15443)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--bind", action="append", default=[], metavar="NETWORK=IP", help="own address on a network"
     )
-    parser.add_argument("--admin", metavar="IP:PORT", help="admin server (127.0.0.1:15000)")
-    parser.add_argument("--access-log", metavar="FILE|-|off", help="JSON lines (-)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="static: processes (1)")
-    return parser
+    made.add_argument("--admin", metavar="IP:PORT", help="admin server (127.0.0.1:15000)")
+    made.add_argument("--access-log", metavar="FILE|-|off", help="JSON lines (-)")
+    made.add_argument("--workers", type=int, default=0, metavar="N", help="static: processes (1)")
+    return made
 
 
 def _address(text: str, what: str, default_port: int) -> tuple[str, int]:

@@ -1,0 +1,65 @@
+"""The docs as a site: every page has its place, every link a target, every flag of the sidecar a line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md"))
+TEXTS = [*(DOCS / page for page in PAGES), *ROOT.glob("*.md")]
+GENERATED = ("reference/",)
+
+
+def test_every_page_is_in_the_navigation():
+    """And the navigation names no page that is neither written nor made from the code."""
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    named = set(re.findall(r"[\w/-]+\.md", nav))
+    assert {str(page) for page in PAGES} == {name for name in named if not name.startswith(GENERATED)}
+
+
+def slugs(path):
+    """The anchors of a page, as GitHub and mkdocs make them."""
+    titles = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    """Relative links: the file is there, and the heading in it."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        if "reference/" in name:
+            continue  # made by `make docs`, which checks them itself
+        found = (path.parent / name).resolve() if name else path
+        assert found.exists(), f"{path.name}: {target}"
+        if anchor:
+            assert anchor in slugs(found), f"{path.name}: {target}"
+
+
+def test_every_response_flag_is_explained():
+    """What a sidecar can write as a flag stands in the table of troubleshooting.md."""
+    source = "\n".join(path.read_text() for path in (ROOT / "proxy").rglob("*.py"))
+    written = set(
+        re.findall(r'(?:Reply\(\s*\d+,\s*|flags\s*=\s*|_break\(|_fail\(\d+, )"([A-Z]{2,5})"', source)
+    )
+    told = set(re.findall(r"^\| `([A-Z]{2,5})`", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE))
+    assert len(written) > 5
+    assert written <= told
+
+
+def test_every_metric_is_named():
+    """A metric that a sidecar or the control plane exposes stands in metrics.md."""
+    exposed = set()
+    for folder in ("proxy", "control_plane"):
+        for path in (ROOT / folder).rglob("*.py"):
+            exposed |= set(re.findall(r"# TYPE ((?:istio|meshpy)_\w+) ", path.read_text()))
+    page = (DOCS / "metrics.md").read_text()
+    assert len(exposed) > 8
+    assert not {name for name in exposed if name not in page}
