@@ -341,13 +341,13 @@ def _is_moved(change: dict[str, object]) -> bool:
 
 
 def _record(key: EdgeKey, change: dict[str, object]) -> dict[str, object]:
-    counts = change.pop("latency_counts")
+    counted = {name: value for name, value in change.items() if name != "latency_counts"}
     return {
         "direction": key.direction,
         "source": key.source,
         "destination": key.destination or key.service,
         "protocol": key.protocol,
         "mtls": key.is_mtls,
-        **change,
-        "latency_ms": {"bounds": list(BOUNDS_MS), "counts": counts},
+        **counted,
+        "latency_ms": {"bounds": list(BOUNDS_MS), "counts": change["latency_counts"]},
     }
