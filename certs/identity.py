@@ -23,7 +23,7 @@ from certs.profile import BACKDATE_S
 from certs.spiffe import SpiffeId
 from certs.store import read_file, write_atomic
 
-__all__ = ["Identity", "load_bundle", "renew_at", "save_bundle"]
+__all__ = ["Identity", "load_bundle", "renew_after_s", "renew_at", "save_bundle"]
 
 _CHAIN, _KEY, _BUNDLE = "tls.crt", "tls.key", "ca.crt"
 
@@ -118,6 +118,21 @@ def renew_at(identity: Identity, jitter: float) -> datetime:
     # A foreign issuer may not backdate: a leaf shorter than the cushion counts from its NotBefore.
     start = issued if issued < identity.not_after else identity.not_before
     return start + (identity.not_after - start) * (0.45 + jitter / 10)
+
+
+def renew_after_s(identity: Identity, now: datetime, jitter: float) -> float:
+    """Seconds from the moment a certificate was issued until the next is asked for; at least one.
+
+    They are counted from now and not read from a clock, so a clock that is behind the issuer's changes
+    nothing; one that is ahead sees less left, and asks at about half of that.
+
+    Args:
+        now: when it came.
+        jitter: as for `renew_at`.
+    """
+    whole = (renew_at(identity, jitter) - identity.not_before).total_seconds() - BACKDATE_S
+    left = (identity.not_after - now).total_seconds() / 2
+    return max(1.0, min(whole if whole > 0 else left, left * 1.1))
 
 
 def _leaf_id(leaf: x509.Certificate) -> SpiffeId:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from certs.keys import key_to_pem
 from certs.peer import validate_leaf
 from certs.spiffe import SpiffeId
 
-__all__ = ["client_context", "peer_id", "server_context", "verify_peer"]
+__all__ = ["anonymous_context", "client_context", "judged", "peer_id", "server_context", "verify_peer"]
 
 # For TLS 1.2 only, where it is allowed; the level also bars RSA below 2048 bits and SHA-1 in both versions.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
@@ -44,6 +44,33 @@ def client_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return _configured(context, identity, bundle, alpn, allow_tls12=allow_tls12)
+
+
+def anonymous_context(bundle: TrustBundle, *, alpn: Sequence[str]) -> ssl.SSLContext:
+    """A client side without a certificate, for who has none yet; call `verify_peer` after each handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _believing(context, bundle, alpn, allow_tls12=False)
+
+
+def judged(context: ssl.SSLContext, judge: Callable[[ssl.SSLObject], object]) -> ssl.SSLContext:
+    """Have `judge` end every handshake of `context`: a peer that it refuses fails the handshake itself.
+
+    For libraries that send as soon as the handshake is done (HTTP clients and servers of asyncio).
+
+    Args:
+        judge: raises PeerRefused.
+    """
+
+    class JudgedObject(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            try:
+                judge(self)
+            except PeerRefused as refusal:
+                raise ssl.SSLCertVerificationError(f"the peer is refused: {refusal}") from refusal
+
+    context.sslobject_class = JudgedObject
+    return context
 
 
 def peer_id(
@@ -96,6 +123,18 @@ def _configured(
     *,
     allow_tls12: bool,
 ) -> ssl.SSLContext:
+    _believing(context, bundle, alpn, allow_tls12=allow_tls12)
+    try:
+        with _nameable(identity.chain_pem) as chain, _nameable(key_to_pem(identity.key)) as key:
+            context.load_cert_chain(chain, key)
+    except ssl.SSLError as error:
+        raise CertError(f"OpenSSL refuses our own identity: {error.reason}") from error
+    return context
+
+
+def _believing(
+    context: ssl.SSLContext, bundle: TrustBundle, alpn: Sequence[str], *, allow_tls12: bool
+) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if allow_tls12 else ssl.TLSVersion.TLSv1_3
@@ -107,10 +146,8 @@ def _configured(
         context.set_alpn_protocols(list(alpn))
     try:
         context.load_verify_locations(cadata=bundle.to_pem().decode("ascii"))
-        with _nameable(identity.chain_pem) as chain, _nameable(key_to_pem(identity.key)) as key:
-            context.load_cert_chain(chain, key)
     except ssl.SSLError as error:
-        raise CertError(f"OpenSSL refuses our own identity or trust bundle: {error.reason}") from error
+        raise CertError(f"OpenSSL refuses the trust bundle: {error.reason}") from error
     return context
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from certs.ca import CertificateAuthority, IssuedCertificate
 from certs.csr import make_csr
-from certs.errors import CertError, PeerRefused
+from certs.errors import CertError
 from certs.errors import StoreError as CaStoreError
 from certs.identity import Identity, renew_at
 from certs.keys import generate_key
 from certs.spiffe import SpiffeId
 from certs.store import CaStore
-from certs.tls import peer_id, server_context
+from certs.tls import judged, peer_id, server_context
 from control_plane.errors import StartRefused
 from meshpy.model.names import CONTROL_PLANE, ServiceName
 
@@ -87,8 +87,7 @@ class Signing:
         """For sidecars: a client certificate is optional, and one that is no SVID ends the handshake."""
         context = self._front()
         context.verify_mode = ssl.CERT_OPTIONAL
-        context.sslobject_class = _checking(self.trust_domain)
-        return context
+        return judged(context, lambda tls: _judge(tls, self.trust_domain))
 
     def operator_context(self) -> ssl.SSLContext:
         """For operators: no client certificate; they prove themselves by a token."""
@@ -119,17 +118,7 @@ class Signing:
         return Identity.from_pem(issued.chain_pem, key)
 
 
-def _checking(trust_domain: str) -> type[ssl.SSLObject]:
-    """An SSLObject that knows SPIFFE: a certificate that is no valid SVID fails the handshake itself."""
-
-    class CheckedObject(ssl.SSLObject):
-        def do_handshake(self) -> None:
-            super().do_handshake()
-            if self.getpeercert(binary_form=True) is None:
-                return
-            try:
-                peer_id(self, trust_domain, datetime.now(UTC))
-            except PeerRefused as error:
-                raise ssl.SSLCertVerificationError(f"the peer is refused: {error}") from error
-
-    return CheckedObject
+def _judge(tls: ssl.SSLObject, trust_domain: str) -> None:
+    """Nothing without a certificate; one that is no valid SVID is refused."""
+    if tls.getpeercert(binary_form=True) is not None:
+        peer_id(tls, trust_domain, datetime.now(UTC))

@@ -9,6 +9,8 @@ RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/meshpy \
 
 FROM ${BASE}
 COPY --from=build /opt/meshpy /opt/meshpy
+# A new volume takes over contents, owner and mode of this: the cache of sidecars that keep one.
+RUN mkdir -p /var/cache/meshpy && chown 65532:65532 /var/cache/meshpy && chmod 0700 /var/cache/meshpy
 ENV PATH=/opt/meshpy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 LABEL org.opencontainers.image.title="meshpy-proxy" \

@@ -89,7 +89,10 @@ class Admin(asyncio.Protocol):
         if sidecar.shared.is_draining:
             return 503, _TEXT, "draining\n"
         lacks = "certificate" if sidecar.credentials.value is None else "snapshot"
-        return 503, _TEXT, f"no {lacks} yet: no byte passes\n"
+        why = f": {sidecar.why_closed}" if sidecar.why_closed else ""
+        if sidecar.live is not None:
+            return 503, _TEXT, f"no byte passes{why}\n"
+        return 503, _TEXT, f"no {lacks} yet: no byte passes{why}\n"
 
     def _config_dump(self) -> Answer:
         snapshot = self._sidecar.snapshot.value

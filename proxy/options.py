@@ -35,7 +35,11 @@ class StaticOptions:
 
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
-    """Where the control plane is and what proves who we are (CONTRACT: sidecar environment)."""
+    """Where the control plane is and what proves who we are (CONTRACT: sidecar environment).
+
+    Args:
+        cache: a directory for what a start without the control plane needs; None keeps nothing.
+    """
 
     address: str
     port: int
@@ -45,6 +49,7 @@ class ControlOptions:
     node: str
     token_file: Path
     bundle_file: Path
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,4 +215,5 @@ def _control(environment: Mapping[str, str]) -> ControlOptions:
         environment.get("MESHPY_NODE", ""),
         Path(environment["MESHPY_JOIN_TOKEN_FILE"]),
         Path(environment["MESHPY_TRUST_BUNDLE_FILE"]),
+        Path(environment["MESHPY_CACHE"]) if environment.get("MESHPY_CACHE") else None,
     )

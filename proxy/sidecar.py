@@ -104,12 +104,14 @@ class Sidecar:
         self.node = node
         self._is_shared = is_shared
         self._pending: Snapshot | None = None
+        self._is_suspended = False
+        self.why_closed = ""
         self._apply_lock = asyncio.Lock()
 
     @property
     def is_ready(self) -> bool:
         """Whether it serves: identity and snapshot in force, not about to stop."""
-        return self.live is not None and not self.shared.is_draining
+        return self.live is not None and not self._is_suspended and not self.shared.is_draining
 
     async def set_identity(self, identity: Identity, bundle: TrustBundle) -> None:
         """Speak as this identity from now on; connections of the last one end after their exchange.
@@ -126,8 +128,18 @@ class Sidecar:
             identity.not_after.timestamp()
         )
         self.clusters.retire_connections()
+        if self._is_suspended:
+            self._is_suspended, self.why_closed, self._pending = False, "", self.snapshot.value
         if self._pending is not None:
             await self.apply(self._pending)
+
+    async def suspend(self, why: str) -> None:
+        """Let no byte pass until there is an identity again: the one in force has ended."""
+        async with self._apply_lock:
+            self._is_suspended, self.why_closed = True, why
+            if self.listeners is not None:
+                self.listeners.close()
+            self._cut()
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Put a snapshot in force, or leave everything as it is.
@@ -257,16 +269,20 @@ class Sidecar:
                     down.drain()
             await asyncio.sleep(_POLL_S)
 
-    async def close(self) -> None:
-        """End everything at once."""
-        if self.listeners is not None:
-            self.listeners.close()
+    def _cut(self) -> None:
+        """End every connection at once."""
         for down in list(self.shared.open):
             down.expire()
         for splice in list(self.shared.splices):
             splice.cut()
-        await self.own.close()
         self.clusters.cut(lambda _connection: True)
+
+    async def close(self) -> None:
+        """End everything at once."""
+        if self.listeners is not None:
+            self.listeners.close()
+        self._cut()
+        await self.own.close()
         self.wheel.close()
         await asyncio.sleep(0)
         self.log.close()

@@ -32,11 +32,16 @@ def inject_options(command: Command) -> Command:
         image: str | None,
         endpoint_mode: str | None,
         encrypt: bool | None,
+        cache: bool | None,
         assume: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
         options = InjectOptions(
-            image=image, endpoint_mode=endpoint_mode, encrypted=encrypt, assume=_assumed(assume)
+            image=image,
+            endpoint_mode=endpoint_mode,
+            encrypted=encrypt,
+            cache=cache,
+            assume=_assumed(assume),
         )
         return command(*args, options=options, **kwargs)
 
@@ -51,6 +56,11 @@ def inject_options(command: Command) -> Command:
             "--encrypt/--no-encrypt",
             default=None,
             help="Encrypt the hop between app and sidecar (needs ESP in the kernel).  [default: encrypt]",
+        ),
+        click.option(
+            "--cache/--no-cache",
+            default=None,
+            help="Sidecars can start while the control plane is away, by a volume each.  [default: no-cache]",
         ),
         click.option(
             "--endpoint-mode",

@@ -14,6 +14,7 @@ from meshpy.inject.plan import Member, Plan
 from meshpy.inject.schema import minor_version
 from meshpy.inject.sidecar import (
     CA_CONFIG,
+    cache_volumes,
     is_proxy_label,
     join_secret,
     network_definition,
@@ -140,11 +141,13 @@ def _sections(plan: Plan) -> dict[str, dict[str, Any]]:
         secret_key(m.key): {"external": True, "name": join_secret(plan.stack_name, m.key)}
         for m in plan.meshed
     }
-    return {
+    sections = {
         "networks": networks,
         "secrets": secrets,
         "configs": {CA_CONFIG: {"external": True, "name": CA_CONFIG}},
     }
+    volumes = cache_volumes(plan)
+    return sections | {"volumes": volumes} if volumes else sections
 
 
 def _own(editor: Editor, mapping: Node, name: str) -> MappingNode | None:

@@ -22,6 +22,7 @@ class InjectOptions:
     trust_domain: str | None = None
     mesh_network: str | None = None
     control_plane: str | None = None
+    cache: bool | None = None
     assume: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -35,6 +36,7 @@ class Settings:
         encrypted: whether pod networks get `encrypted: "true"` (needs ESP in the kernel).
         mesh_network: the external network between sidecars.
         control_plane: HOST:PORT.
+        cache: whether sidecars keep on a volume what a start without the control plane needs.
     """
 
     image: str = "meshpy-proxy:0.1.0"
@@ -43,3 +45,4 @@ class Settings:
     trust_domain: str = "cluster.local"
     mesh_network: str = "mesh"
     control_plane: str = "control-plane:15012"
+    cache: bool = False

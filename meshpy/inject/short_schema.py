@@ -69,7 +69,7 @@ def _service() -> dict[str, Any]:
 
 def _root() -> dict[str, Any]:
     found: dict[str, Any] = {key: {"type": "string"} for key in ROOT_KEYS}
-    found["encrypted"] = {"type": "boolean"}
+    found["encrypted"] = found["cache"] = {"type": "boolean"}
     found["endpoint_mode"] = {"enum": ["vip", "dnsrr"]}
     routing = "#/$defs/routing"
     policies: dict[str, Any] = {

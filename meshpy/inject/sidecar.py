@@ -10,10 +10,19 @@ from meshpy.inject.plan import Member, Plan
 from meshpy.inject.words import pairs, text_of
 from meshpy.model.names import standard_hosts
 
-__all__ = ["is_proxy_label", "join_secret", "network_definition", "secret_key", "sidecar_service"]
+__all__ = [
+    "cache_volumes",
+    "is_proxy_label",
+    "join_secret",
+    "network_definition",
+    "secret_key",
+    "sidecar_service",
+]
 
 CA_CONFIG = "meshpy-ca"
 USER = "65532:65532"
+CACHE = "/var/cache/meshpy"
+"""Where the image has a directory of its user, mode 0700, which the engine copies into a new volume."""
 PROXY_LABELS = re.compile(r"(?:traefik\.|com\.df\.|caddy(?:_\d+)?(?:[._]|$)).*", re.IGNORECASE)
 DRAIN_S = 30
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?")
@@ -45,6 +54,23 @@ def network_definition(plan: Plan) -> dict[str, Any]:
     return definition
 
 
+def cache_volumes(plan: Plan) -> dict[str, dict[str, str]]:
+    """The volumes of sidecars that keep a cache, by key: one a slot, for two tasks may share a node."""
+    return {
+        _cache_key(member): {"name": f"{plan.stack_name}_{_cache_key(member)}-{{{{.Task.Slot}}}}"}
+        for member in plan.meshed
+        if _keeps_cache(plan, member)
+    }
+
+
+def _cache_key(member: Member) -> str:
+    return f"{member.key}-sidecar-cache"
+
+
+def _keeps_cache(plan: Plan, member: Member) -> bool:
+    return plan.settings.cache if member.orders.cache is None else member.orders.cache
+
+
 def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
     """The service `<app>-sidecar`."""
     value: dict[str, Any] = {
@@ -74,6 +100,9 @@ def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
         },
         "stop_grace_period": _grace(text_of(member.service.get("stop_grace_period"))),
     }
+    if _keeps_cache(plan, member):
+        value["environment"]["MESHPY_CACHE"] = CACHE
+        value["volumes"] = [f"{_cache_key(member)}:{CACHE}"]
     if member.published:
         value["ports"] = _ports(plan, member)
     value["deploy"] = _deploy(plan, member)

@@ -27,11 +27,11 @@ __all__ = [
     "text_of",
 ]
 
-SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol")
+SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache")
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
 ROOT_POLICY_KEYS = ("default_deny", "mtls", "timeout", "retries", "hosts", "policies")
-ROOT_KEYS = ("trust_domain", "encrypted", "image", "endpoint_mode", "mesh_network", "control_plane")
+ROOT_KEYS = ("trust_domain", "encrypted", "image", "endpoint_mode", "mesh_network", "control_plane", "cache")
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")
 EGRESS = re.compile(rf"({HOST.pattern}):(\d{{1,5}})(?:/([a-z0-9]+))?")
@@ -56,6 +56,7 @@ class Orders:
     egress: tuple[tuple[str, int, str], ...] = ()
     dependencies: tuple[str, ...] | None = None
     proxy_protocol: tuple[int, ...] = ()
+    cache: bool | None = None
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
 
@@ -143,10 +144,11 @@ def _said(stack: StackFile, name: str) -> Iterator[tuple[str, str, tuple[str | i
 
 def _with(orders: Orders, key: str, text: str) -> Orders:
     items = tuple(filter(None, (part.strip() for part in text.split(","))))
-    if key == "enable":
+    if key in ("enable", "cache"):
         if text.lower() not in ("true", "false"):
             raise ValueError(f'{text!r} is neither "true" nor "false"')
-        return replace(orders, enable=text.lower() == "true")
+        is_on = text.lower() == "true"
+        return replace(orders, enable=is_on) if key == "enable" else replace(orders, cache=is_on)
     if key == "ports":
         return replace(orders, ports=parse_ports(text))
     if key == "proxy_protocol":
@@ -181,7 +183,7 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
     problems = [] if isinstance(said, dict) else [stack.problem(("x-mesh",), "must be a mapping")]
     settings = Settings()
     for key, value in said.items() if isinstance(said, dict) else ():
-        kind = bool if key == "encrypted" else str
+        kind = bool if key in ("encrypted", "cache") else str
         if key in ROOT_POLICY_KEYS:
             continue
         if key not in ROOT_KEYS:
@@ -193,9 +195,8 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
                 )
             )
         elif not isinstance(value, kind) or (key == "endpoint_mode" and value not in ("vip", "dnsrr")):
-            instead = {"encrypted": "write true or false", "endpoint_mode": "write vip or dnsrr"}.get(
-                key, "write a text"
-            )
+            instead = "write vip or dnsrr" if key == "endpoint_mode" else "write a text"
+            instead = "write true or false" if kind is bool else instead
             problems.append(stack.problem(("x-mesh", key), f"{value!r} is no {key}", instead))
         else:
             changes: dict[str, Any] = {key: value}

@@ -75,3 +75,22 @@ def test_a_published_port_can_be_told_to_read_proxy_headers() -> None:
     (problem,) = problems(text % "proxy_protocol: 9090")
     assert problem.place.line == 6
     assert "publishes no port 9090" in problem.what
+
+
+def test_a_cache_is_a_volume_a_slot_where_it_is_wanted() -> None:
+    """Of all sidecars by the root, of one by its service; a task of another slot has a volume of its own."""
+    text = (
+        "x-mesh: {cache: true}\n"
+        + HEAD
+        + "  a: {image: redis}\n  b: {image: redis, x-mesh: {cache: false}}\n"
+    )
+    value = model(injected(text).text)
+    assert value["volumes"] == {"a-sidecar-cache": {"name": "shop_a-sidecar-cache-{{.Task.Slot}}"}}
+    assert value["services"]["a-sidecar"]["volumes"] == ["a-sidecar-cache:/var/cache/meshpy"]
+    assert value["services"]["a-sidecar"]["environment"]["MESHPY_CACHE"] == "/var/cache/meshpy"
+    assert "volumes" not in value["services"]["b-sidecar"]
+    assert "volumes" not in services(HEAD + "  a: {image: redis}\n")["a-sidecar"]
+    (problem,) = problems(HEAD + "  a: {image: redis, x-mesh: {cache: often}}\n")
+    assert "neither" in problem.what
+    (problem,) = problems(f"x-mesh: {{cache: often}}\n{HEAD}  a: {{image: redis}}\n")
+    assert problem.instead == "write true or false"

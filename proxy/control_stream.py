@@ -1,0 +1,178 @@
+"""One stream from the control plane: snapshots in, answers, counters and tapped requests back.
+
+Frames are read as they come and worked on beside that, so that a snapshot which takes its time (names to
+look up, a large mesh to compile) does not keep us from answering the control plane's pings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+
+from meshpy import wire
+from meshpy.errors import MeshpyError
+from meshpy.model.tap import TapFilter
+from proxy.options import ControlOptions
+from proxy.sidecar import Sidecar
+
+__all__ = ["ControlStream", "Holder", "StreamError"]
+
+_log = logging.getLogger("meshpy.proxy")
+
+_LARGE = 64 * 1024
+_WAITING_FRAMES = 16
+_REPORT_EVERY_S = 1.0
+_TAP_EVERY_S = 0.25
+_VERSION = "0.1.0"
+
+
+class StreamError(MeshpyError):
+    """The control plane sent what is not understood."""
+
+
+class Holder(Protocol):
+    """What outlives a stream."""
+
+    held: Mapping[str, Any] | None
+    """The snapshot in force as it was printed; None before the first."""
+
+    async def take_bundle(self, pem: str) -> None:
+        """Believe in these roots from now on."""
+
+    def kept(self) -> None:
+        """`held` changed."""
+
+    def ask_renewal(self, within_s: float) -> None:
+        """The control plane wants us to have a new certificate soon."""
+
+
+class ControlStream:
+    """Speaks on one connected WebSocket until it ends."""
+
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        sidecar: Sidecar,
+        options: ControlOptions,
+        holder: Holder,
+    ) -> None:
+        self._socket, self._sidecar, self._options, self._holder = socket, sidecar, options, holder
+        self._frames: asyncio.Queue[str] = asyncio.Queue(_WAITING_FRAMES)
+
+    async def run(self, until: Callable[[], Awaitable[None]]) -> None:
+        """Greet, then exchange frames until either side closes.
+
+        Args:
+            until: when it returns we close.
+
+        Raises:
+            ExceptionGroup: the connection broke, or the control plane sent what is not understood.
+        """
+        await self._hello()
+        async with asyncio.TaskGroup() as group:
+            works = (self._work(), self._report(), self._tell_tapped(), self._close_after(until))
+            beside = [group.create_task(work) for work in works]
+            try:
+                async for message in self._socket:
+                    if message.type is aiohttp.WSMsgType.TEXT:
+                        await self._frames.put(message.data)
+            finally:
+                self._sidecar.tap.ask((), 0)
+                for task in beside:
+                    task.cancel()
+
+    async def _close_after(self, until: Callable[[], Awaitable[None]]) -> None:
+        await until()
+        await self._socket.close(message=b"coming back")
+
+    async def _hello(self, *, from_nothing: bool = False) -> None:
+        held = self._holder.held
+        options = self._options
+        await self._socket.send_json(
+            {
+                "type": "hello",
+                "held": held["version"] if held is not None and not from_nothing else "",
+                "task": options.task,
+                "node": options.node,
+                "meshpy": _VERSION,
+            }
+        )
+
+    async def _work(self) -> None:
+        while True:
+            await self._on_frame(await self._frames.get())
+
+    async def _on_frame(self, text: str) -> None:
+        try:
+            # Frames of a large mesh take many milliseconds to read: requests go on meanwhile.
+            frame = await asyncio.to_thread(json.loads, text) if len(text) > _LARGE else json.loads(text)
+            kind = frame["type"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StreamError("a frame of the stream is not understood") from error
+        match kind:
+            case "snapshot":
+                await self._on_snapshot(frame.get("delta") or {})
+            case "tap":
+                self._on_tap(frame)
+            case "bundle":
+                await self._on_bundle(frame)
+            case "renew":
+                self._holder.ask_renewal(float(frame.get("within_s", 0)))
+            case _:
+                """A newer control plane may say what this sidecar does not know."""
+
+    async def _on_snapshot(self, delta: dict[str, Any]) -> None:
+        """Apply a delta; what cannot be applied is refused with its reason and changes nothing."""
+        version = str(delta.get("version", ""))
+        base = self._holder.held if delta.get("base") else None
+        try:
+            printed = await asyncio.to_thread(wire.apply_delta, base, delta)
+        except (MeshpyError, KeyError, TypeError) as error:
+            _log.warning("asking for a whole snapshot: %s", error)
+            await self._hello(from_nothing=True)
+            return
+        try:
+            await self._sidecar.apply(await asyncio.to_thread(wire.decode_snapshot, printed))
+        except MeshpyError as error:
+            _log.error("snapshot %s refused, the last good one stays: %s", version, error)
+            await self._socket.send_json({"type": "nack", "version": version, "reason": str(error)})
+            return
+        self._holder.held = printed
+        self._holder.kept()
+        await self._socket.send_json({"type": "ack", "version": version})
+
+    async def _on_bundle(self, frame: Mapping[str, Any]) -> None:
+        await self._holder.take_bundle(str(frame.get("pem", "")))
+        if "id" in frame:  # control planes that count who has it say so
+            await self._socket.send_json({"type": "believes", "bundle": str(frame["id"])})
+
+    def _on_tap(self, frame: dict[str, Any]) -> None:
+        """A newer control plane may ask what this sidecar does not know: then it tells nothing."""
+        try:
+            filters = [TapFilter.read(each) for each in frame.get("filters", ())]
+            self._sidecar.tap.ask(filters, int(frame.get("per_s", 0)))
+        except (ValueError, TypeError, AttributeError) as error:
+            _log.warning("a tap is not understood: %s", error)
+            self._sidecar.tap.ask((), 0)
+
+    async def _tell_tapped(self) -> None:
+        while True:
+            await asyncio.sleep(_TAP_EVERY_S)
+            records = self._sidecar.tap.take()
+            if records:
+                await self._socket.send_json({"type": "tapped", "records": records})
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            records = self._sidecar.telemetry.take_records()
+            if records:
+                await self._socket.send_json({"type": "stats", "records": records})
+            spans = self._sidecar.spans.take()
+            if spans:
+                await self._socket.send_json({"type": "spans", "spans": spans})
