@@ -75,8 +75,9 @@ def main() -> None:
     envvar="MESHPY_STORE",
     default=StoreKind.SQLITE.value,
     show_default=True,
-    help="Where revisions are kept; `swarm` is shared by replicas.",
+    help="Where revisions are kept; `swarm` is shared by replicas, `directory` follows --policies-dir.",
 )
+@click.option("--policies-dir", type=FILE, envvar="MESHPY_POLICIES_DIR", help="The folder that is followed.")
 @click.option(
     "--certificate-ttl",
     type=click.IntRange(10, 86400),
@@ -114,6 +115,7 @@ def serve(
     operator_tls: str,
     operator_host: tuple[str, ...],
     store: str,
+    policies_dir: Path | None,
     certificate_ttl: int,
     jwks_allow: tuple[str, ...],
     jwks_ca_file: Path | None,
@@ -140,6 +142,7 @@ def serve(
             jwks_allow=jwks_allow,
             jwks_ca_file=jwks_ca_file,
             store=StoreKind(store),
+            policies_dir=policies_dir,
         )
         uvloop.run(_serve(settings))
     except (MeshpyError, CertError) as error:

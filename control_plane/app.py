@@ -48,6 +48,7 @@ from control_plane.registry import Language, Registry
 from control_plane.rollouts import Rollouts
 from control_plane.settings import Listen, Settings, Source, StoreKind, read_secret
 from control_plane.signing import Signing, load_authority
+from control_plane.store.directory import DirectoryStore
 from control_plane.store.revisions import Store
 from control_plane.store.sqlite import SqliteStore
 from control_plane.store.swarm import SwarmStore
@@ -170,6 +171,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     registry = Registry(store, language)
     distribution = Distribution(registry.shelf, telemetry, traces, taps, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
+    if isinstance(store, DirectoryStore):
+        store.check = registry.check
     await registry.start()
 
     def revoke(services: frozenset[ServiceName]) -> None:
@@ -217,11 +220,14 @@ def _ca_dir(settings: Settings) -> Path | None:
 
 def _stores(settings: Settings, stack: AsyncExitStack) -> tuple[Store, Store]:
     """Of the policies, and of the deny-list."""
-    if settings.store is StoreKind.SQLITE:
+    if (settings.policies_dir is not None) != (settings.store is StoreKind.DIRECTORY):
+        raise StartRefused("--store directory and --policies-dir DIR go together")
+    if settings.store is not StoreKind.SWARM:
         files = [SqliteStore(settings.data / f"{name}.sqlite") for name in ("revisions", "denied")]
         for store in files:
             stack.push_async_callback(store.close)
-        return files[0], files[1]
+        policies, folder = files[0], settings.policies_dir
+        return DirectoryStore(folder, policies) if folder else policies, files[1]
     if settings.source is not Source.SWARM:
         raise StartRefused("--store swarm goes with --discovery swarm; use --store sqlite")
     client = DockerClient(settings.docker_host)

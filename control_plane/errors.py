@@ -13,7 +13,9 @@ __all__ = [
     "Forbidden",
     "MisdirectedRequest",
     "NotFound",
+    "PreconditionFailed",
     "RateLimited",
+    "ReadOnly",
     "StartRefused",
     "StorageFull",
     "StoreError",
@@ -39,6 +41,10 @@ class StorageFull(StoreError):  # noqa: N818 - named after its answer
     """No space is left; nothing was written."""
 
 
+class ReadOnly(StoreError):  # noqa: N818 - named after its answer
+    """Revisions come from a source that is changed elsewhere; the message says where."""
+
+
 class Conflict(ControlPlaneError):  # noqa: N818 - named after its answer
     """The policies changed, or are changing, by someone else's hand.
 
@@ -59,6 +65,10 @@ class Conflict(ControlPlaneError):  # noqa: N818 - named after its answer
         """Another change while the canary of `number` is under way."""
         message = f"a canary of revision {number} is under way; `meshpy rollout promote` or `abort` it first"
         return cls(number - 1, number, message)
+
+
+class PreconditionFailed(Conflict):
+    """As Conflict, where `If-Match` said what was expected (RFC 9110 §13.1.1)."""
 
 
 class DiscoveryError(ControlPlaneError):

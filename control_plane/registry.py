@@ -168,6 +168,19 @@ class Registry:
         """
         return (await asyncio.to_thread(self._language.read, documents)).documents
 
+    async def check(self, documents: Sequence[Document]) -> None:
+        """Nothing, where these documents could be put in force as the whole set.
+
+        What they miss in the inventory of now is no reason against them: it may come after them.
+
+        Raises:
+            DocumentError: they are wrong; all problems are named.
+        """
+        policies = await asyncio.to_thread(self._language.read, documents)
+        compiled = await self._compile(policies, self._inputs(self.revision.number + 1), strict=False)
+        if compiled.errors:
+            raise DocumentError(compiled.errors)
+
     def set_view(self, view: View) -> None:
         """Take what discovery found; what sidecars must know of it is compiled soon."""
         before, self.view = self.view, view
@@ -216,8 +229,11 @@ class Registry:
             DocumentError: the wanted set is wrong; nothing changed.
             Conflict: another revision came first.
             StoreError: it could not be stored; nothing changed.
+            ReadOnly: policies come from elsewhere.
             Unavailable: no inventory was read yet, so nothing can be checked.
         """
+        if not dry_run:
+            self._store.check_writable()
         await self._wait_for_view()
         async with self._turn:
             if self._staged is not None and not dry_run:
@@ -234,6 +250,7 @@ class Registry:
         Raises:
             As `change`; Conflict also when another one is staged.
         """
+        self._store.check_writable()
         await self._wait_for_view()
         async with self._turn:
             if self._staged is not None:

@@ -19,10 +19,13 @@ class Source(StrEnum):
 
 
 class StoreKind(StrEnum):
-    """Where revisions are kept: a file of ours, or the Swarm's Raft, which replicas share."""
+    """Where revisions are kept: a file of ours, or the Swarm's Raft, which replicas share; or whence they
+    come, a folder that only its own authors change.
+    """
 
     SQLITE = "sqlite"
     SWARM = "swarm"
+    DIRECTORY = "directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Settings:
     stack: (file, stack name) for STATIC; else `inventory`.
     docker_host: None takes DOCKER_HOST, then the usual socket.
     operator_hosts: names under which operators reach us.
+    policies_dir: the folder of `StoreKind.DIRECTORY`.
     jwks_allow: hosts, addresses and CIDRs that keys may be fetched from though they are not public.
     jwks_ca_file: roots that issuers are verified by; None: the system's.
     """
@@ -73,6 +77,7 @@ class Settings:
     jwks_allow: tuple[str, ...] = ()
     jwks_ca_file: Path | None = None
     store: StoreKind = StoreKind.SQLITE
+    policies_dir: Path | None = None
 
 
 def read_secret(path: Path, what: str) -> bytes:

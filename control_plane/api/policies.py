@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from control_plane.api.body import json_body, member
+from control_plane.api.conditions import expected_by, tagged
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import APPLIED, DOCUMENTS, POLICIES, REVISION_LIST, WAITED
-from control_plane.errors import BadRequest, NotFound
+from control_plane.api.schemas import APPLIED, DOCUMENTS, PINNED, POLICIES, REVISION_LIST, WAITED
+from control_plane.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from control_plane.parts import Parts
 from control_plane.policy_set import removed, upserted
 from control_plane.registry import Applied, Change
@@ -27,12 +28,16 @@ MAX_BODY = 4 * 1024 * 1024
 MAX_DOCUMENTS = 2_000
 MAX_NAME = 512
 MAX_MESSAGE = 1_000
+MAX_NUMBER = 10**15
 MAX_WAIT_S = 60.0
 DEFAULT_WAIT_S = 10.0
 DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "check and compile only; nothing is changed")}
 WHY = {**DRY_RUN, "message": ({"type": "string", "maxLength": MAX_MESSAGE}, "why")}
 
-LIMIT = {"limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "how many")}
+LIMIT = {
+    "limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "how many"),
+    "before": ({"type": "integer", "minimum": 1}, "only older ones than this; `next` of the page before"),
+}
 WAIT = {"timeout_s": ({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, "how long to wait")}
 
 
@@ -57,26 +62,30 @@ class PolicyRoutes:
             Route("DELETE", one, self.delete, edit, "Remove one policy", applied, WHY),
             Route("GET", "/v1/revisions", self.list, view, "Revisions", revisions, LIMIT),
             Route("GET", number, self.show_revision, view, "One revision", policies),
+            Route("PUT", f"{number}/pin", self.pin, edit, "Keep it for good", (200, "it is kept", PINNED)),
+            Route("DELETE", f"{number}/pin", self.unpin, edit, "Let it go", (200, "it may go", PINNED)),
             Route("POST", f"{number}/rollback", self.rollback, edit, "Bring it back", applied, WHY),
             Route("GET", f"{number}/wait", self.wait, view, "Wait until it is in force", waited, WAIT),
         ]
 
     async def show(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
-        return web.json_response(_printed(self._parts.registry.revision))
+        revision = self._parts.registry.revision
+        return tagged(request, revision.number, _printed(revision))
 
     async def put(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         wanted = await _wanted(request)
         incoming = await self._parts.registry.read(wanted.documents)
-        change = Change(lambda _held: incoming, author, wanted.message, wanted.expected)
+        change = Change(lambda _held: incoming, author, wanted.message, wanted.expected_with(request))
         return await self._change(request, change, wanted.plan)
 
     async def patch(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         wanted = await _wanted(request)
         incoming = await self._parts.registry.read(wanted.documents)
-        change = Change(lambda held: upserted(held, incoming), author, wanted.message, wanted.expected)
+        expected = wanted.expected_with(request)
+        change = Change(lambda held: upserted(held, incoming), author, wanted.message, expected)
         return await self._change(request, change, wanted.plan)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -84,21 +93,25 @@ class PolicyRoutes:
         named = request.match_info
         kind, namespace, name = named["kind"], named["namespace"], named["name"]
         message = message_of(request.query.get("message", ""))
-        return await self._change(
-            request, Change(lambda held: removed(held, kind, namespace, name), author, message)
-        )
+        expected = expected_by(request)
+        change = Change(lambda held: removed(held, kind, namespace, name), author, message, expected)
+        return await self._change(request, change)
 
     async def rollback(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         revision = await self._revision(request)
         before = await self._parts.registry.read(revision.documents)
         message = message_of(request.query.get("message", "")) or f"roll back to revision {revision.number}"
-        return await self._change(request, Change(lambda _held: before, author, message))
+        return await self._change(
+            request, Change(lambda _held: before, author, message, expected_by(request))
+        )
 
     async def list(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         limit = int(_number(request, "limit", 50, 1, 1000))
-        found = await self._parts.store.history(limit)
+        before = int(_number(request, "before", MAX_NUMBER, 1, MAX_NUMBER))
+        found = await self._parts.store.history(limit + 1, before)
+        pinned = await self._parts.store.pinned()
         summaries = [
             {
                 "revision": r.number,
@@ -106,14 +119,31 @@ class PolicyRoutes:
                 "author": r.author,
                 "message": r.message,
                 "documents": len(r.documents),
+                "pinned": r.number in pinned,
             }
-            for r in found
+            for r in found[:limit]
         ]
-        return web.json_response({"revisions": summaries})
+        following = summaries[-1]["revision"] if len(found) > limit else None
+        return web.json_response({"revisions": summaries, "next": following})
+
+    async def pin(self, request: web.Request) -> web.Response:
+        return await self._pin(request, self._parts.store.pin, "revision-pinned")
+
+    async def unpin(self, request: web.Request) -> web.Response:
+        return await self._pin(request, self._parts.store.unpin, "revision-unpinned")
+
+    async def _pin(
+        self, request: web.Request, set_pin: Callable[[int], Awaitable[None]], event: str
+    ) -> web.Response:
+        author, number = require(request, Role.EDITOR), _revision_number(request)
+        await set_pin(number)
+        await self._parts.audit.write(event, author=author, revision=number)
+        return web.json_response({"revision": number, "pinned": event == "revision-pinned"})
 
     async def show_revision(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
-        return web.json_response(_printed(await self._revision(request)))
+        revision = await self._revision(request)
+        return tagged(request, revision.number, _printed(revision))
 
     async def wait(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
@@ -143,16 +173,24 @@ class PolicyRoutes:
 
     async def _change(self, request: web.Request, change: Change, plan: Plan | None = None) -> web.Response:
         dry_run = _flag(request, "dry_run")
-        if plan is not None and not dry_run:
-            applied = await self._parts.rollouts.begin(change, plan)
-        else:
-            applied = await self._parts.registry.change(change, dry_run=dry_run)
+        try:
+            if plan is not None and not dry_run:
+                applied = await self._parts.rollouts.begin(change, plan)
+            else:
+                applied = await self._parts.registry.change(change, dry_run=dry_run)
+        except Conflict as error:
+            if expected_by(request) not in (None, self._parts.registry.revision.number):
+                raise PreconditionFailed(error.expected, error.newest) from error
+            raise
         if not dry_run:
             how = f"{request.method} {request.path}"
             await self._parts.audit.write(
                 "policies", author=change.author, revision=applied.revision, how=how, message=change.message
             )
-        return web.json_response(_applied(applied, dry_run=dry_run))
+        answer = _applied(applied, dry_run=dry_run)
+        if dry_run or plan is not None:
+            return web.json_response(answer)
+        return tagged(request, applied.revision, answer)
 
 
 def _applied(applied: Applied, *, dry_run: bool) -> dict[str, Any]:
@@ -185,6 +223,17 @@ class _Wanted:
     message: str
     expected: int | None
     plan: Plan | None
+
+    def expected_with(self, request: web.Request) -> int | None:
+        """What the body expects, or the `If-Match` of its request.
+
+        Raises:
+            BadRequest: both are there and differ.
+        """
+        tag = expected_by(request)
+        if tag is not None and self.expected not in (None, tag):
+            raise BadRequest("`If-Match` and `expected_revision` expect two different revisions")
+        return self.expected if tag is None else tag
 
 
 async def _wanted(request: web.Request) -> _Wanted:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from control_plane.api.operators import Role
+from control_plane.api.operators import Role, require
 
 __all__ = ["Route", "resources"]
 
@@ -37,5 +37,14 @@ class Route:
 
 
 def resources(routes: list[Route]) -> tuple[web.RouteDef, ...]:
-    """As aiohttp's router takes them."""
-    return tuple(web.route(route.method, route.path, route.handler) for route in routes)
+    """As aiohttp's router takes them; the role that a route declares is asked for before its handler runs."""
+    return tuple(web.route(route.method, route.path, _guarded(route)) for route in routes)
+
+
+def _guarded(route: Route) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if route.role is not None:
+            require(request, route.role)
+        return await route.handler(request)
+
+    return handle

@@ -12,6 +12,7 @@ __all__ = [
     "DOCUMENTS",
     "HEALTH",
     "JAEGER",
+    "PINNED",
     "POLICIES",
     "PROBLEM",
     "REVISION_LIST",
@@ -93,10 +94,21 @@ POLICIES = _object(
 REVISION_LIST = _object(
     {
         "revisions": _list(
-            _object({"revision": COUNT, "created": TEXT, "author": TEXT, "message": TEXT, "documents": COUNT})
-        )
+            _object(
+                {
+                    "revision": COUNT,
+                    "created": TEXT,
+                    "author": TEXT,
+                    "message": TEXT,
+                    "documents": COUNT,
+                    "pinned": {"type": "boolean"},
+                }
+            )
+        ),
+        "next": {**_or_null(COUNT), "description": "`before` of the next page; null: this was the last"},
     }
 )
+PINNED = _object({"revision": COUNT, "pinned": {"type": "boolean"}})
 _CERTIFICATE = _object({"subject": TEXT, "serial": TEXT, "not_before": TEXT, "not_after": TEXT})
 CA = _object(
     {

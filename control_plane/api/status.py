@@ -73,7 +73,7 @@ class StatusRoutes:
             {
                 "revision": parts.registry.revision.number,
                 "trust_domain": parts.signing.trust_domain,
-                "problems": list(parts.registry.problems),
+                "problems": [*parts.registry.problems, *parts.store.problems],
                 "discovery": asdict(parts.discovery.health),
                 "issuers": parts.issuer_keys.shown(),
                 "services": self._services(sidecars),
@@ -152,7 +152,9 @@ def _metrics(parts: Parts) -> str:
         },
         ("meshpy_control_plane_services", "gauge"): {"": len(parts.registry.view.inventory.services)},
         ("meshpy_control_plane_compile_seconds", "gauge"): {"": round(parts.registry.compile_s, 6)},
-        ("meshpy_control_plane_compile_problems", "gauge"): {"": len(parts.registry.problems)},
+        ("meshpy_control_plane_compile_problems", "gauge"): {
+            "": len(parts.registry.problems) + len(parts.store.problems)
+        },
         ("meshpy_control_plane_discovery_failures_total", "counter"): {"": health.failures},
         ("meshpy_control_plane_certificates_issued_total", "counter"): {"": parts.audit.issued},
         ("meshpy_control_plane_certificates_refused_total", "counter"): {"": parts.audit.refused},

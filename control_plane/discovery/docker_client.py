@@ -98,14 +98,33 @@ class DockerClient:
                 raise
         return True
 
-    async def remove_config(self, name: str) -> None:
-        """Remove a config that no service uses.
+    async def relabel_config(self, config: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+        """Replace the labels of a config, as it was read; False when another changed it meanwhile.
 
         Raises:
             DiscoveryError: as `everything`.
         """
         async with self._engine() as docker:
-            await docker.configs.delete(name)
+            try:
+                await docker.configs.update(config["ID"], str(config["Version"]["Index"]), labels=labels)
+            except aiodocker.DockerError as error:
+                if error.status == HTTPStatus.NOT_FOUND or "out of sequence" in str(error):
+                    return False
+                raise
+        return True
+
+    async def remove_config(self, name: str) -> None:
+        """Remove a config that no service uses; one that is gone stays so.
+
+        Raises:
+            DiscoveryError: as `everything`.
+        """
+        async with self._engine() as docker:
+            try:
+                await docker.configs.delete(name)
+            except aiodocker.DockerError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` at every event that may change the lists, until the stream ends. Tasks send none.

@@ -1,4 +1,4 @@
-"""What a store of revisions is; `sqlite` is the embedded one."""
+"""What a store of revisions is: `sqlite` is embedded, `swarm` is shared, `directory` follows a folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ EMPTY = Revision(0, datetime.fromtimestamp(0, UTC), "", ())
 
 
 class Store(Protocol):
-    """Invariants: numbers have no gaps; a revision that `append` returned survives a SIGKILL."""
+    """Invariants: numbers grow by one; a revision that `append` returned survives a SIGKILL; the newest, the
+    ones just before it and all pinned ones are kept.
+    """
 
     async def newest(self) -> Revision:
         """The newest revision, `EMPTY` when there is none.
@@ -58,8 +60,12 @@ class Store(Protocol):
     async def get(self, number: int) -> Revision | None:
         """One revision, None when there is none of this number."""
 
-    async def history(self, limit: int) -> Sequence[Revision]:
-        """The newest revisions, newest first."""
+    async def history(self, limit: int, before: int | None = None) -> Sequence[Revision]:
+        """The newest revisions, newest first.
+
+        Args:
+            before: only those with a smaller number.
+        """
 
     async def append(
         self,
@@ -80,6 +86,39 @@ class Store(Protocol):
             StorageFull: no space; nothing was written.
             StoreError: any other failure; nothing was acknowledged.
         """
+
+    async def pin(self, number: int) -> None:
+        """Keep a revision for as long as it is pinned, however many come after it; 0 and pinned ones stay so.
+
+        Raises:
+            NotFound: there is no such revision (any more).
+            StoreError: it could not be stored.
+        """
+
+    async def unpin(self, number: int) -> None:
+        """Let a revision go when it is old enough; one that is not pinned stays so.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+
+    async def pinned(self) -> frozenset[int]:
+        """The pinned revisions.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+
+    def check_writable(self) -> None:
+        """Nothing, where `append` may be called.
+
+        Raises:
+            ReadOnly: revisions come from elsewhere; the message says where to change them.
+        """
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why what is stored is not all there is: a folder's newest state is wrong, say."""
 
     async def close(self) -> None:
         """Release the store's files."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from control_plane.errors import Conflict, StorageFull, StoreError
+from control_plane.errors import Conflict, NotFound, StorageFull, StoreError
 from control_plane.store.revisions import EMPTY, Document, Revision
 from control_plane.store.sqlite_file import SELECT, open_file, row_hash
 
@@ -49,9 +50,12 @@ class SqliteStore:
             return EMPTY
         return await self._run(lambda c: _one(c, "WHERE number = ?", (number,)))
 
-    async def history(self, limit: int) -> Sequence[Revision]:
+    async def history(self, limit: int, before: int | None = None) -> Sequence[Revision]:
         def read(connection: sqlite3.Connection) -> list[Revision]:
-            rows = connection.execute(f"{SELECT} ORDER BY number DESC LIMIT ?", (limit,))
+            newer = sys.maxsize if before is None else before
+            rows = connection.execute(
+                f"{SELECT} WHERE number < ? ORDER BY number DESC LIMIT ?", (newer, limit)
+            )
             return [_revision(row) for row in rows]
 
         return await self._run(read)
@@ -71,6 +75,29 @@ class SqliteStore:
             return _append(connection, draft, expected)
 
         return await self._run(write)
+
+    async def pin(self, number: int) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            if _one(connection, "WHERE number = ?", (number,)) is None:
+                raise NotFound(f"there is no revision {number}")
+            connection.execute("INSERT OR IGNORE INTO pin VALUES (?)", (number,))
+
+        if number != 0:
+            await self._run(write)
+
+    async def unpin(self, number: int) -> None:
+        await self._run(lambda c: c.execute("DELETE FROM pin WHERE number = ?", (number,)))
+
+    async def pinned(self) -> frozenset[int]:
+        rows = await self._run(lambda c: c.execute("SELECT number FROM pin").fetchall())
+        return frozenset(number for (number,) in rows)
+
+    def check_writable(self) -> None:
+        """It always is."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return ()
 
     async def close(self) -> None:
         await self._run(lambda c: c.close())

@@ -29,7 +29,8 @@ CREATE TABLE revision (
     hash TEXT NOT NULL
 ) STRICT
 """
-SCHEMA_VERSION = 2
+PINS = "CREATE TABLE pin (number INTEGER PRIMARY KEY) STRICT"
+SCHEMA_VERSION = 3
 SELECT = "SELECT number, created, author, documents, message, hash FROM revision"
 
 
@@ -68,6 +69,7 @@ def _create(path: Path) -> None:
         connection = sqlite3.connect(draft, isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(SCHEMA)
+        connection.execute(PINS)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.close()
         try:
@@ -96,8 +98,8 @@ def _check_pages(connection: sqlite3.Connection) -> None:
     if verdict != "ok":
         raise ValueError(verdict)
     version = _version(connection)
-    if version not in (1, SCHEMA_VERSION):
-        raise ValueError(f"schema version {version} is not {SCHEMA_VERSION}")
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(f"schema version {version} is none of 1 to {SCHEMA_VERSION}")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -115,13 +117,17 @@ def _verify(rows: Iterable[Sequence[Any]]) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring a file of schema 1, which had no messages, to this schema; all or nothing."""
+    """Bring a file of schema 1 (no messages) or 2 (no pins) to this one; all or nothing."""
     if _version(connection) == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _version(connection) == 1:  # another process may have been here first
+        held = _version(connection)  # another process may have been here first
+        if held == 1:
             _add_messages(connection)
+        if held < SCHEMA_VERSION:
+            connection.execute(PINS)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -140,4 +146,3 @@ def _add_messages(connection: sqlite3.Connection) -> None:
         values = (*row[:-1], "")
         before = row_hash(before, *values)
         connection.execute("INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)", (*values, before))
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -2,7 +2,7 @@
 
 A revision is a Docker config whose name carries its number, so that creating it is the compare-and-swap: the
 managers accept one of several creations of a name (seen on engine 20.10: 1 of 8 parallel ones). Configs are
-immutable. The content is compressed and carries a hash.
+immutable but for their labels, and a label pins a revision. The content is compressed and carries a hash.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from control_plane.errors import Conflict, DiscoveryError, StorageFull, StoreError
+from control_plane.errors import Conflict, DiscoveryError, NotFound, StorageFull, StoreError
 from control_plane.store.revisions import EMPTY, Document, Revision
 
 __all__ = ["Configs", "SwarmStore"]
 
 LABEL = "meshpy.revision"
+PINNED = "meshpy.pinned"
+PIN_TRIES = 5
 MAX_BYTES = 1_000_000
 """Below the 1,024,000 bytes that the engine takes (SWARM: configs)."""
 KEEP = 50
-"""Revisions that are kept; older ones are pruned."""
+"""Revisions that are kept, besides those that are pinned; older ones are pruned."""
 
 
 class Configs(Protocol):
@@ -40,8 +42,11 @@ class Configs(Protocol):
     async def create_config(self, name: str, data: bytes, labels: Mapping[str, str]) -> bool:
         """Create one; False when the name is taken."""
 
+    async def relabel_config(self, config: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+        """Replace the labels of one that was just read; False when another came first."""
+
     async def remove_config(self, name: str) -> None:
-        """Remove one."""
+        """Remove one; one that is gone stays so."""
 
 
 class SwarmStore:
@@ -54,6 +59,7 @@ class SwarmStore:
     def __init__(self, configs: Configs, label: str = LABEL, *, keep: int = KEEP) -> None:
         self._configs, self._label, self._keep = configs, label, keep
         self._newest: Revision | None = None
+        self._pruned_to: int | None = None
 
     async def newest(self) -> Revision:
         """Ask for the one after the newest known, which costs one small answer while there is none."""
@@ -69,8 +75,9 @@ class SwarmStore:
     async def get(self, number: int) -> Revision | None:
         return EMPTY if number == 0 else await self._one(number)
 
-    async def history(self, limit: int) -> Sequence[Revision]:
-        return (await self._all())[::-1][:limit]
+    async def history(self, limit: int, before: int | None = None) -> Sequence[Revision]:
+        found = await self._all()
+        return [each for each in reversed(found) if before is None or each.number < before][:limit]
 
     async def append(
         self,
@@ -96,8 +103,48 @@ class SwarmStore:
             await self._prune(made.number)
         return made
 
+    async def pin(self, number: int) -> None:
+        if number != 0:
+            await self._set_pin(number, is_pinned=True)
+            if await self._one(number) is None:  # it was pruned between the two questions
+                raise NotFound(f"revision {number} is kept no more")
+
+    async def unpin(self, number: int) -> None:
+        with suppress(NotFound):
+            await self._set_pin(number, is_pinned=False)
+
+    async def pinned(self) -> frozenset[int]:
+        try:
+            found = await self._configs.configs(PINNED)
+        except DiscoveryError as error:
+            raise StoreError(f"the Swarm does not list the pins: {error}") from error
+        labels = [each.get("Spec", {}).get("Labels") or {} for each in found]
+        return frozenset(int(each[self._label]) for each in labels if each.get(self._label, "").isdecimal())
+
+    def check_writable(self) -> None:
+        """It always is."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
     async def close(self) -> None:
         """Nothing is open here."""
+
+    async def _set_pin(self, number: int, *, is_pinned: bool) -> None:
+        try:
+            for _ in range(PIN_TRIES):
+                config = await self._configs.config(self._name(number))
+                if config is None:
+                    raise NotFound(f"there is no revision {number}")
+                labels = {**config["Spec"]["Labels"], PINNED: "true"}
+                if not is_pinned:
+                    del labels[PINNED]
+                if await self._configs.relabel_config(config, labels):
+                    return
+        except (DiscoveryError, KeyError) as error:
+            raise StoreError(f"the Swarm does not pin revision {number}: {error}") from error
+        raise StoreError(f"revision {number} is changed by others all the time; try again")
 
     async def _create(self, number: int, data: bytes) -> bool:
         try:
@@ -133,13 +180,33 @@ class SwarmStore:
         return revision
 
     async def _prune(self, newest: int) -> None:
+        """Remove what is neither among the last ones nor pinned.
+
+        The first time all are listed; from then on each append looks at the one that fell out of the last.
+        """
+        last = newest - self._keep
         try:
-            names = [str(each["Spec"]["Name"]) for each in await self._configs.configs(self._label)]
-            for name in sorted(names):
-                if int(name.rpartition("-")[2]) <= newest - self._keep:
-                    await self._configs.remove_config(name)
+            if self._pruned_to is None:
+                listed = [_pruned(each) for each in await self._configs.configs(self._label)]
+                for name, is_pinned in listed:
+                    if not is_pinned and int(name.rpartition("-")[2]) <= last:
+                        await self._remove(name)
+            else:
+                for number in range(self._pruned_to + 1, last + 1):
+                    await self._remove(self._name(number))
         except (DiscoveryError, ValueError, KeyError) as error:
             raise StoreError(f"old revisions cannot be pruned: {error}") from error
+        self._pruned_to = max(last, 0)
+
+    async def _remove(self, name: str) -> None:
+        config = await self._configs.config(name)  # read now: it may have been pinned a moment ago
+        if config is not None and not _pruned(config)[1]:
+            await self._configs.remove_config(name)
+
+
+def _pruned(config: Mapping[str, Any]) -> tuple[str, bool]:
+    """The name of a config, and whether it is pinned."""
+    return str(config["Spec"]["Name"]), PINNED in (config["Spec"].get("Labels") or {})
 
 
 def _packed(revision: Revision) -> bytes:

@@ -48,6 +48,7 @@ COMMANDS = {
     "get": Target("meshpy.cli.policies:get", "List the policies in force."),
     "delete": Target("meshpy.cli.policies:delete", "Take one policy out of force."),
     "history": Target("meshpy.cli.revisions:history", "List the revisions, and what each changed."),
+    "pin": Target("meshpy.cli.revisions:pin", "Keep a revision from being pruned."),
     "rollback": Target("meshpy.cli.revisions:rollback", "Put an earlier revision in force again."),
     "rollout": Target("meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way."),
     "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities."),

@@ -15,7 +15,7 @@ from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.policy import Document
 
-__all__ = ["history", "rollback"]
+__all__ = ["history", "pin", "rollback"]
 
 Identity = tuple[str, str, str]
 
@@ -48,11 +48,26 @@ def history(revision: int | None, limit: int, output: str) -> None:
             each["created"][:19],
             each["author"],
             str(each["documents"]),
-            each["message"].partition("\n")[0] or "-",
+            ("pinned: " if each["pinned"] else "") + (each["message"].partition("\n")[0] or "-"),
         )
         for each in revisions
     ]
     print_table(("REVISION", "CREATED", "AUTHOR", "POLICIES", "MESSAGE"), rows)
+
+
+@click.command()
+@click.argument("revision", type=click.IntRange(min=1))
+@click.option("--release", is_flag=True, help="Let it go again.")
+def pin(revision: int, release: bool) -> None:
+    """Keep a revision however many come after it; the Swarm's Raft drops all but the last 50 and pinned ones.
+
+    \b
+    Examples:
+      meshpy pin 7
+      meshpy pin 7 --release
+    """
+    Operator(Context.load()).call("DELETE" if release else "PUT", f"/v1/revisions/{revision}/pin")
+    click.echo(f"revision {revision} is {'pinned no more' if release else 'pinned'}")
 
 
 def _show_change(operator: Operator, number: int, output: str) -> None:

@@ -35,10 +35,25 @@ class Configs:
         if name in self.held:
             return False
         self.held[name] = {
-            "Spec": {"Name": name, "Labels": dict(labels), "Data": base64.b64encode(data).decode()}
+            "ID": f"id-{name}",
+            "Version": {"Index": len(self.asked)},
+            "Spec": {"Name": name, "Labels": dict(labels), "Data": base64.b64encode(data).decode()},
+        }
+        return True
+
+    async def relabel_config(self, config: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+        name = config["Spec"]["Name"]
+        self._ask(f"label {name}")
+        held = self.held.get(name)
+        if held is None or held["Version"] != config["Version"]:
+            return False
+        self.held[name] = {
+            **held,
+            "Version": {"Index": len(self.asked)},
+            "Spec": {**held["Spec"], "Labels": dict(labels)},
         }
         return True
 
     async def remove_config(self, name: str) -> None:
         self._ask(f"remove {name}")
-        del self.held[name]
+        self.held.pop(name, None)

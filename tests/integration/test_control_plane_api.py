@@ -176,6 +176,48 @@ async def test_the_revision_that_is_expected_must_be_the_newest(mesh):
     assert sorted(status for status, _ in await asyncio.gather(*puts)) == [200] + [409] * 7
 
 
+async def _conditional(mesh, method, path, headers, body=None):
+    sent = {"Authorization": f"Bearer {EDITOR}", **headers}
+    async with mesh.http.request(method, mesh.operator + path, headers=sent, json=body) as answer:
+        return answer.status, answer.headers.get("ETag")
+
+
+async def test_a_change_can_ask_for_the_revision_that_it_was_made_from(mesh):
+    documents = {"documents": [{"name": "a", "text": DENY_ALL}]}
+    policy = "/v1/policies/NetworkPolicy/shop/deny-all"
+    assert await _conditional(mesh, "PUT", "/v1/policies", {"If-Match": '"0"'}, documents) == (200, '"1"')
+    assert await _conditional(mesh, "GET", "/v1/policies", {}) == (200, '"1"')
+    assert await _conditional(mesh, "GET", "/v1/policies", {"If-None-Match": '"1"'}) == (304, '"1"')
+    for method, path, body in (
+        ("PUT", "/v1/policies", documents),
+        ("PATCH", "/v1/policies", documents),
+        ("DELETE", policy, None),
+        ("POST", "/v1/revisions/0/rollback", None),
+    ):
+        assert (await _conditional(mesh, method, path, {"If-Match": '"0"'}, body))[0] == 412
+        assert (await _conditional(mesh, method, path, {"If-Match": "seven"}, body))[0] == 400
+    assert await _conditional(mesh, "DELETE", policy, {"If-Match": '"1"'}) == (200, '"2"')
+    both = {**documents, "expected_revision": 1}
+    assert (await _conditional(mesh, "PUT", "/v1/policies", {"If-Match": '"2"'}, both))[0] == 400
+    assert (await _conditional(mesh, "PUT", "/v1/policies", {"If-Match": "*"}, documents))[0] == 200
+
+
+async def test_revisions_come_in_pages_and_pinned_ones_are_marked(mesh):
+    for number in range(5):
+        await mesh.put(DENY_ALL.replace("deny-all", f"deny-{number}"))
+    assert (await mesh.call("PUT", "/v1/revisions/2/pin", token=EDITOR))[1] == {"revision": 2, "pinned": True}
+    seen, path = [], "/v1/revisions?limit=2"
+    while True:
+        page = (await mesh.call("GET", path))[1]
+        seen += [(each["revision"], each["pinned"]) for each in page["revisions"]]
+        if page["next"] is None:
+            break
+        path = f"/v1/revisions?limit=2&before={page['next']}"
+    assert seen == [(number, number == 2) for number in (5, 4, 3, 2, 1)]
+    assert (await mesh.call("DELETE", "/v1/revisions/2/pin", token=EDITOR))[1]["pinned"] is False
+    assert (await mesh.call("PUT", "/v1/revisions/9/pin", token=EDITOR))[0] == 404
+
+
 async def test_another_process_on_the_same_store_is_noticed(mesh):
     from datetime import UTC, datetime
 

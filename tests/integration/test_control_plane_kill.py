@@ -1,65 +1,37 @@
 """SIGKILL at any moment: what was acknowledged is there again, and whole."""
 
+import errno
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from control_plane.store.sqlite import SqliteStore
+import pytest
 
-RUNS = 20
-WRITER = """
-import asyncio, sys
-from datetime import UTC, datetime
-from pathlib import Path
-from control_plane.store.revisions import Document
-from control_plane.store.sqlite import SqliteStore
-async def main():
-    store = SqliteStore(Path(sys.argv[1]))
-    number = (await store.newest()).number
-    print("open", flush=True)
-    while True:
-        documents = [Document(f"{i}.yaml", f"{number + 1} " * 200) for i in range(5)]
-        revision = await store.append(documents, author="w", expected=number, now=datetime.now(UTC))
-        number = revision.number
-        print(number, flush=True)
-asyncio.run(main())
-"""
+from tests.bench.kill_store import KINDS, failing_disk, fault, kill_rounds
+
+ROUNDS = {"sqlite": 8, "swarm": 4, "directory": 4}
+"""`python -m tests.bench.kill_store` has 200 of each."""
 
 
-def _writer(path):
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True, cwd=root
-    )
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_writer_loses_no_acknowledged_revision(tmp_path, kind):
+    found = kill_rounds(kind, ROUNDS[kind], tmp_path)
+    assert (found["lost"], found["torn"]) == (0, 0)
+    assert found["acknowledged"] >= ROUNDS[kind]
 
 
-async def test_a_killed_writer_loses_no_acknowledged_revision(tmp_path):
-    path = tmp_path / "revisions.sqlite"
-    acknowledged, draw = 0, random.Random(7)
-    for _ in range(RUNS):
-        process = _writer(path)
-        wanted = draw.randrange(0, 6)
-        for _ in range(wanted + 1):
-            process.stdout.readline()
-        os.kill(process.pid, signal.SIGKILL)
-        rest = process.stdout.read().split()
-        process.stdout.close()
-        process.wait()
-        store = SqliteStore(path)
-        newest = await store.newest()
-        told = [int(word) for word in rest if word.isdecimal()]
-        acknowledged = max([acknowledged, *told])
-        assert newest.number >= acknowledged
-        for number in range(1, newest.number + 1):
-            found = await store.get(number)
-            assert {document.text for document in found.documents} == {f"{number} " * 200}
-        acknowledged = newest.number
-        await store.close()
-    assert acknowledged > RUNS
+def test_a_disk_that_fails_loses_nothing_that_was_acknowledged_and_is_named(tmp_path):
+    library = failing_disk(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    for number, at in ((errno.EIO, 2), (errno.EIO, 9), (errno.ENOSPC, 5)):
+        acknowledged, newest, torn, said = fault(library, number, at, tmp_path)
+        assert newest >= acknowledged
+        assert torn == []
+        assert "revisions.sqlite" in said
 
 
 def test_a_killed_control_plane_starts_again_with_what_it_answered(tmp_path):

@@ -1,6 +1,5 @@
-"""What every store promises, proved on each of them."""
+"""What SQLite's file and the Swarm's Raft do beyond what every store promises (test_store_contract)."""
 
-import asyncio
 import json
 import os
 import sqlite3
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.errors import Conflict, StartRefused, StorageFull, StoreError
+from control_plane.errors import NotFound, StartRefused, StorageFull, StoreError
 from control_plane.store.revisions import EMPTY, Document, Revision
 from control_plane.store.sqlite import SqliteStore
 from control_plane.store.sqlite_file import row_hash
@@ -18,68 +17,6 @@ from tests.helpers.configs import Configs
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 A, B = Document("a.yaml", "a: 1\n"), Document("b.yaml", "b: ünïcode\n", "shop", 7)
-SWARMS: dict[Path, Configs] = {}
-"""One Swarm a test folder."""
-STORES = {
-    "sqlite": lambda folder: SqliteStore(folder / "revisions.sqlite"),
-    "swarm": lambda folder: SwarmStore(SWARMS.setdefault(folder, Configs())),
-}
-
-
-@pytest.fixture(params=STORES)
-def open_store(request, tmp_path):
-    return lambda: STORES[request.param](tmp_path)
-
-
-async def test_a_new_store_holds_the_empty_set(open_store):
-    store = open_store()
-    assert await store.newest() == EMPTY
-    assert await store.get(0) == EMPTY
-    assert await store.history(5) == []
-    await store.close()
-
-
-async def test_a_revision_survives_closing_and_opening(open_store):
-    store = open_store()
-    first = await store.append([A], author="x", expected=0, now=NOW)
-    second = await store.append([A, B], author="y", expected=1, now=NOW)
-    await store.close()
-    store = open_store()
-    assert (await store.newest(), await store.get(1), await store.get(3)) == (second, first, None)
-    assert [r.number for r in await store.history(9)] == [2, 1]
-    assert second.documents == (A, B)
-    await store.close()
-
-
-async def test_a_revision_carries_its_message(open_store):
-    store = open_store()
-    said = await store.append([A], author="x", expected=0, now=NOW, message="close the back office — #42")
-    assert (await store.newest()) == said
-    assert said.message == "close the back office — #42"
-    await store.close()
-
-
-async def test_of_eight_parallel_writers_exactly_one_wins(open_store):
-    stores = [open_store() for _ in range(4)]
-    writes = [
-        store.append([Document(f"{i}", "")], author="x", expected=0, now=NOW)
-        for i, store in enumerate(stores * 2)
-    ]
-    outcomes = await asyncio.gather(*writes, return_exceptions=True)
-    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 7
-    assert (await stores[0].newest()).number == 1
-    for store in stores:
-        await store.close()
-
-
-async def test_a_conflict_names_the_newest_revision(open_store):
-    store = open_store()
-    await store.append([A], author="x", expected=None, now=NOW)
-    with pytest.raises(Conflict) as caught:
-        await store.append([B], author="x", expected=0, now=NOW)
-    assert caught.value.newest == 1
-    assert (await store.newest()).documents == (A,)
-    await store.close()
 
 
 async def _filled(path: Path) -> None:
@@ -89,7 +26,7 @@ async def _filled(path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("keep", [0, 1, 100, 4096, 8192])
+@pytest.mark.parametrize("keep", [0, 1, 100, 4096, 8192, 12288])
 async def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
     path = tmp_path / "revisions.sqlite"
     await _filled(path)
@@ -115,6 +52,31 @@ async def test_a_file_of_the_schema_without_messages_is_brought_forward(tmp_path
         store = SqliteStore(path)
         assert await store.newest() == Revision(2, NOW, "x", (A,))
         await store.close()
+
+
+async def test_a_file_of_the_schema_without_pins_is_brought_forward(tmp_path):
+    path = tmp_path / "revisions.sqlite"
+    await _filled(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE pin")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    store = SqliteStore(path)
+    await store.pin(2)
+    assert (await store.pinned(), (await store.newest()).number) == ({2}, 3)
+    await store.close()
+
+
+async def test_a_file_of_a_later_release_is_refused_and_not_touched(tmp_path):
+    path = tmp_path / "revisions.sqlite"
+    await _filled(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StartRefused, match=r"revisions\.sqlite: .*version 9"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
 
 
 async def test_a_flipped_bit_in_a_text_is_refused(tmp_path):
@@ -170,6 +132,45 @@ async def test_old_revisions_are_pruned_and_numbers_go_on():
     assert [r.number for r in await store.history(9)] == [6, 5, 4]
     assert await store.get(2) is None
     assert (await SwarmStore(swarm).append([A], author="x", expected=6, now=NOW)).number == 7
+
+
+async def test_a_pinned_revision_outlives_the_last_ones_and_goes_when_it_is_let_go():
+    swarm = Configs()
+    store = SwarmStore(swarm, keep=2)
+    for number in range(3):
+        await store.append([A], author="x", expected=number, now=NOW)
+    await store.pin(2)
+    for number in range(3, 7):
+        await store.append([A], author="x", expected=number, now=NOW)
+    assert [r.number for r in await store.history(9)] == [7, 6, 2]
+    assert await store.pinned() == {2}
+    await store.unpin(2)
+    later = SwarmStore(swarm, keep=2)  # a control plane that starts again finds what is too old
+    await later.append([A], author="x", expected=7, now=NOW)
+    assert [r.number for r in await later.history(9)] == [8, 7]
+    with pytest.raises(NotFound):
+        await later.pin(2)
+
+
+async def test_pruning_looks_at_what_fell_out_and_not_at_everything():
+    swarm = Configs()
+    store = SwarmStore(swarm, keep=2)
+    for number in range(5):
+        await store.append([A], author="x", expected=number, now=NOW)
+    swarm.asked.clear()
+    await store.append([A], author="x", expected=5, now=NOW)
+    assert "list" not in swarm.asked
+    assert [r.number for r in await store.history(9)] == [6, 5]
+
+
+async def test_a_pin_that_another_replica_set_is_seen_by_the_one_that_prunes():
+    swarm = Configs()
+    ours, theirs = SwarmStore(swarm, keep=2), SwarmStore(swarm, keep=2)
+    for number in range(3):
+        await ours.append([A], author="x", expected=number, now=NOW)
+    await theirs.pin(2)
+    await ours.append([A], author="x", expected=3, now=NOW)
+    assert [r.number for r in await theirs.history(9)] == [4, 3, 2]
 
 
 async def test_a_swarm_that_fails_is_a_store_error_and_is_asked_again():
