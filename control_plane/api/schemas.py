@@ -182,6 +182,7 @@ _COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
 INVENTORY = _object({"revision": COUNT, "trust_domain": TEXT, "inventory": {"type": "object"}})
 STATUS = _object(
     {
+        "meshpy": {**TEXT, "description": "the version of the control plane"},
         "revision": COUNT,
         "trust_domain": TEXT,
         "problems": {**_list(TEXT), "description": "why the snapshots in force are older than the inventory"},

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 from aiohttp import web
@@ -71,6 +72,7 @@ class StatusRoutes:
         sidecars = parts.distribution.sidecars(parts.registry.view)
         return web.json_response(
             {
+                "meshpy": version("swarm-meshpy"),
                 "revision": parts.registry.revision.number,
                 "trust_domain": parts.signing.trust_domain,
                 "problems": [*parts.registry.problems, *parts.store.problems],

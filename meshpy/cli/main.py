@@ -41,6 +41,7 @@ COMMANDS = {
     "inject": Target("meshpy.cli.inject:inject", "Write a stack file with a sidecar for each service."),
     "uninject": Target("meshpy.cli.inject:uninject", "Give an injected stack file back as it was."),
     "install": Target("meshpy.cli.install:install", "Put the mesh network and control plane on this Swarm."),
+    "check": Target("meshpy.cli.check:check", "Look whether the Swarm and the mesh are well."),
     "prepare": Target("meshpy.cli.deploy:prepare", "Make the secrets and configs that a stack needs."),
     "deploy": Target("meshpy.cli.deploy:deploy", "Inject a stack file and deploy it."),
     "demo": Target("meshpy.cli.demo:demo", "Run the sample shop with its mesh on this machine, no Docker."),
