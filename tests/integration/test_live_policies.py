@@ -1,32 +1,17 @@
 """`apply` tells the exact diff before it applies; `policy explain --live` asks what runs."""
 
-import asyncio
 import json
-import os
-import sys
 
 import pytest
 
-from tests.helpers.control_plane import DENY_ALL, EDITOR, plane
+from tests.helpers.control_plane import DENY_ALL, plane
+from tests.helpers.meshpy_command import meshpy
 
 
 @pytest.fixture
 async def mesh(tmp_path):
     async with plane(tmp_path) as running:
         yield running
-
-
-async def meshpy(mesh, *words, stdin=""):
-    env = os.environ | {"MESHPY_URL": mesh.operator, "MESHPY_TOKEN": EDITOR, "MESHPY_CONTEXT": "/nonexistent"}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from meshpy.cli.main import main; main()", *words),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=env,
-    )
-    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
-    return process.returncode or 0, out.decode(), err.decode()
 
 
 async def test_apply_tells_what_would_change_before_it_does(mesh):

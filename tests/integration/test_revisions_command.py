@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import os
-import sys
 
 import pytest
 
-from tests.helpers.control_plane import DENY_ALL, EDITOR, plane
+from tests.helpers.control_plane import DENY_ALL, plane
+from tests.helpers.meshpy_command import meshpy
 
 OPEN = DENY_ALL.replace("ingress: [{action: Deny}]", "ingress: [{action: Allow}]")
 
@@ -16,19 +15,6 @@ OPEN = DENY_ALL.replace("ingress: [{action: Deny}]", "ingress: [{action: Allow}]
 async def mesh(tmp_path):
     async with plane(tmp_path) as running:
         yield running
-
-
-async def meshpy(mesh, *words: str, stdin: str = "") -> tuple[int, str, str]:
-    env = os.environ | {"MESHPY_URL": mesh.operator, "MESHPY_TOKEN": EDITOR, "MESHPY_CONTEXT": "/nonexistent"}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from meshpy.cli.main import main; main()", *words),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=env,
-    )
-    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 20)
-    return process.returncode or 0, out.decode(), err.decode()
 
 
 async def test_what_was_applied_is_listed_shown_and_brought_back(mesh):
