@@ -39,7 +39,7 @@ class Admin(asyncio.Protocol):
         self._routes: dict[str, Callable[[], Answer]] = {
             "/readyz": self._readyz,
             "/livez": lambda: (200, _TEXT, "ok\n"),
-            "/metrics": lambda: (200, _METRICS, sidecar.telemetry.prometheus()),
+            "/metrics": lambda: (200, _METRICS, prometheus_text(sidecar.telemetry)),
             "/config_dump": self._config_dump,
             "/stats": self._stats,
             "/server_info": self._server_info,

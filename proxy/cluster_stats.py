@@ -1,14 +1,16 @@
-"""Counters of one cluster, and their lines for Prometheus: health, breakers, retries."""
+"""Counters of one cluster, and their metrics: health, breakers, retries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from meshpy.model.metrics import Family, Labels, MetricKind, numbers
+
 if TYPE_CHECKING:
     from proxy.net.pool import Upstream
 
-__all__ = ["ClusterStats", "lines_of", "state_of"]
+__all__ = ["ClusterStats", "families_of", "state_of"]
 
 
 class ClusterStats:
@@ -62,36 +64,45 @@ def state_of(upstream: Upstream, now: float) -> dict[str, object]:
 
 
 _COUNTERS = (
-    ("outlier_ejections_total", "detector", "ejections"),
-    ("circuit_breaker_overflow_total", "limit", "overflow"),
-    ("health_checks_total", "result", "health_checks"),
+    ("outlier_ejections_total", "detector", "ejections", "Hosts that were ejected."),
+    ("circuit_breaker_overflow_total", "limit", "overflow", "Requests and connections above a limit."),
+    ("health_checks_total", "result", "health_checks", "Health checks by result."),
 )
 _PLAIN = (
-    ("upstream_connect_failures_total", "connect_failures"),
-    ("upstream_retries_total", "retries"),
-    ("retries_over_budget_total", "retries_over_budget"),
-    ("retries_throttled_total", "retries_throttled"),
+    ("upstream_connect_failures_total", "connect_failures", "Connections that could not be made."),
+    ("upstream_retries_total", "retries", "Tries beyond the first."),
+    ("retries_over_budget_total", "retries_over_budget", "Tries that the budget did not allow."),
+    ("retries_throttled_total", "retries_throttled", "Tries that the throttle did not allow."),
 )
 
 
-def lines_of(live: Mapping[str, Upstream], now: float) -> Iterator[str]:
-    """Prometheus lines; the label `cluster` is bounded by the configuration, hosts are no label."""
-    clusters = [(name.replace("\\", "").replace('"', ""), upstream) for name, upstream in live.items()]
-    for metric, label, field in _COUNTERS:
-        yield f"# TYPE meshpy_{metric} counter"
-        for name, upstream in clusters:
-            for value, count in getattr(upstream.stats, field).items():
-                if count:
-                    yield f'meshpy_{metric}{{cluster="{name}",{label}="{value}"}} {count}'
-    for metric, field in _PLAIN:
-        yield f"# TYPE meshpy_{metric} counter"
-        for name, upstream in clusters:
-            if count := getattr(upstream.stats, field):
-                yield f'meshpy_{metric}{{cluster="{name}"}} {count}'
-    yield "# TYPE meshpy_cluster_hosts gauge"
+def families_of(live: Mapping[str, Upstream], now: float) -> Iterator[Family]:
+    """The label `cluster` is bounded by the configuration, hosts are no label."""
+    clusters = list(live.items())
+    for metric, label, field, text in _COUNTERS:
+        counts = [
+            ((("cluster", name), (label, value)), count)
+            for name, upstream in clusters
+            for value, count in getattr(upstream.stats, field).items()
+            if count
+        ]
+        yield numbers(f"meshpy_{metric}", MetricKind.COUNTER, text, counts)
+    for metric, field, text in _PLAIN:
+        plain = [
+            ((("cluster", name),), count)
+            for name, upstream in clusters
+            if (count := getattr(upstream.stats, field))
+        ]
+        yield numbers(f"meshpy_{metric}", MetricKind.COUNTER, text, plain)
+    yield numbers("meshpy_cluster_hosts", MetricKind.GAUGE, "Endpoints by health.", _hosts(clusters, now))
+
+
+def _hosts(clusters: list[tuple[str, Upstream]], now: float) -> Iterator[tuple[Labels, float]]:
     for name, upstream in clusters:
-        ejected = sum(host.health.ejected_until > now for host in upstream.hosts)
-        failing = sum(host.health.is_failing for host in upstream.hosts)
-        states = {"all": len(upstream.hosts), "ejected": ejected, "failing": failing}
+        states = {
+            "all": len(upstream.hosts),
+            "ejected": sum(host.health.ejected_until > now for host in upstream.hosts),
+            "failing": sum(host.health.is_failing for host in upstream.hosts),
+        }
         for state, count in states.items():
-            yield f'meshpy_cluster_hosts{{cluster="{name}",state="{state}"}} {count}'
+            yield (("cluster", name), ("state", state)), count

@@ -6,15 +6,13 @@ that differ in nothing after a label is gone are added up.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+from meshpy.model.metrics import Distribution, Family, Labels, Number
 from meshpy.model.telemetry import MetricFamily, MetricOverride
 
 __all__ = ["MetricOverrides"]
-
-_SAMPLE = re.compile(r"([a-z_]+)\{(.*)\} (\S+)")
-_LABEL = re.compile(r'([A-Za-z0-9_]+)="((?:[^"\\]|\\.)*)"')
 
 
 class MetricOverrides:
@@ -32,39 +30,43 @@ class MetricOverrides:
             if (steps := tuple(step for step in all_steps if step.family in (None, family)))
         }
 
-    def applied(self, lines: Iterable[str]) -> Iterator[str]:
-        """Lines of Prometheus' text format, families one after the other, as they are to be shown."""
-        if not self._steps:
-            yield from lines
-            return
-        sums: dict[str, int | float] = {}
-        family = ""
-        for line in lines:
-            if line.startswith("#"):
-                yield from _shown(sums)
-                sums.clear()
-                family = line.split(" ")[2]
-                yield line
-            elif (family, "source") in self._steps or (family, "destination") in self._steps:
-                self._add(family, line, sums)
+    def applied(self, families: Iterable[Family]) -> Iterator[Family]:
+        """Families as they are to be shown."""
+        for family in families:
+            name = family.name
+            if (name, "source") in self._steps or (name, "destination") in self._steps:
+                yield replace(family, samples=self._samples(family))
             else:
-                yield line
-        yield from _shown(sums)
+                yield family
 
-    def _add(self, family: str, line: str, sums: dict[str, int | float]) -> None:
-        sample = _SAMPLE.fullmatch(line)
-        if sample is None:
-            return
-        labels: dict[str, str] = dict(_LABEL.findall(sample[2]))
+    def _samples(self, family: Family) -> Sequence[Number] | Sequence[Distribution]:
+        sums: dict[Labels, Number] = {}
+        joined: dict[Labels, Distribution] = {}
+        for sample in family.samples:
+            labels = self._labels(family.name, dict(sample.labels))
+            if labels is None:
+                continue
+            if isinstance(sample, Number):
+                known = sums.get(labels)
+                sums[labels] = Number(labels, sample.value + (known.value if known is not None else 0))
+            else:
+                other = joined.get(labels)
+                joined[labels] = _added(other, sample) if other else sample._replace(labels=labels)
+        return list(joined.values()) or list(sums.values())
+
+    def _labels(self, family: str, labels: dict[str, str]) -> Labels | None:
+        """The labels that a series gets; None when it is not shown."""
         is_off = False
         for step in self._steps.get((family, labels.get("reporter", "")), ()):
             is_off = is_off if step.is_off is None else step.is_off
             _retag(labels, step)
-        if is_off:
-            return
-        told = ",".join(f'{key}="{value}"' for key, value in labels.items())
-        name = f"{sample[1]}{{{told}}}"
-        sums[name] = sums.get(name, 0) + (float(sample[3]) if "." in sample[3] else int(sample[3]))
+        return None if is_off else tuple(labels.items())
+
+
+def _added(one: Distribution, other: Distribution) -> Distribution:
+    """Series of one family have the same bounds."""
+    counts = [a + b for a, b in zip(one.counts, other.counts, strict=True)]
+    return one._replace(counts=counts, total=one.total + other.total, exemplars=one.exemplars or other.exemplars)
 
 
 def _retag(labels: dict[str, str], step: MetricOverride) -> None:
@@ -75,8 +77,3 @@ def _retag(labels: dict[str, str], step: MetricOverride) -> None:
             labels[tag.name] = tag.value
         elif tag.value in labels:
             labels[tag.name] = labels[tag.value]
-
-
-def _shown(sums: dict[str, int | float]) -> Iterator[str]:
-    for name, value in sums.items():
-        yield f"{name} {value}" if isinstance(value, int) else f"{name} {value:.3f}"

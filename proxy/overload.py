@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from meshpy.model.metrics import MetricKind, numbers
 from proxy.decide.overload import Level, level_of
 from proxy.plan import Reply
 
@@ -94,10 +95,14 @@ class Guard:
             shared.on_slow_peer = self.look
             self._gauges["meshpy_memory_limit_bytes"] = float(limit_bytes)
             telemetry.sources.append(
-                lambda: (
-                    "# TYPE meshpy_overload_shed_total counter",
-                    f"meshpy_overload_shed_total {self.shed}",
-                )
+                lambda: [
+                    numbers(
+                        "meshpy_overload_shed_total",
+                        MetricKind.COUNTER,
+                        "Connections that were cut for want of memory.",
+                        [((), self.shed)],
+                    )
+                ]
             )
 
     async def run(self) -> None:

@@ -1,57 +1,52 @@
-"""Spans of exchanges that are over: of sampled traces, and of what failed or was slow.
+"""Spans of exchanges that are over: of sampled traces, and of what failed, was denied or was slow.
 
 The caller's sidecar makes a CLIENT span for each attempt, the callee's one SERVER span. Names and attributes
-are OpenTelemetry's (semantic conventions for HTTP and RPC spans), the mesh's own begin with `meshpy.`.
+are OpenTelemetry's (semantic conventions 1.44 for HTTP and RPC spans), the mesh's own begin with `meshpy.`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
+from meshpy.model.grpc import GRPC_CODES
 from proxy.decide.tracing import is_sampled
+from proxy.recent import MAX_TEXT, Attempt, Recent, Seen
 from proxy.span_tags import NO_TAGS, SpanTags
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.sides import ClientConnection
 
-__all__ = ["Attempt", "Spans"]
+__all__ = ["Spans"]
 
 MAX_SPANS = 500
 """Kept between two reports, which are a second apart; what comes above is counted as dropped."""
-MAX_TEXT = 512
 _GRPC_SERVER_ERRORS = frozenset((2, 4, 12, 13, 14, 15))
 """UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS (RPC conventions, gRPC)."""
+_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
+)
+_VERSIONS = ("1.0", "1.1", "2")
+_STATUS_NAMES = {code: name for name, code in GRPC_CODES.items()}
 
-
-class Attempt(NamedTuple):
-    """A try that was given up.
-
-    Args:
-        started_at, ended_at: of the monotonic clock.
-        status: 0 when no response came.
-    """
-
-    span_id: str
-    started_at: float
-    ended_at: float
-    status: int
-    reason: str
-    host: str
+Attributes = dict[str, object]
 
 
 class Spans:
     """Args:
     slow_s: an exchange that took longer is kept although its trace is not sampled.
+    recent: where the rest of a trace is looked for.
     """
 
-    __slots__ = ("_kept", "dropped", "slow_s")
+    __slots__ = ("_kept", "dropped", "recent", "slow_s")
 
-    def __init__(self, slow_s: float = 1.0) -> None:
+    def __init__(self, slow_s: float = 1.0, recent: Recent | None = None) -> None:
         self._kept: deque[dict[str, object]] = deque()
         self.slow_s = slow_s
+        self.recent = recent if recent is not None else Recent()
         self.dropped = 0
 
     def take(self) -> list[dict[str, object]]:
@@ -61,54 +56,64 @@ class Spans:
 
     def is_wanted(self, exchange: Exchange, took_s: float) -> bool:
         """Whether an exchange that is over leaves spans."""
-        trace = exchange.trace
+        trace, reply = exchange.trace, exchange.reply
         if not trace:
             return False
-        return is_sampled(trace) or took_s > self.slow_s or _is_failed(exchange, is_client=False)
+        if is_sampled(trace) or took_s > self.slow_s or exchange.status >= 500:
+            return True
+        if reply is not None and reply.stage:
+            return True
+        call = exchange.grpc
+        return not exchange.status or (call is not None and call.status in _GRPC_SERVER_ERRORS)
 
     def record(
-        self,
-        down: ClientConnection,
-        exchange: Exchange,
-        took_s: float,
-        tags: SpanTags = NO_TAGS,
-        *,
-        is_client: bool,
+        self, seen: Seen, down: ClientConnection, exchange: Exchange, tags: SpanTags = NO_TAGS
     ) -> None:
-        """Keep the spans of an exchange."""
-        trace = exchange.trace.decode("latin-1")
-        now = time.time()
-        shared = tags.of_request(exchange.head.fields) | _shared(down, exchange, is_client=is_client)
+        """Keep the spans of an exchange, with what is known of it only now."""
+        more = tags.of_request(exchange.head.fields)
+        if not seen.is_client:
+            more |= {"client.address": down.peer_address, "network.peer.address": down.peer_address}
+        agent = exchange.head.fields.get(b"user-agent")
+        if agent is not None and not seen.is_client:
+            more["user_agent.original"] = agent.decode("latin-1")[:MAX_TEXT]
+        if exchange.request_id:
+            more["meshpy.request_id"] = exchange.request_id.decode("latin-1")[:MAX_TEXT]
+        self._record(seen, more, is_late=False)
+
+    def recall(self, traces: Collection[str]) -> None:
+        """Keep what is still known of traces that others kept for a failure."""
+        for seen in self.recent.of_traces({each.encode("latin-1") for each in traces}):
+            self._record(seen, {}, is_late=True)
+
+    def _record(self, seen: Seen, more: Attributes, *, is_late: bool) -> None:
+        trace = seen.trace.decode("latin-1")
+        now_s, now = time.time(), time.monotonic()
+        shared = {**more, **_shared(seen)}
         base = {
             "trace": trace[3:35],
-            "parent": exchange.parent.decode("latin-1"),
-            "kind": "CLIENT" if is_client else "SERVER",
-            "name": _name(exchange),
+            "parent": seen.parent.decode("latin-1"),
+            "kind": "CLIENT" if seen.is_client else "SERVER",
+            "name": _name(seen),
+            "sampled": is_sampled(seen.trace),
+            "late": is_late,
         }
-        ended_at = exchange.started_at + took_s
-        for number, attempt in enumerate(exchange.attempt_log or ()):
-            attributes = {
-                **shared,
-                **_resent(number),
-                "error.type": attempt.reason[:MAX_TEXT] or str(attempt.status),
-            }
-            attributes |= {"server.address": attempt.host.rpartition(":")[0]} if attempt.host else {}
-            if attempt.status:
-                attributes["http.response.status_code"] = attempt.status
-            began_us = _micros(now - (ended_at - attempt.started_at))
+        attempts = seen.attempt_log or ()
+        for number, attempt in enumerate(attempts):
+            began_us = _micros(now_s - (now - attempt.started_at))
             took_us = _micros(attempt.ended_at - attempt.started_at)
             self._keep({**base, "span": attempt.span_id, "start_us": began_us, "duration_us": took_us,
-                        "error": True, "attributes": attributes})  # fmt: skip
-        resent = len(exchange.attempt_log or ())
-        began_at = exchange.upstream_started_at if resent else exchange.started_at
-        last = {**shared, **_outcome(exchange), **_resent(resent)}
+                        "error": True, "attributes": _given_up(shared, number, attempt)})  # fmt: skip
+        began_at = seen.upstream_started_at if attempts else seen.started_at
+        last = {**shared, **_outcome(seen), **_resent(len(attempts), is_rpc=seen.call is not None)}
+        if seen.is_client and seen.host is not None:
+            last |= _peer(seen.host.name)
         self._keep(
             {
                 **base,
                 "span": trace[36:52],
-                "start_us": _micros(now - (ended_at - began_at)),
-                "duration_us": _micros(ended_at - began_at),
-                "error": _is_failed(exchange, is_client=is_client),
+                "start_us": _micros(now_s - (now - began_at)),
+                "duration_us": _micros(seen.ended_at - began_at),
+                "error": _is_failed(seen),
                 "attributes": last,
             }
         )
@@ -124,67 +129,98 @@ def _micros(seconds: float) -> int:
     return max(0, int(seconds * 1_000_000))
 
 
-def _resent(number: int) -> dict[str, object]:
-    return {"http.request.resend_count": number} if number else {}
+def _resent(number: int, *, is_rpc: bool) -> Attributes:
+    return {"meshpy.resend_count" if is_rpc else "http.request.resend_count": number} if number else {}
 
 
-def _route(exchange: Exchange) -> str:
-    plan, reply = exchange.plan, exchange.reply
-    return (plan.route_name if plan is not None else "") or (reply.route_name if reply is not None else "")
-
-
-def _name(exchange: Exchange) -> str:
-    """Low in cardinality: method and route, or the RPC's full name."""
-    if exchange.grpc is not None:
-        return exchange.head.path.lstrip("/")[:MAX_TEXT]
-    route = _route(exchange)
-    return f"{exchange.head.method} {route}" if route else exchange.head.method
-
-
-def _shared(down: ClientConnection, exchange: Exchange, *, is_client: bool) -> dict[str, object]:
-    head = exchange.head
-    authority, path = head.authority.text[:MAX_TEXT], head.path[:MAX_TEXT]
-    found: dict[str, object] = {"http.request.method": head.method}
-    if is_client:
-        found["url.full"] = f"http://{authority}{path}"
-        plan = exchange.plan
-        found["peer.service"] = plan.service if plan is not None else ""
-    else:
-        found |= {"url.scheme": "http", "url.path": path, "client.address": down.peer_address}
-    host, _, port = authority.rpartition(":")
-    found["server.address"] = host or authority
-    if host and port.isdecimal():
-        found["server.port"] = int(port)
-    agent = head.fields.get(b"user-agent")
-    if agent is not None and not is_client:
-        found["user_agent.original"] = agent.decode("latin-1")[:MAX_TEXT]
-    if exchange.grpc is not None:
-        service, _, method = head.path.lstrip("/").rpartition("/")
-        found |= {"rpc.system": "grpc", "rpc.service": service[:MAX_TEXT], "rpc.method": method[:MAX_TEXT]}
+def _given_up(shared: Attributes, number: int, attempt: Attempt) -> Attributes:
+    is_rpc = "rpc.system.name" in shared
+    reason = attempt.reason[:MAX_TEXT].replace(" ", "_")
+    found = {**shared, **_resent(number, is_rpc=is_rpc), "error.type": str(attempt.status or reason or "_OTHER")}
+    if attempt.host:
+        found |= _peer(attempt.host)
+    if attempt.status and not is_rpc:
+        found["http.response.status_code"] = attempt.status
+    if attempt.reason:
+        found["meshpy.failure"] = attempt.reason[:MAX_TEXT]
     return found
 
 
-def _is_failed(exchange: Exchange, *, is_client: bool) -> bool:
+def _peer(name: str) -> Attributes:
+    """The host that was spoken to, `10.0.1.7:8080`."""
+    address, _, port = name.rpartition(":")
+    found: Attributes = {"network.peer.address": address or name}
+    if address and port.isdecimal():
+        found["network.peer.port"] = int(port)
+    return found
+
+
+def _name(seen: Seen) -> str:
+    """Low in cardinality: method and route, or the RPC's full name."""
+    if seen.call is not None:
+        return seen.path.lstrip("/") or "_OTHER"
+    method = seen.method if seen.method in _METHODS else "HTTP"
+    return f"{method} {seen.route}" if seen.route else method
+
+
+def _shared(seen: Seen) -> Attributes:
+    host, colon, port = seen.authority.rpartition(":")
+    has_port = bool(colon) and port.isdecimal() and not host.endswith(":")
+    found: Attributes = {"server.address": (host if has_port else seen.authority).strip("[]")}
+    if has_port or seen.is_client:
+        found["server.port"] = int(port) if has_port else 80
+    if seen.call is not None:
+        found |= {"rpc.system.name": "grpc", "rpc.method": seen.path.lstrip("/") or "_OTHER"}
+    else:
+        found |= _http(seen)
+    if seen.is_client:
+        service, _, namespace = (seen.plan.service if seen.plan is not None else "").partition(".")
+        found |= {"service.peer.name": service} if service else {}
+        found |= {"service.peer.namespace": namespace} if namespace else {}
+    elif seen.edge.key.source:
+        namespace, _, service = seen.edge.key.source.rpartition("/")
+        found |= {"service.peer.name": service, "service.peer.namespace": namespace}
+    if seen.route:
+        found["meshpy.route"] = seen.route
+    return found
+
+
+def _http(seen: Seen) -> Attributes:
+    is_known = seen.method in _METHODS
+    found: Attributes = {"http.request.method": seen.method if is_known else "_OTHER"}
+    if not is_known:
+        found["http.request.method_original"] = seen.method[:MAX_TEXT]
+    if seen.is_client:
+        found["url.full"] = f"http://{seen.authority}{seen.path}"
+    else:
+        found |= {"url.scheme": "http", "url.path": seen.path}
+    found["network.protocol.version"] = _VERSIONS[seen.minor]
+    return found
+
+
+def _is_failed(seen: Seen) -> bool:
     """As the conventions have it: a 4xx is an error for who asked, some gRPC codes for who served."""
-    call = exchange.grpc
+    call = seen.call
     if call is not None and call.status is not None:
-        return call.status != 0 if is_client else call.status in _GRPC_SERVER_ERRORS
-    return exchange.status >= 500 or (exchange.status >= 400 and is_client)
+        return call.status != 0 if seen.is_client else call.status in _GRPC_SERVER_ERRORS
+    return not seen.status or seen.status >= 500 or (seen.status >= 400 and seen.is_client)
 
 
-def _outcome(exchange: Exchange) -> dict[str, object]:
-    found: dict[str, object] = {}
-    status, reply = exchange.status, exchange.reply
-    if status:
+def _outcome(seen: Seen) -> Attributes:
+    found: Attributes = {}
+    status, reply, call = seen.status, seen.reply, seen.call
+    kind = str(status) if status else seen.flags
+    if call is not None:
+        if call.status is not None:
+            kind = found["rpc.response.status_code"] = _STATUS_NAMES.get(call.status, str(call.status))
+    elif status:
         found["http.response.status_code"] = status
-    if exchange.grpc is not None and exchange.grpc.status is not None:
-        found["rpc.grpc.status_code"] = exchange.grpc.status
-    if status >= 400 or not status:
-        found["error.type"] = str(status) if status else exchange.flags
-    if exchange.flags not in ("-", ""):
-        found["meshpy.response_flags"] = exchange.flags
-    if exchange.request_id:
-        found["meshpy.request_id"] = exchange.request_id.decode("latin-1")[:MAX_TEXT]
+    if _is_failed(seen):
+        found["error.type"] = kind
+    if seen.flags not in ("-", ""):
+        found["meshpy.response_flags"] = seen.flags
     if reply is not None and reply.policy:
         found |= {"meshpy.policy": reply.policy, "meshpy.rule": reply.rule, "meshpy.stage": reply.stage}
+    if seen.is_denied:
+        found["meshpy.verdict"] = "DENIED"
     return found

@@ -1,4 +1,4 @@
-"""Counters: flat numbers on the hot path, Prometheus text under Istio's names and stream records from them.
+"""Counters: flat numbers on the hot path, and the stream's records of them; `series` shows them as metrics.
 
 Hot file: counting one exchange costs one dictionary look-up and a few additions. Label sets are bounded: what
 comes from requests (methods, paths, hosts) is never a label, and beyond MAX_EDGES all others are counted as
@@ -8,10 +8,10 @@ one.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from meshpy.model.metrics import Exemplar, Family
 from proxy.decide.grpc import FAILURES
 from proxy.metric_overrides import MetricOverrides
 
@@ -20,12 +20,9 @@ __all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
 BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 MAX_EDGES = 1000
 MAX_VERDICTS = 1000
-_VERSION = "0.1.0"
 MAX_MIRRORS = 1000
 _UNKNOWN = "unknown"
 _SIZE_BITS = 31
-_SIZE_BOUNDS = tuple((1 << bits) - 1 for bits in (0, 7, 10, 13, 16, 20, 24))
-"""Bounds of the exported histograms of sizes in bytes: 0, 127, 1 KiB - 1, … 16 MiB - 1."""
 _GRPC_FAILURES = frozenset(map(str, FAILURES))
 
 
@@ -49,6 +46,7 @@ class Edge:
         "bytes_sent",
         "closed",
         "denied",
+        "exemplars",
         "key",
         "opened",
         "recovered",
@@ -68,6 +66,8 @@ class Edge:
         self.request_sizes = [0] * (_SIZE_BITS + 1)
         self.response_sizes = [0] * (_SIZE_BITS + 1)
         self.denied: dict[str, int] = {}
+        self.exemplars: dict[int, Exemplar] = {}
+        """By bucket of the durations: the last request whose span was kept."""
         self.buckets = [0] * (len(BOUNDS_MS) + 1)
         self.sum_ms = 0.0
         self.retries = 0
@@ -92,6 +92,16 @@ class Edge:
         self.request_sizes[min(received.bit_length(), _SIZE_BITS)] += 1
         self.response_sizes[min(sent.bit_length(), _SIZE_BITS)] += 1
 
+    def remember(self, trace: bytes, duration_ms: float, at_s: float) -> None:
+        """Keep a request as the example of its bucket.
+
+        Args:
+            trace: its traceparent.
+        """
+        ids = trace.decode("latin-1")
+        found = Exemplar(ids[3:35], ids[36:52], duration_ms, at_s)
+        self.exemplars[bisect_left(BOUNDS_MS, duration_ms)] = found
+
     def deny(self, policy: str) -> None:
         """Count a denial by the policy that made it."""
         self.denied[policy] = self.denied.get(policy, 0) + 1
@@ -115,8 +125,8 @@ class Telemetry:
         self.mirrors: dict[tuple[str, str], int] = {}
         self.gauges: dict[str, float] = {}
         self.overrides = MetricOverrides((), ())
-        self.sources: list[Callable[[], Iterable[str]]] = []
-        """Lines of parts that count for themselves."""
+        self.sources: list[Callable[[], Iterable[Family]]] = []
+        """Families of parts that count for themselves."""
         self._reported: dict[EdgeKey, dict[str, object]] = {}
 
     def edge(self, key: EdgeKey) -> Edge:
@@ -170,132 +180,6 @@ class Telemetry:
             if _is_moved(change):
                 records.append(_record(key, change))
         return records
-
-    # -- Prometheus
-
-    def prometheus(self) -> str:
-        """Text exposition format 0.0.4."""
-        standard = self.overrides.applied(chain(self._http_lines(), self._tcp_lines()))
-        return "\n".join((*standard, *self._own_lines(), *self._others())) + "\n"
-
-    def _others(self) -> Iterator[str]:
-        for source in self.sources:
-            yield from source()
-
-    def _labels(self, key: EdgeKey) -> str:
-        parts = {"reporter": "source" if key.direction == "outbound" else "destination"}
-        parts.update(self._side("source", key.source))
-        parts.update(self._side("destination", key.destination))
-        service = key.service or _UNKNOWN
-        name, _, namespace = service.partition(".")
-        parts["destination_service"] = service
-        parts["destination_service_name"] = name
-        parts["destination_service_namespace"] = namespace or _UNKNOWN
-        parts["request_protocol"] = key.protocol
-        parts["connection_security_policy"] = "mutual_tls" if key.is_mtls else "none"
-        return ",".join(f'{name}="{_escaped(value)}"' for name, value in parts.items())
-
-    def _side(self, side: str, service: str) -> dict[str, str]:
-        namespace, _, name = service.rpartition("/")
-        labels = self.labels.get(service, {})
-        is_known = bool(namespace)
-        return {
-            f"{side}_workload": name or _UNKNOWN,
-            f"{side}_workload_namespace": namespace or _UNKNOWN,
-            f"{side}_principal": (
-                f"spiffe://{self.trust_domain}/ns/{namespace}/sa/{name}" if is_known else _UNKNOWN
-            ),
-            f"{side}_app": labels.get("app", name) or _UNKNOWN,
-            f"{side}_version": labels.get("version", _UNKNOWN),
-            f"{side}_cluster": "swarm",
-            f"{side}_canonical_service": name or _UNKNOWN,
-            f"{side}_canonical_revision": labels.get("version", "latest" if is_known else _UNKNOWN),
-        }
-
-    def _http_lines(self) -> Iterator[str]:
-        edges = [edge for edge in self.edges.values() if edge.responses]
-        yield "# TYPE istio_requests_total counter"
-        for edge in edges:
-            labels = self._labels(edge.key)
-            for (status, flags, grpc_status), count in edge.responses.items():
-                yield (
-                    f'istio_requests_total{{{labels},response_code="{status}",response_flags="{flags}",'
-                    f'grpc_response_status="{grpc_status}"}} {count}'
-                )
-        yield "# TYPE istio_request_duration_milliseconds histogram"
-        for edge in edges:
-            labels = self._labels(edge.key)
-            total = 0
-            for bound, count in zip((*BOUNDS_MS, "+Inf"), edge.buckets, strict=True):
-                total += count
-                yield f'istio_request_duration_milliseconds_bucket{{{labels},le="{bound}"}} {total}'
-            yield f"istio_request_duration_milliseconds_sum{{{labels}}} {edge.sum_ms:.3f}"
-            yield f"istio_request_duration_milliseconds_count{{{labels}}} {total}"
-        for direction in ("request", "response"):
-            yield f"# TYPE istio_{direction}_bytes histogram"
-            for edge in edges:
-                labels = self._labels(edge.key)
-                is_request = direction == "request"
-                sizes = edge.request_sizes if is_request else edge.response_sizes
-                name = f"istio_{direction}_bytes"
-                for bound in _SIZE_BOUNDS:
-                    total = sum(sizes[: bound.bit_length() + 1])
-                    yield f'{name}_bucket{{{labels},le="{bound}"}} {total}'
-                yield f'{name}_bucket{{{labels},le="+Inf"}} {sum(sizes)}'
-                yield f"{name}_sum{{{labels}}} {edge.bytes_received if is_request else edge.bytes_sent}"
-                yield f"{name}_count{{{labels}}} {sum(sizes)}"
-        for direction in ("request", "response"):
-            yield f"# TYPE istio_{direction}_messages_total counter"
-            for edge in edges:
-                if edge.key.protocol == "grpc":
-                    count = edge.request_messages if direction == "request" else edge.response_messages
-                    yield f"istio_{direction}_messages_total{{{self._labels(edge.key)}}} {count}"
-        yield "# TYPE meshpy_retries_total counter"
-        for edge in edges:
-            yield f"meshpy_retries_total{{{self._labels(edge.key)}}} {edge.retries}"
-        yield "# TYPE meshpy_recovered_by_retry_total counter"
-        for edge in edges:
-            yield f"meshpy_recovered_by_retry_total{{{self._labels(edge.key)}}} {edge.recovered}"
-
-    def _tcp_lines(self) -> Iterator[str]:
-        edges = [edge for edge in self.edges.values() if edge.key.protocol == "tcp"]
-        for name, field in (
-            ("connections_opened", "opened"),
-            ("connections_closed", "closed"),
-            ("sent_bytes", "bytes_sent"),
-            ("received_bytes", "bytes_received"),
-        ):
-            yield f"# TYPE istio_tcp_{name}_total counter"
-            for edge in edges:
-                yield f"istio_tcp_{name}_total{{{self._labels(edge.key)}}} {getattr(edge, field)}"
-
-    def _own_lines(self) -> Iterator[str]:
-        yield "# TYPE istio_build gauge"  # what Istio's dashboards ask the versions from
-        yield f'istio_build{{component="meshpy-proxy",tag="{_VERSION}"}} 1'
-        yield "# TYPE meshpy_authz_decisions_total counter"
-        for (stage, policy, rule, allowed), count in self.verdicts.items():
-            action = "allow" if allowed else "deny"
-            yield (
-                f'meshpy_authz_decisions_total{{stage="{stage}",policy="{_escaped(policy)}",rule="{_escaped(rule)}",'
-                f'action="{action}"}} {count}'
-            )
-        yield "# TYPE meshpy_rate_limited_total counter"
-        for (policy, rule), count in self.limited.items():
-            yield f'meshpy_rate_limited_total{{policy="{_escaped(policy)}",rule="{_escaped(rule)}"}} {count}'
-        yield "# TYPE meshpy_refused_connections_total counter"
-        for reason, count in self.refused_handshakes.items():
-            yield f'meshpy_refused_connections_total{{reason="{_escaped(reason)}"}} {count}'
-        yield "# TYPE meshpy_mirrored_requests_total counter"
-        for (host, outcome), count in self.mirrors.items():
-            labels = f'destination_service="{_escaped(host)}",outcome="{outcome}"'
-            yield f"meshpy_mirrored_requests_total{{{labels}}} {count}"
-        for name, value in self.gauges.items():
-            yield f"# TYPE {name.partition('{')[0]} gauge"
-            yield f"{name} {value:.15g}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _totals(edge: Edge) -> dict[str, object]:

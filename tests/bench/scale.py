@@ -28,6 +28,7 @@ from meshpy.model.route import Destination, Forward, RouteRule, VirtualHost
 from meshpy.model.snapshot import OutboundListener, Snapshot, Workload
 from proxy.access_log import AccessLog
 from proxy.app import calm_interpreter
+from proxy.series import prometheus_text
 from tests.bench import meshpy_side
 from tests.bench.inproc import Road, sidecar_of
 from tests.bench.load import get
@@ -198,11 +199,11 @@ async def cardinality(hosts):
     sidecar = await sidecar_of(meshpy_side.callee(9, port, 9, free_port()), AccessLog(-1))
     road = Road(sidecar, sidecar.listeners.doors.for_edge(port), f"inbound|{port}||")
     road.check()
-    before = len(sidecar.telemetry.prometheus().splitlines())
+    before = len(prometheus_text(sidecar.telemetry).splitlines())
     for number in range(hosts):
         road.request = get(f"h{number}.example", f"/api/{number}")
         road.once()
-    text = sidecar.telemetry.prometheus()
+    text = prometheus_text(sidecar.telemetry)
     await sidecar.close()
     return {"hosts": hosts, "lines_before": before, "lines": len(text.splitlines()), "bytes": len(text)}
 

@@ -17,6 +17,7 @@ from meshpy.model.authz import (
 from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact
 from proxy.telemetry import MAX_EDGES, MAX_VERDICTS, EdgeKey, Telemetry
+from proxy.series import prometheus_text
 from tests.helpers.backends import backend
 from tests.helpers.pki import mesh_pki
 from tests.helpers.sidecars import (
@@ -148,12 +149,12 @@ async def test_hosts_and_paths_of_strangers_are_no_labels():
     """45, CVE-2025-43915: many hosts, paths and tokens, one series."""
     async with backend() as app, edge(app.port) as (client, sidecar):
         await client.get()
-        before = sidecar.telemetry.prometheus().count("\n")
+        before = prometheus_text(sidecar.telemetry).count("\n")
         for number in range(200):
             head = f"GET /{number} HTTP/1.1\r\nHost: h{number}.example\r\nX-Jwt: {number}\r\n\r\n"
             await client.send(head.encode())
             assert (await client.answer()).status == 200
-        assert sidecar.telemetry.prometheus().count("\n") == before
+        assert prometheus_text(sidecar.telemetry).count("\n") == before
 
 
 def test_what_is_counted_by_name_is_bounded():

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from proxy.admin import Admin
+from proxy.series import prometheus_text
 from tests.helpers.backends import backend
 from tests.helpers.sidecars import LOOPBACK, Client, free_port
 from tests.integration.proxy.test_pair import pair, tcp_pair
@@ -108,7 +109,7 @@ async def test_the_exposition_is_what_promtool_accepts(pki):
         await Client.connect(port) as client,
     ):
         await client.get("/")
-        texts = [web.telemetry.prometheus(), api.telemetry.prometheus()]
+        texts = prometheus_text([web.telemetry), prometheus_text(api.telemetry)]
     for text in texts:
         process = await asyncio.create_subprocess_exec(
             PROMTOOL, "check", "metrics", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -18,6 +18,7 @@ from meshpy.model.resilience import (
     OutlierDetection,
     Warmup,
 )
+from proxy.series import prometheus_text
 from tests.helpers.backends import Received, backend, ok
 from tests.helpers.sidecars import LOOPBACK, Client, free_port, outbound_snapshot, plain_cluster, running
 
@@ -101,7 +102,7 @@ async def test_an_ejection_is_logged_and_counted_with_its_cause(pki, caplog):
         assert len(apps[0].requests) == 2
         upstream = sidecar.clusters.live["c"]
         assert upstream.stats.ejections == {"consecutive-gateway-errors": 1}
-        text = sidecar.telemetry.prometheus()
+        text = prometheus_text(sidecar.telemetry)
         detector = 'cluster="c",detector="consecutive-gateway-errors"'
         assert f"meshpy_outlier_ejections_total{{{detector}}} 1" in text
         assert 'meshpy_cluster_hosts{cluster="c",state="ejected"} 1' in text

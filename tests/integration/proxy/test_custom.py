@@ -20,6 +20,7 @@ from meshpy.model.endpoint import Endpoint
 from meshpy.model.ext_authz import BodyCheck, ExtAuthz
 from meshpy.model.match import Exact, Prefix, Suffix
 from meshpy.model.names import ServiceName
+from proxy.series import prometheus_text
 from tests.helpers.backends import Backend, Received, backend, ok
 from tests.helpers.sidecars import (
     API,
@@ -103,7 +104,7 @@ async def test_only_what_a_rule_meets_is_asked_and_200_lets_it_pass(pki):
             assert (await m.client.get("/secret/x?a=b")).status == 200
         assert len(m.provider.requests) == 3
         assert m.provider.connections == 1
-        metrics = m.api.telemetry.prometheus()
+        metrics = prometheus_text(m.api.telemetry)
     asked = m.provider.requests[0]
     assert asked.line == "GET /secret/x?a=b HTTP/1.1"
     assert asked.headers("host") == ["api"]
@@ -226,7 +227,7 @@ async def test_an_outage_fails_closed_unless_it_is_said_otherwise(pki, reply, re
         assert (await m.client.get("/open")).status == 200
     async with mesh(pki, reply, provider=replace(provider, fail_open=True)) as m:
         assert (await m.client.get("/secret")).status == 200
-        assert 'rule="fail-open",action="allow"} 1' in m.api.telemetry.prometheus()
+        assert 'rule="fail-open",action="allow"} 1' in prometheus_text(m.api.telemetry)
 
 
 async def test_a_provider_whose_sidecar_refuses_the_question_is_an_outage(pki):

@@ -22,6 +22,7 @@ from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.match import Exact
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from proxy.h2_downstream import H2Downstream
+from proxy.series import prometheus_text
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
@@ -226,7 +227,7 @@ async def test_calls_are_counted_and_logged_in_their_own_words(pki):
             await asyncio.to_thread(unary, port, "Refuse")
             await asyncio.sleep(0.1)
             for sidecar in (web, api):
-                text = sidecar.telemetry.prometheus()
+                text = prometheus_text(sidecar.telemetry)
                 assert 'request_protocol="grpc"' in text
                 assert 'grpc_response_status="0"} 1' in text
                 assert 'grpc_response_status="9"} 1' in text

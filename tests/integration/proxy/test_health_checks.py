@@ -14,6 +14,7 @@ from meshpy.model.resilience import CheckProtocol, ConnectionPool, HealthCheck
 from meshpy.model.snapshot import Snapshot
 from proxy.decide.health import grpc_request, is_serving, note
 from proxy.decide.outlier import Health
+from proxy.series import prometheus_text
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.h2 import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame
 from tests.helpers.sidecars import (
@@ -54,7 +55,7 @@ async def test_an_endpoint_that_fails_its_checks_is_left_out_and_comes_back(pki)
             await until(lambda: upstream.hosts[0].health.is_failing)
             async with await Client.connect(port) as client:
                 assert {(await client.get()).body for _ in range(20)} == {b"well"}
-            text = sidecar.telemetry.prometheus()
+            text = prometheus_text(sidecar.telemetry)
             assert 'meshpy_cluster_hosts{cluster="c",state="failing"} 1' in text
             assert 'meshpy_health_checks_total{cluster="c",result="failure"}' in text
             status[0] = "200 OK"

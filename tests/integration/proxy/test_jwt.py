@@ -17,6 +17,7 @@ from meshpy.model.authz import (
 )
 from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact, Present
+from proxy.series import prometheus_text
 from tests.helpers.backends import backend, raw_server
 from tests.helpers.sidecars import (
     LOOPBACK,
@@ -107,7 +108,7 @@ async def test_a_missing_token_is_for_policies_to_refuse_and_a_wrong_one_is_401(
         assert b"the token is expired" in expired.body
         unsigned = token(key(), header={"alg": "none"}).rpartition(".")[0] + "."
         assert (await client.get("/", headers=bearer(unsigned))).status == 401
-        metrics = api.telemetry.prometheus()
+        metrics = prometheus_text(api.telemetry)
         lines = log.lines()
     assert app.connections == 0
     line = 'stage="jwt",policy="RequestAuthentication shop/jwt",rule="jwtRules[0]",action="deny"} 3'

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from meshpy.model.authz import Authorization, StrictPort
 from meshpy.model.endpoint import Endpoint, Protocol
+from proxy.series import prometheus_text
 from tests.helpers.backends import backend, raw_server
 from tests.helpers.sidecars import (
     LOOPBACK,
@@ -63,7 +64,7 @@ async def test_strict_refuses_plaintext_at_a_published_port_before_it_says_anyth
             assert await client.is_closed()
         await asyncio.sleep(0.05)
         line = log.lines()[0]
-        metrics = api.telemetry.prometheus()
+        metrics = prometheus_text(api.telemetry)
     assert app.connections == 0
     assert (line["stage"], line["policy"]) == ("mtls", POLICY)
     assert f'stage="mtls",policy="{POLICY}",rule="",action="deny"' in metrics

@@ -28,6 +28,7 @@ from meshpy.model.resilience import RetryPolicy
 from meshpy.model.route import Destination, TcpRoute
 from meshpy.model.snapshot import mesh_sni
 from proxy.config import ConfigError
+from proxy.series import prometheus_text
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.pki import mesh_pki
 from tests.helpers.sidecars import (
@@ -128,7 +129,7 @@ async def test_a_denial_names_policy_rule_and_reason_to_the_caller_and_the_log(p
         record = api.telemetry.take_records()[0]
         assert record["denied"] == {"NetworkPolicy default/deny-all": 1}
         assert record["success"] == 0
-        assert 'action="deny"} 1' in api.telemetry.prometheus()
+        assert 'action="deny"} 1' in prometheus_text(api.telemetry)
 
 
 async def test_an_egress_denial_comes_from_the_caller_s_own_sidecar(pki):
@@ -310,7 +311,7 @@ async def test_opaque_tcp_passes_both_ways_and_is_counted(pki):
         assert line["protocol"] == "TCP"
         assert line["bytes_received"] == line["bytes_sent"] == 9 + len(big)
         assert line["principal"] == "mesh.test/ns/shop/sa/web"
-        assert "istio_tcp_connections_closed_total" in api.telemetry.prometheus()
+        assert "istio_tcp_connections_closed_total" in prometheus_text(api.telemetry)
 
 
 async def test_a_tcp_denial_is_a_closed_connection_and_a_line_in_the_log(pki):

@@ -12,6 +12,7 @@ from meshpy.cli.main import run
 from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import RequestMatch, SegmentPrefix
 from meshpy.model.rate_limit import RateLimit
+from proxy.series import prometheus_text
 from tests.helpers.backends import backend
 from tests.helpers.sidecars import (
     LOOPBACK,
@@ -62,7 +63,7 @@ async def test_what_exceeds_a_rate_gets_429_and_never_reaches_the_app(pki):
         line = next(line for line in log.lines() if line["response_code"] == 429)
         assert (line["response_flags"], line["policy"], line["stage"]) == ("RL", TITLE, "rate limit")
         count = f'meshpy_rate_limited_total{{policy="{TITLE}",rule="identity"}} {len(refused)}'
-        assert count in api.telemetry.prometheus()
+        assert count in prometheus_text(api.telemetry)
         assert not any(record["denied"] for record in api.telemetry.take_records())
     assert len(app.requests) == 12 - len(refused)
 

@@ -28,6 +28,7 @@ from meshpy.model.telemetry import (
     TelemetrySettings,
 )
 from meshpy.policy.cel import parse_filter
+from proxy.series import prometheus_text
 from tests.helpers.backends import backend, ok
 from tests.helpers.sidecars import LOOPBACK, WEB, Client, LogLines, inbound_snapshot
 from tests.integration.proxy.test_pair import pair
@@ -167,7 +168,7 @@ async def test_a_staged_policy_lets_pass_and_is_told_in_the_log_and_counted(pki,
         ):
             assert (await client.get("/")).status == 200
             assert (await client.get("/")).status == 200
-        metrics = api.telemetry.prometheus()
+        metrics = prometheus_text(api.telemetry)
     assert [line["pending"] for line in log.lines()] == ["deny StagedNetworkPolicy shop/p"] * 2
     labels = 'stage="pending",policy="StagedNetworkPolicy shop/p",rule="",action="deny"'
     assert f"meshpy_authz_decisions_total{{{labels}}} 2" in metrics

@@ -28,6 +28,7 @@ from meshpy.model.route import (
 )
 from proxy import mirror as mirror_module
 from proxy.mirror import shadow_authority
+from proxy.series import prometheus_text
 from tests.helpers.backends import Backend, backend, ok, raw_server
 from tests.helpers.pki import MeshPki
 from tests.helpers.sidecars import (
@@ -112,7 +113,7 @@ async def test_a_mirror_gets_the_request_as_the_destination_does_under_a_shadow_
         await received(shadow, 2)
         assert await outcomes(sidecar, 2) == {"5xx": 2}
         assert 'meshpy_mirrored_requests_total{destination_service="catalog",outcome="5xx"} 2' in (
-            sidecar.telemetry.prometheus()
+            prometheus_text(sidecar.telemetry)
         )
     real, copy = app.requests[0], shadow.requests[0]
     assert (
