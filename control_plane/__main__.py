@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -19,8 +20,9 @@ from certs.store import CaStore
 from control_plane.app import running
 from control_plane.errors import StartRefused
 from control_plane.language import MeshLanguage
-from control_plane.settings import Listen, Settings, Source, StoreKind
+from control_plane.settings import Listen, OtlpSettings, Settings, Source, StoreKind
 from meshpy.errors import MeshpyError
+from meshpy.otlp.settings import Signal, read_destination, read_resource
 
 __all__ = ["main"]
 
@@ -143,6 +145,11 @@ def serve(
             jwks_ca_file=jwks_ca_file,
             store=StoreKind(store),
             policies_dir=policies_dir,
+            otlp=OtlpSettings(
+                read_destination(Signal.TRACES, os.environ),
+                read_destination(Signal.METRICS, os.environ),
+                tuple(read_resource(os.environ).items()),
+            ),
         )
         uvloop.run(_serve(settings))
     except (MeshpyError, CertError) as error:

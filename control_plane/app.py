@@ -40,11 +40,14 @@ from control_plane.discovery.swarm import SwarmDiscovery
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.errors import StartRefused
+from control_plane.export import Export
 from control_plane.jwks.fetch import Fetcher
 from control_plane.jwks.guard import Guard
 from control_plane.jwks.issuer_keys import IssuerKeys
+from control_plane.metrics import families
 from control_plane.parts import Parts
 from control_plane.registry import Language, Registry
+from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
 from control_plane.settings import Listen, Settings, Source, StoreKind, read_secret
 from control_plane.signing import Signing, load_authority
@@ -52,10 +55,7 @@ from control_plane.store.directory import DirectoryStore
 from control_plane.store.revisions import Store
 from control_plane.store.sqlite import SqliteStore
 from control_plane.store.swarm import SwarmStore
-from control_plane.taps import Taps
-from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
-from control_plane.traces.store import TraceStore
 from meshpy.model.names import ServiceName
 
 __all__ = ["Running", "operator_app", "operator_routes", "running", "sidecar_app"]
@@ -92,7 +92,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         following = (registry.follow(), parts.denylist.follow())
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
-        await stack.enter_async_context(_background(*works))
+        evidence = (parts.reports.recall.run(), parts.export.run_spans(), parts.export.run_metrics())
+        await stack.enter_async_context(_background(*works, *evidence))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
         tls = parts.signing.operator_context() if settings.operator_tls else None
@@ -167,9 +168,9 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     stack.callback(audit.close)
     store, denied = _stores(settings, stack)
     discovery = _discovery(settings, stack)
-    telemetry, traces, taps = Telemetry(), TraceStore(), Taps()
+    reports = Reports()
     registry = Registry(store, language)
-    distribution = Distribution(registry.shelf, telemetry, traces, taps, lambda: signing.bundle_pem)
+    distribution = Distribution(registry.shelf, reports, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
     if isinstance(store, DirectoryStore):
         store.check = registry.check
@@ -184,22 +185,24 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     issuer_keys = _issuer_keys(settings, registry)
     issuer_keys.start()
     log_of = Audit(audit)
-    return Parts(
+    export = Export(settings.otlp, lambda: families(parts))
+    reports.forward = export.forward
+    parts = Parts(
         registry=registry,
         distribution=distribution,
-        telemetry=telemetry,
-        traces=traces,
-        taps=taps,
+        reports=reports,
+        export=export,
         store=store,
         discovery=discovery,
         signing=signing,
         tokens=JoinTokens(join_key, revocations),
         attestor=_attestor(settings, registry, discovery),
         audit=log_of,
-        rollouts=Rollouts(registry, distribution, telemetry, log_of),
+        rollouts=Rollouts(registry, distribution, reports.telemetry, log_of),
         denylist=denylist,
         issuer_keys=issuer_keys,
     )
+    return parts
 
 
 def _issuer_keys(settings: Settings, registry: Registry) -> IssuerKeys:

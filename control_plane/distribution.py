@@ -6,18 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from control_plane.discovery.view import View
 from control_plane.errors import BadRequest
+from control_plane.reports import Reports
 from control_plane.snapshots import Printed, Shelf
 from control_plane.streams import Stream, SyncState
-from control_plane.taps import Taps
-from control_plane.telemetry import Telemetry
-from control_plane.traces.span import read_span
-from control_plane.traces.store import TraceStore
 from meshpy.model.names import ServiceName
 
 __all__ = ["Distribution", "Socket"]
@@ -26,8 +22,6 @@ MAX_GONE = 10_000
 GONE_AFTER_S = 300.0
 """How long a sidecar that left is shown as DISCONNECTED, unless its task is known to be gone."""
 MAX_FIELD = 256
-MAX_SPANS = 1_000
-"""Of one message; a sidecar sends one a second."""
 GREETING_S = 10.0
 HELLO_PAUSE_S = 0.1
 
@@ -54,14 +48,11 @@ class Distribution:
     def __init__(
         self,
         shelf: Shelf,
-        telemetry: Telemetry,
-        traces: TraceStore,
-        taps: Taps,
+        reports: Reports,
         bundle_pem: Callable[[], str],
     ) -> None:
-        self._shelf, self._bundle_pem = shelf, bundle_pem
-        self._telemetry, self._traces, self._taps = telemetry, traces, taps
-        taps.changed = self._wake_all
+        self._shelf, self._reports, self._bundle_pem = shelf, reports, bundle_pem
+        reports.taps.changed = reports.asks.changed = self._wake_all
         self._live: dict[Stream, asyncio.Event] = {}
         self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
         self._progress: asyncio.Future[None] | None = None
@@ -87,6 +78,7 @@ class Distribution:
             Why it ended.
         """
         wake = asyncio.Event()
+        stream.asked = self._reports.asks.newest
         self._live[stream] = wake
         lifetime_s = (stream.not_after - datetime.now(UTC)).total_seconds()
         try:
@@ -153,6 +145,8 @@ class Distribution:
         async for text in socket.frames():
             message = _message(text)
             now_s = time.monotonic()
+            if self._reports.take(stream, message, now_s):
+                continue
             match message.get("type"):
                 case "hello":
                     if stream.is_greeted:
@@ -163,20 +157,6 @@ class Distribution:
                     self._told()
                 case "nack":
                     stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
-                case "stats":
-                    with suppress(
-                        BadRequest
-                    ):  # counted as dropped; figures must not cost a sidecar its stream
-                        stream.traffic += self._telemetry.record(
-                            stream.service, message.get("records"), now_s
-                        )
-                    continue
-                case "spans":
-                    self._keep_spans(stream, message.get("spans"))
-                    continue
-                case "tapped":
-                    self._taps.record(stream.service, message.get("records"))
-                    continue
                 case other:
                     raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")
             wake.set()
@@ -185,14 +165,6 @@ class Distribution:
     def _wake_all(self) -> None:
         for wake in self._live.values():
             wake.set()
-
-    def _keep_spans(self, stream: Stream, items: object) -> None:
-        """As figures: a bad span costs itself, not the stream."""
-        for item in items[:MAX_SPANS] if isinstance(items, list) else ():
-            try:
-                self._traces.add(read_span(item, stream.service))
-            except BadRequest:
-                self._traces.dropped += 1
 
     async def _send(self, stream: Stream, socket: Socket, wake: asyncio.Event) -> str:
         async with asyncio.timeout(GREETING_S) as greeting:
@@ -204,9 +176,13 @@ class Distribution:
         await socket.send(json.dumps({"type": "bundle", "pem": self._bundle_pem()}))
         while not stream.is_revoked:
             wake.clear()
-            if stream.tapped != self._taps.generation:
-                stream.tapped = self._taps.generation
-                await socket.send(self._taps.frame())
+            taps, asks = self._reports.taps, self._reports.asks
+            if stream.tapped != taps.generation:
+                stream.tapped = taps.generation
+                await socket.send(taps.frame())
+            frames, stream.asked = asks.since(stream.asked), asks.newest
+            for frame in frames:
+                await socket.send(frame)
             newest = self._target(stream)
             if newest is not None and stream.must_send(newest):
                 frame = self._shelf.frame(stream.service, stream.held, newest)

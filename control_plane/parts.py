@@ -9,16 +9,15 @@ from control_plane.audit import Audit
 from control_plane.denylist import DenyList
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
+from control_plane.export import Export
 from control_plane.jwks.issuer_keys import IssuerKeys
 from control_plane.rate import RateLimit
 from control_plane.registry import Registry
+from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
 from control_plane.signing import Signing
 from control_plane.store.revisions import Store
-from control_plane.taps import Taps
-from control_plane.telemetry import Telemetry
 from control_plane.tokens import JoinTokens
-from control_plane.traces.store import TraceStore
 
 __all__ = ["Parts"]
 
@@ -27,9 +26,8 @@ __all__ = ["Parts"]
 class Parts:
     registry: Registry
     distribution: Distribution
-    telemetry: Telemetry
-    traces: TraceStore
-    taps: Taps
+    reports: Reports
+    export: Export
     store: Store
     discovery: Discovery
     signing: Signing

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from control_plane.errors import StartRefused
+from meshpy.otlp.settings import Destination
 
-__all__ = ["Listen", "Settings", "Source", "StoreKind", "read_secret"]
+__all__ = ["Listen", "OtlpSettings", "Settings", "Source", "StoreKind", "read_secret"]
 
 
 class Source(StrEnum):
@@ -49,6 +50,15 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class OtlpSettings:
+    """Where spans and metrics go; `resource`: further attributes of everything that is sent."""
+
+    traces: Destination | None = None
+    metrics: Destination | None = None
+    resource: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Args:
     ca_dir: `root.crt`, `intermediate.crt`, `intermediate.key`; None: `<data>/ca`, made at the first start.
@@ -78,6 +88,7 @@ class Settings:
     jwks_ca_file: Path | None = None
     store: StoreKind = StoreKind.SQLITE
     policies_dir: Path | None = None
+    otlp: OtlpSettings = field(default_factory=OtlpSettings)
 
 
 def read_secret(path: Path, what: str) -> bytes:

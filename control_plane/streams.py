@@ -45,6 +45,7 @@ class Stream:
         traffic: what its sidecar reported since the stream began.
         is_canary: whether it gets the candidate of a rollout.
         tapped: the generation of taps that its sidecar knows.
+        asked: the number of the last question to all sidecars that it was sent.
     """
 
     service: ServiceName
@@ -65,6 +66,7 @@ class Stream:
     is_canary: bool = False
     is_revoked: bool = False
     tapped: int = 0
+    asked: int = 0
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.

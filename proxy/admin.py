@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from meshpy.exposition import OPENMETRICS, PROMETHEUS, wants_openmetrics
 from meshpy.wire import encode
 from proxy.cluster_stats import state_of
 from proxy.http.events import Refused
 from proxy.http.h1 import RequestParser
 from proxy.http.head import RequestHead
+from proxy.series import openmetrics_text, prometheus_text
 from proxy.sidecar import Sidecar
 
 __all__ = ["Admin"]
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _LOCAL_HOSTS = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _IDLE_S = 30.0
 
@@ -39,7 +40,7 @@ class Admin(asyncio.Protocol):
         self._routes: dict[str, Callable[[], Answer]] = {
             "/readyz": self._readyz,
             "/livez": lambda: (200, _TEXT, "ok\n"),
-            "/metrics": lambda: (200, _METRICS, prometheus_text(sidecar.telemetry)),
+            "/metrics": lambda: (200, PROMETHEUS, prometheus_text(sidecar.telemetry)),
             "/config_dump": self._config_dump,
             "/stats": self._stats,
             "/server_info": self._server_info,
@@ -68,7 +69,9 @@ class Admin(asyncio.Protocol):
         elif route is None:
             answer = (404, _TEXT, "\n".join(sorted(self._routes)) + "\n")
         else:
-            answer = route()
+            accept = head.fields.get(b"accept", b"").decode("latin-1")
+            is_open = head.path == "/metrics" and wants_openmetrics(accept)
+            answer = (200, OPENMETRICS, openmetrics_text(self._sidecar.telemetry)) if is_open else route()
         self._write(*answer, is_last=not head.keep_alive, is_head=head.method == "HEAD")
 
     def _write(self, status: int, content_type: str, body: str, *, is_last: bool, is_head: bool) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 
 from meshpy.errors import MeshpyError
+from meshpy.model.names import ServiceName
 from proxy import static
 from proxy.access_log import AccessLog
 from proxy.admin import Admin
@@ -68,6 +69,9 @@ async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(sidecar.run())]
         source = options.source
+        otlp = options.otlp
+        if otlp.traces is not None or otlp.metrics is not None:
+            background += _start_export(group, sidecar, options)
         if isinstance(source, StaticOptions):
             try:
                 await static.load(sidecar, source)
@@ -92,6 +96,24 @@ async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
         for task in background:
             task.cancel()
     return 0
+
+
+def _start_export(group: asyncio.TaskGroup, sidecar: Sidecar, options: Options) -> list[asyncio.Task[None]]:
+    """Send to the collector; a sidecar that has none does without the library."""
+    from proxy.export import Export  # noqa: PLC0415
+
+    source = options.source
+    if isinstance(source, StaticOptions):
+        service, task = static.load_snapshot(source).workload.name, ""
+    else:
+        namespace, _, name = source.service.partition("/")
+        service, task = ServiceName(namespace, name), source.task
+    export = Export(
+        options.otlp, sidecar.telemetry, service, task=task, node=options.node, started_at=sidecar.started_at
+    )
+    if export.spans is not None:
+        sidecar.span_sinks.append(export.spans.offer)
+    return [group.create_task(export.run_spans()), group.create_task(export.run_metrics())]
 
 
 async def _reload_at(hangups: asyncio.Event, sidecar: Sidecar, source: StaticOptions) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from meshpy.model.metrics import Family, Labels, MetricKind, numbers
+from meshpy.model.metrics import Distribution, Family, Labels, MetricKind, numbers
 
 if TYPE_CHECKING:
     from proxy.net.pool import Upstream
 
 __all__ = ["ClusterStats", "families_of", "state_of"]
+
+
+QUEUE_BOUNDS_MS = (1, 5, 25, 100, 500, 2500)
 
 
 class ClusterStats:
@@ -21,6 +25,8 @@ class ClusterStats:
         "ejections",
         "health_checks",
         "overflow",
+        "queue_counts",
+        "queue_ms",
         "retries",
         "retries_over_budget",
         "retries_throttled",
@@ -30,10 +36,17 @@ class ClusterStats:
         self.ejections: dict[str, int] = {}
         self.overflow = dict.fromkeys(("connections", "pending", "requests", "retries"), 0)
         self.health_checks = dict.fromkeys(("success", "failure"), 0)
+        self.queue_counts = [0] * (len(QUEUE_BOUNDS_MS) + 1)
+        self.queue_ms = 0.0
         self.connect_failures = 0
         self.retries = 0
         self.retries_over_budget = 0
         self.retries_throttled = 0
+
+    def waited(self, seconds: float) -> None:
+        """Count a request that had to wait for its connection: to be made, or to become free."""
+        self.queue_counts[bisect_left(QUEUE_BOUNDS_MS, seconds * 1000)] += 1
+        self.queue_ms += seconds * 1000
 
 
 def state_of(upstream: Upstream, now: float) -> dict[str, object]:
@@ -94,6 +107,15 @@ def families_of(live: Mapping[str, Upstream], now: float) -> Iterator[Family]:
             if (count := getattr(upstream.stats, field))
         ]
         yield numbers(f"meshpy_{metric}", MetricKind.COUNTER, text, plain)
+    queued = [
+        Distribution(
+            (("cluster", name),), QUEUE_BOUNDS_MS, tuple(each.stats.queue_counts), each.stats.queue_ms
+        )
+        for name, each in clusters
+        if any(each.stats.queue_counts)
+    ]
+    text = "How long requests waited for a connection; those that found one idle are not counted."
+    yield Family("meshpy_queue_time_milliseconds", MetricKind.HISTOGRAM, text, queued, "ms")
     yield numbers("meshpy_cluster_hosts", MetricKind.GAUGE, "Endpoints by health.", _hosts(clusters, now))
 
 

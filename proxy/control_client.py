@@ -70,6 +70,7 @@ class ControlClient:
         self, sidecar: Sidecar, options: ControlOptions, mesh_bind: tuple[str, int] | None = None
     ) -> None:
         self._sidecar = sidecar
+        sidecar.span_sinks.append(sidecar.outbox.offer)
         self._options = options
         self._mesh_bind = mesh_bind
         self._given_addresses = sidecar.addresses

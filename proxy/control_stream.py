@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ __all__ = ["ControlStream", "Holder", "StreamError"]
 _log = logging.getLogger("meshpy.proxy")
 
 _LARGE = 64 * 1024
+_MAX_RECALLED = 1000
 _WAITING_FRAMES = 16
 _REPORT_EVERY_S = 1.0
 _TAP_EVERY_S = 0.25
@@ -119,6 +121,9 @@ class ControlStream:
                 await self._on_snapshot(frame.get("delta") or {})
             case "tap":
                 self._on_tap(frame)
+            case "recall":
+                traces = [str(each) for each in frame.get("traces", ())][:_MAX_RECALLED]
+                self._sidecar.spans.recall(traces, time.monotonic())
             case "bundle":
                 await self._on_bundle(frame)
             case "renew":
@@ -173,6 +178,6 @@ class ControlStream:
             records = self._sidecar.telemetry.take_records()
             if records:
                 await self._socket.send_json({"type": "stats", "records": records})
-            spans = self._sidecar.spans.take()
+            spans = self._sidecar.outbox.take()
             if spans:
                 await self._socket.send_json({"type": "spans", "spans": spans})

@@ -39,7 +39,7 @@ from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
 from proxy.net.pool import Host
 from proxy.plan import Plan, Reply
-from proxy.spans import Attempt
+from proxy.recent import Attempt
 from proxy.straight import answer
 
 if TYPE_CHECKING:
@@ -305,6 +305,8 @@ class Exchange:
 
     def on_connection(self, connection: UpstreamSide) -> None:
         """A pooled or new connection is ours."""
+        if self.is_waiting and self.plan is not None:
+            self.plan.upstream.stats.waited(monotonic() - self.upstream_started_at)
         self.is_waiting = False
         self.connection = connection
         connection.begin(self, self.head.method)

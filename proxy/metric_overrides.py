@@ -66,7 +66,9 @@ class MetricOverrides:
 def _added(one: Distribution, other: Distribution) -> Distribution:
     """Series of one family have the same bounds."""
     counts = [a + b for a, b in zip(one.counts, other.counts, strict=True)]
-    return one._replace(counts=counts, total=one.total + other.total, exemplars=one.exemplars or other.exemplars)
+    return one._replace(
+        counts=counts, total=one.total + other.total, exemplars=one.exemplars or other.exemplars
+    )
 
 
 def _retag(labels: dict[str, str], step: MetricOverride) -> None:

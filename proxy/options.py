@@ -9,11 +9,13 @@ from pathlib import Path
 
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
+from meshpy.otlp.settings import Destination, Signal, read_destination, read_resource
 
 __all__ = [
     "ControlOptions",
     "Options",
     "OptionsError",
+    "OtlpOptions",
     "ProcessLimits",
     "StaticOptions",
     "parser",
@@ -69,6 +71,15 @@ class ProcessLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class OtlpOptions:
+    """Where spans and metrics go beside the control plane; `resource`: further attributes of them all."""
+
+    traces: Destination | None = None
+    metrics: Destination | None = None
+    resource: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Args:
     source: where snapshots and identity come from.
@@ -91,6 +102,7 @@ class Options:
     sampling_pct: float = 1.0
     slow_s: float = 1.0
     limits: ProcessLimits = ProcessLimits()
+    otlp: OtlpOptions = OtlpOptions()
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -132,6 +144,11 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
             _number(environment, "MESHPY_MAX_CONNECTIONS", 0),
             _number(environment, "MESHPY_MAX_CONNECTIONS_PER_LISTENER", 0),
             _bytes(environment, "MESHPY_MAX_REQUEST_BYTES"),
+        ),
+        OtlpOptions(
+            read_destination(Signal.TRACES, environment),
+            read_destination(Signal.METRICS, environment),
+            tuple(read_resource(environment).items()),
         ),
     )
 

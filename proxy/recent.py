@@ -112,7 +112,7 @@ class Recent:
 
     def newest(self) -> Iterator[Seen]:
         """The newest first."""
-        return (Seen._make(each) for each in reversed(self._kept))  # type: ignore[arg-type]
+        return (Seen._make(each) for each in reversed(self._kept))
 
     def of_traces(self, wanted: Collection[bytes]) -> list[Seen]:
         """Those of these traces whose spans were not told yet.
@@ -123,7 +123,7 @@ class Recent:
         found = []
         for index, each in enumerate(self._kept):
             if each[0] and not each[2] and each[0][3:35] in wanted:  # type: ignore[index]
-                seen = Seen._make(each)  # type: ignore[arg-type]
+                seen = Seen._make(each)
                 self._kept[index] = tuple(seen._replace(is_told=True))
                 found.append(seen)
         return found

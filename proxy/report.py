@@ -15,9 +15,12 @@ from meshpy.engine.request import host_of
 from meshpy.engine.verdict import Verdict
 from meshpy.model.telemetry import Reporting
 from proxy.access_log import AccessLog, Line, quoted
+from proxy.decide.tracing import begin_span
 from proxy.denial import decider
 from proxy.exchange import Exchange
 from proxy.http.head import RequestHead
+from proxy.plan import Reply
+from proxy.recent import MAX_TEXT, Seen
 from proxy.sides import ClientConnection
 from proxy.span_tags import NO_TAGS, SpanTags
 from proxy.spans import Spans
@@ -40,6 +43,7 @@ class Reporter:
         "_is_logged",
         "_logs",
         "_pending",
+        "_remember",
         "_sends_spans",
         "_tags",
         "direction",
@@ -55,6 +59,7 @@ class Reporter:
         self.log = log
         self.telemetry = telemetry
         self.spans = spans
+        self._remember = spans.recent.add
         self.tap = tap
         self._logs = self._sends_spans = True
         self._is_logged: LogTest | None = None
@@ -99,17 +104,35 @@ class Reporter:
         if exchange.attempts > 1:
             edge.retries += exchange.attempts - 1
             edge.recovered += exchange.is_recovered
-        if reply is not None and reply.stage == STAGE:
-            self.telemetry.limit(reply.policy, reply.rule)
-        elif reply is not None and reply.policy:
-            edge.deny(reply.policy)
-            self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
-        if self._sends_spans and self.spans.is_wanted(exchange, took_s):
-            self.spans.record(down, exchange, took_s, self._tags, is_client=self.direction == "outbound")
+        if reply is not None:
+            self._account_reply(down, exchange, reply, edge)
+        is_told = self._sends_spans and self.spans.is_wanted(exchange, took_s)
+        head = exchange.head
+        seen = (
+            exchange.trace, exchange.parent, is_told or not self._sends_spans, exchange.started_at + took_s,
+            exchange.started_at, exchange.upstream_started_at, edge, head.method,
+            head.authority.text[:MAX_TEXT], head.path[:MAX_TEXT], head.minor, exchange.status, exchange.flags,
+            exchange.attempts, exchange.bytes_sent, exchange.bytes_received, exchange.plan, exchange.host,
+            reply, call, exchange.attempt_log,
+        )  # fmt: skip
+        self._remember(seen)
+        if is_told:
+            self.spans.record(Seen._make(seen), down, exchange, self._tags)
+            edge.remember(exchange.trace, duration_ms, time.time())
         if self.tap.is_on:
             self.tap.http(exchange, edge, took_s)
         if self.log.is_on and self._logs and (self._is_logged is None or self._passes(exchange, edge)):
             self._log(down, exchange, duration_ms, principal, server_name, pending)
+
+    def _account_reply(self, down: ClientConnection, exchange: Exchange, reply: Reply, edge: Edge) -> None:
+        """Count an answer of the mesh's own; it has a place in its trace though it was not forwarded."""
+        if reply.stage == STAGE:
+            self.telemetry.limit(reply.policy, reply.rule)
+        elif reply.policy:
+            edge.deny(reply.policy)
+            self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
+        if not exchange.trace:
+            exchange.trace, exchange.parent, _ = begin_span(exchange.head, down.own.ids, [])
 
     def _passes(self, exchange: Exchange, edge: Edge) -> bool:
         test, head = self._is_logged, exchange.head

@@ -150,11 +150,21 @@ def _own(telemetry: Telemetry) -> Iterator[Family]:
     build: Labels = (("component", "meshpy-proxy"), ("tag", _VERSION))
     yield numbers("istio_build", _GAUGE, "The version that runs.", [(build, 1)])
     decisions = [
-        ((("stage", stage), ("policy", policy), ("rule", rule), ("action", "allow" if allowed else "deny")), n)
+        (
+            (
+                ("stage", stage),
+                ("policy", policy),
+                ("rule", rule),
+                ("action", "allow" if allowed else "deny"),
+            ),
+            n,
+        )
         for (stage, policy, rule, allowed), n in list(telemetry.verdicts.items())
     ]
     yield numbers("meshpy_authz_decisions_total", _COUNTER, "Decisions that name a policy.", decisions)
-    limited = [((("policy", policy), ("rule", rule)), n) for (policy, rule), n in list(telemetry.limited.items())]
+    limited = [
+        ((("policy", policy), ("rule", rule)), n) for (policy, rule), n in list(telemetry.limited.items())
+    ]
     yield numbers("meshpy_rate_limited_total", _COUNTER, "Requests answered with 429.", limited)
     refused = [((("reason", reason),), n) for reason, n in list(telemetry.refused_handshakes.items())]
     yield numbers("meshpy_refused_connections_total", _COUNTER, "Handshakes and peers refused.", refused)
@@ -167,4 +177,3 @@ def _own(telemetry: Telemetry) -> Iterator[Family]:
         numbers(name, _GAUGE, _GAUGES.get(name, ""), [((), value)])
         for name, value in list(telemetry.gauges.items())
     )
-

@@ -7,14 +7,14 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from certs.bundle import TrustBundle
 from certs.identity import Identity
 from meshpy.live import Live
 from meshpy.model.snapshot import Snapshot
 from proxy.access_log import AccessLog
-from proxy.cluster_stats import lines_of
+from proxy.cluster_stats import families_of
 from proxy.clusters import Clusters, find_changed
 from proxy.config import Compiled, ConfigError, compile_snapshot
 from proxy.decide.headers import Ids
@@ -32,9 +32,10 @@ from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
 from proxy.options import ProcessLimits
 from proxy.overload import Guard, cgroup_limit
+from proxy.recent import Recent
 from proxy.report import Reporter
 from proxy.sides import Shared
-from proxy.spans import Spans
+from proxy.spans import Outbox, Spans
 from proxy.tap import Tap
 from proxy.telemetry import Telemetry
 
@@ -43,6 +44,7 @@ __all__ = ["Sidecar"]
 _log = logging.getLogger("meshpy.proxy")
 
 _LOG_FLUSH_S = 0.5
+_LOOK_BACK_S = 1.0
 _TRIM_S = 5.0
 _FREE_AFTER_S = 0.01
 _IDLE_GRACE_S = 3.0
@@ -78,14 +80,17 @@ class Sidecar:
         self.addresses = addresses
         self.mesh_bind = mesh_bind
         self.telemetry = Telemetry()
-        self.spans = Spans(slow_s)
+        self.recent = Recent()
+        self.spans = Spans(slow_s, self.recent)
+        self.outbox = Outbox()
+        self.span_sinks: list[Callable[[Sequence[dict[str, object]]], None]] = []
         self.tap = Tap()
         self.credentials: Live[Credentials | None] = Live(None)
         self.snapshot: Live[Snapshot | None] = Live(None)
         self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
         self.clusters = Clusters(self.own)
         self.health = HealthChecks(self.own)
-        self.telemetry.sources.append(lambda: lines_of(self.clusters.live, loop.time()))
+        self.telemetry.sources.append(lambda: families_of(self.clusters.live, loop.time()))
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
         self._sampling_pct = sampling_pct
         self._reporters: tuple[Reporter, Reporter] | None = None
@@ -234,6 +239,7 @@ class Sidecar:
     async def run(self) -> None:
         """Background work, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_back())
             group.create_task(self.clusters.run())
             group.create_task(self._flush_log())
             if codec is not None:
@@ -245,6 +251,17 @@ class Sidecar:
         while True:
             await asyncio.sleep(_TRIM_S)
             give_back()
+
+    async def _look_back(self) -> None:
+        """Old exchanges are forgotten; new spans go to whoever wants them."""
+        while True:
+            await asyncio.sleep(_LOOK_BACK_S)
+            self.spans.look_back(time.monotonic())
+            self.recent.forget(time.monotonic())
+            if self.span_sinks:
+                spans = self.spans.take()
+                for sink in self.span_sinks if spans else ():
+                    sink(spans)
 
     async def _flush_log(self) -> None:
         while True:

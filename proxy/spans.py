@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from meshpy.model.grpc import GRPC_CODES
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.sides import ClientConnection
 
-__all__ = ["Spans"]
+__all__ = ["Outbox", "Spans"]
 
 MAX_SPANS = 500
 """Kept between two reports, which are a second apart; what comes above is counted as dropped."""
+MAX_WAITING = 1000
+MAX_RECALLED = 1000
+RECALLED_S = 10.0
+"""For so long the exchanges that end are looked at for a trace: its root ends last."""
 _GRPC_SERVER_ERRORS = frozenset((2, 4, 12, 13, 14, 15))
 """UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS (RPC conventions, gRPC)."""
 _METHODS = frozenset(
@@ -41,10 +45,11 @@ class Spans:
     recent: where the rest of a trace is looked for.
     """
 
-    __slots__ = ("_kept", "dropped", "recent", "slow_s")
+    __slots__ = ("_kept", "_recalled", "dropped", "recent", "slow_s")
 
     def __init__(self, slow_s: float = 1.0, recent: Recent | None = None) -> None:
         self._kept: deque[dict[str, object]] = deque()
+        self._recalled: dict[bytes, float] = {}
         self.slow_s = slow_s
         self.recent = recent if recent is not None else Recent()
         self.dropped = 0
@@ -78,14 +83,24 @@ class Spans:
             more["user_agent.original"] = agent.decode("latin-1")[:MAX_TEXT]
         if exchange.request_id:
             more["meshpy.request_id"] = exchange.request_id.decode("latin-1")[:MAX_TEXT]
-        self._record(seen, more, is_late=False)
+        self._record(seen, more)
 
-    def recall(self, traces: Collection[str]) -> None:
-        """Keep what is still known of traces that others kept for a failure."""
-        for seen in self.recent.of_traces({each.encode("latin-1") for each in traces}):
-            self._record(seen, {}, is_late=True)
+    def recall(self, traces: Collection[str], now: float) -> None:
+        """Keep what is known of traces that others kept for a failure, and what ends soon."""
+        for each in traces:
+            if len(self._recalled) < MAX_RECALLED:
+                self._recalled[each.encode("latin-1")] = now + RECALLED_S
+        self.look_back(now)
 
-    def _record(self, seen: Seen, more: Attributes, *, is_late: bool) -> None:
+    def look_back(self, now: float) -> None:
+        """Keep what has ended meanwhile of the traces that were asked for."""
+        if not self._recalled:
+            return
+        for seen in self.recent.of_traces(self._recalled.keys()):
+            self._record(seen, {})
+        self._recalled = {trace: until for trace, until in self._recalled.items() if until > now}
+
+    def _record(self, seen: Seen, more: Attributes) -> None:
         trace = seen.trace.decode("latin-1")
         now_s, now = time.time(), time.monotonic()
         shared = {**more, **_shared(seen)}
@@ -95,7 +110,6 @@ class Spans:
             "kind": "CLIENT" if seen.is_client else "SERVER",
             "name": _name(seen),
             "sampled": is_sampled(seen.trace),
-            "late": is_late,
         }
         attempts = seen.attempt_log or ()
         for number, attempt in enumerate(attempts):
@@ -125,6 +139,27 @@ class Spans:
             self._kept.append(span)
 
 
+class Outbox:
+    """Spans for the control plane; while it is away the oldest wait, and no more than MAX_WAITING."""
+
+    __slots__ = ("_waiting", "dropped")
+
+    def __init__(self) -> None:
+        self._waiting: list[dict[str, object]] = []
+        self.dropped = 0
+
+    def offer(self, spans: Sequence[dict[str, object]]) -> None:
+        """Keep what there is room for."""
+        room = MAX_WAITING - len(self._waiting)
+        self._waiting += spans[:room]
+        self.dropped += max(0, len(spans) - room)
+
+    def take(self) -> list[dict[str, object]]:
+        """What waits."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+
 def _micros(seconds: float) -> int:
     return max(0, int(seconds * 1_000_000))
 
@@ -136,7 +171,11 @@ def _resent(number: int, *, is_rpc: bool) -> Attributes:
 def _given_up(shared: Attributes, number: int, attempt: Attempt) -> Attributes:
     is_rpc = "rpc.system.name" in shared
     reason = attempt.reason[:MAX_TEXT].replace(" ", "_")
-    found = {**shared, **_resent(number, is_rpc=is_rpc), "error.type": str(attempt.status or reason or "_OTHER")}
+    found = {
+        **shared,
+        **_resent(number, is_rpc=is_rpc),
+        "error.type": str(attempt.status or reason or "_OTHER"),
+    }
     if attempt.host:
         found |= _peer(attempt.host)
     if attempt.status and not is_rpc:

@@ -18,8 +18,8 @@ from control_plane.api.routes import Route
 from control_plane.api.schemas import JAEGER
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
-from control_plane.traces.span import Span
 from control_plane.traces.store import Query, Trace
+from meshpy.model.span import Span
 
 __all__ = ["JaegerRoutes"]
 
@@ -35,7 +35,7 @@ class JaegerRoutes:
     """Handlers of `/api`."""
 
     def __init__(self, parts: Parts) -> None:
-        self._store = parts.traces
+        self._store = parts.reports.traces
 
     def routes(self) -> list[Route]:
         answer = (200, "Jaeger's envelope", JAEGER)

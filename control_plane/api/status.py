@@ -18,9 +18,11 @@ from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, REVOKED, SERVICE, STATUS, TOKEN
 from control_plane.errors import BadRequest, Unavailable
+from control_plane.metrics import families
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
 from control_plane.tokens import checked_service
+from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
 from meshpy.wire import encode
 
 __all__ = ["OPEN_PATHS", "StatusRoutes"]
@@ -80,7 +82,7 @@ class StatusRoutes:
                 "issuers": parts.issuer_keys.shown(),
                 "services": self._services(sidecars),
                 "sidecars": sidecars,
-                "edges": parts.telemetry.edges(time.monotonic()),
+                "edges": parts.reports.telemetry.edges(time.monotonic()),
             }
         )
 
@@ -141,32 +143,7 @@ class StatusRoutes:
 
     async def metrics(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
-        return web.Response(text=_metrics(self._parts), content_type="text/plain", charset="utf-8")
-
-
-def _metrics(parts: Parts) -> str:
-    states = Counter(str(state) for _, state in parts.distribution.states())
-    health = parts.discovery.health
-    samples: dict[tuple[str, str], dict[str, float]] = {
-        ("meshpy_control_plane_revision", "gauge"): {"": parts.registry.revision.number},
-        ("meshpy_control_plane_sidecars", "gauge"): {
-            f'{{state="{state}"}}': states[state] for state in SyncState if state != SyncState.DISCONNECTED
-        },
-        ("meshpy_control_plane_services", "gauge"): {"": len(parts.registry.view.inventory.services)},
-        ("meshpy_control_plane_compile_seconds", "gauge"): {"": round(parts.registry.compile_s, 6)},
-        ("meshpy_control_plane_compile_problems", "gauge"): {
-            "": len(parts.registry.problems) + len(parts.store.problems)
-        },
-        ("meshpy_control_plane_discovery_failures_total", "counter"): {"": health.failures},
-        ("meshpy_control_plane_certificates_issued_total", "counter"): {"": parts.audit.issued},
-        ("meshpy_control_plane_certificates_refused_total", "counter"): {"": parts.audit.refused},
-        ("meshpy_control_plane_stats_dropped_total", "counter"): {"": parts.telemetry.dropped},
-        ("meshpy_control_plane_traces", "gauge"): {"": len(parts.traces)},
-        ("meshpy_control_plane_trace_bytes", "gauge"): {"": parts.traces.size_bytes},
-        ("meshpy_control_plane_spans_dropped_total", "counter"): {"": parts.traces.dropped},
-    }
-    lines = []
-    for (name, kind), values in samples.items():
-        lines.append(f"# TYPE {name} {kind}")
-        lines.extend(f"{name}{labels} {value}" for labels, value in values.items())
-    return "\n".join(lines) + "\n"
+        found = families(self._parts)
+        if wants_openmetrics(request.headers.get("Accept", "")):
+            return web.Response(text=openmetrics(found), headers={"Content-Type": OPENMETRICS})
+        return web.Response(text=prometheus(found), headers={"Content-Type": PROMETHEUS})

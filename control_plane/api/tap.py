@@ -26,7 +26,7 @@ class TapRoutes:
     """Handler of the tap."""
 
     def __init__(self, parts: Parts) -> None:
-        self._taps = parts.taps
+        self._taps = parts.reports.taps
 
     def routes(self) -> list[Route]:
         text = {"type": "string"}

@@ -3,59 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from control_plane.errors import BadRequest
 from meshpy.model.names import ServiceName
+from meshpy.model.span import Attribute, Kind, Span
 
-__all__ = ["MAX_ATTRIBUTES", "Kind", "Span", "read_span"]
+__all__ = ["MAX_ATTRIBUTES", "read_span"]
 
 MAX_ATTRIBUTES = 32
 MAX_TEXT = 512
 MAX_DURATION_US = 24 * 3600 * 1_000_000
 MAX_TIME_US = 1 << 53
 _TRACE_ID, _SPAN_ID = re.compile(r"(?!0{32})[0-9a-f]{32}"), re.compile(r"(?!0{16})[0-9a-f]{16}")
-_OVERHEAD_BYTES = 400
-
-Attribute = str | int | float | bool
-
-
-class Kind(StrEnum):
-    """OpenTelemetry's kinds that a sidecar makes."""
-
-    CLIENT = "CLIENT"
-    SERVER = "SERVER"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One side of one attempt of a request.
-
-    Args:
-        service: `web.shop`: the app that the sidecar speaks for.
-        parent_id: empty for the root of a trace.
-        start_us: microseconds since the epoch.
-    """
-
-    trace_id: str
-    span_id: str
-    parent_id: str
-    service: str
-    kind: Kind
-    name: str
-    start_us: int
-    duration_us: int
-    is_error: bool
-    attributes: Mapping[str, Attribute]
-
-    @property
-    def size_bytes(self) -> int:
-        """About what it takes in memory."""
-        texts = sum(len(key) + len(str(value)) + 120 for key, value in self.attributes.items())
-        return _OVERHEAD_BYTES + len(self.name) + texts
 
 
 def read_span(item: object, reporter: ServiceName) -> Span:
@@ -78,6 +38,7 @@ def read_span(item: object, reporter: ServiceName) -> Span:
         duration_us=_count(item.get("duration_us"), MAX_DURATION_US),
         is_error=item.get("error") is True,
         attributes=_attributes(item.get("attributes", {})),
+        is_sampled=item.get("sampled") is not False,
     )
 
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from control_plane.traces.span import Kind, Span
+from meshpy.model.span import Kind, Span
 
 __all__ = ["Query", "Trace", "TraceStore"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,13 +21,16 @@ _log = logging.getLogger("meshpy.export")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 _SAY_AGAIN_S = 60.0
+_END_S = 1.0
 
 
 @dataclass(slots=True)
 class Counts:
-    """Items: `dropped` for want of room, `failed` after the last try, `rejected` by the collector."""
+    """Items: `dropped` for want of room, `failed` after the last try, `rejected` by the collector.
+    `retried` counts tries beyond the first."""
 
     sent: int = 0
+    retried: int = 0
     dropped: int = 0
     failed: int = 0
     rejected: int = 0
@@ -62,6 +66,7 @@ class _Sender:
             if isinstance(outcome, Refused) or loop.time() + wait_s > end:
                 self.counts.failed += items
                 return
+            self.counts.retried += 1
             await asyncio.sleep(wait_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -119,7 +124,14 @@ class Exporter(Generic[Item]):
                 self._full.clear()
                 await self.flush()
         finally:
-            await self._transport.close()
+            await self._end()
+
+    async def _end(self) -> None:
+        """One more try for what waits, and not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await self.flush()
+        await self._transport.close()
 
     async def flush(self) -> None:
         """Send what waits."""

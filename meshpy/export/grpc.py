@@ -30,7 +30,7 @@ _MAX_ANSWER = 64 * 1024
 _READ_BYTES = 64 * 1024
 
 
-class _Lost(ConnectionError):
+class _LostError(ConnectionError):
     """The connection ended before the answer did."""
 
 
@@ -61,7 +61,7 @@ class _Connection:
         """Send a request and read its answer.
 
         Raises:
-            _Lost: the connection or the stream ended early.
+            _LostError: the connection or the stream ended early.
         """
         stream, answer, position = self.h2.get_next_available_stream_id(), _Answer(), 0
         self.h2.send_headers(stream, headers)
@@ -71,11 +71,11 @@ class _Connection:
             await self._flush()
             data = await self._reader.read(_READ_BYTES)
             if not data:
-                raise _Lost("the collector closed the connection")
+                raise _LostError("the collector closed the connection")
             try:
                 events = self.h2.receive_data(data)
             except h2.exceptions.ProtocolError as error:
-                raise _Lost(f"the collector's HTTP/2 is not understood: {error}") from error
+                raise _LostError(f"the collector's HTTP/2 is not understood: {error}") from error
             for event in events:
                 self._take(event, stream, answer)
         await self._flush()
@@ -107,14 +107,14 @@ class _Connection:
             answer.content += event.data or b""
             self.h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
             if len(answer.content) > _MAX_ANSWER:
-                raise _Lost("the answer is too long")
+                raise _LostError("the answer is too long")
         elif isinstance(event, h2.events.StreamEnded):
             answer.is_complete = True
         elif isinstance(event, h2.events.StreamReset):
             if event.error_code == h2.errors.ErrorCodes.NO_ERROR and answer.fields:
                 answer.is_complete = True
                 return
-            raise _Lost(f"the collector reset the call ({event.error_code})")
+            raise _LostError(f"the collector reset the call ({event.error_code})")
 
     async def _flush(self) -> None:
         self._writer.write(self.h2.data_to_send())

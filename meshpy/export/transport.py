@@ -5,14 +5,14 @@ from __future__ import annotations
 import gzip
 import ssl
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol as Interface
 from typing import TypeAlias
 
 import aiohttp
 
-from meshpy.otlp.protobuf import BadMessage
+from meshpy.otlp.protobuf import BadMessageError
 from meshpy.otlp.settings import Destination, OtlpError, Protocol
 from meshpy.otlp.traces import read_rejected
 
@@ -75,7 +75,7 @@ def taken(answer: bytes) -> Outcome:
     """What a good answer says."""
     try:
         return Taken(*read_rejected(answer))
-    except BadMessage as error:
+    except BadMessageError as error:
         return Refused(f"the answer is no message of OTLP: {error}")
 
 

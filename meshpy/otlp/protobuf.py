@@ -8,13 +8,23 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
-__all__ = ["BadMessage", "double", "fixed64", "message", "packed_doubles", "packed_fixed64", "read", "text", "varint"]
+__all__ = [
+    "BadMessageError",
+    "double",
+    "fixed64",
+    "message",
+    "packed_doubles",
+    "packed_fixed64",
+    "read",
+    "text",
+    "varint",
+]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 
 
-class BadMessage(ValueError):
+class BadMessageError(ValueError):
     """Bytes that are no message."""
 
 
@@ -65,7 +75,7 @@ def read(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message: integers of varints, bytes of everything else.
 
     Raises:
-        BadMessage: it breaks off, or is of groups.
+        BadMessageError: it breaks off, or is of groups.
     """
     position = 0
     while position < len(data):
@@ -80,9 +90,9 @@ def read(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif form in (_FIXED64, _FIXED32):
             size = 8 if form == _FIXED64 else 4
         else:
-            raise BadMessage(f"wire type {form}")
+            raise BadMessageError(f"wire type {form}")
         if position + size > len(data):
-            raise BadMessage("it breaks off")
+            raise BadMessageError("it breaks off")
         yield field, data[position : position + size]
         position += size
 
@@ -91,11 +101,11 @@ def _read_number(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     for _ in range(_MAX_VARINT_BYTES):
         if position >= len(data):
-            raise BadMessage("it breaks off")
+            raise BadMessageError("it breaks off")
         byte = data[position]
         position += 1
         value |= (byte & 127) << shift
         if byte < 128:
             return value, position
         shift += 7
-    raise BadMessage("a number of more than ten bytes")
+    raise BadMessageError("a number of more than ten bytes")

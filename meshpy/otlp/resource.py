@@ -12,7 +12,7 @@ __all__ = ["SCHEMA_URL", "SCOPE", "Resource", "attributes"]
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 SCOPE = message(1, text(1, "meshpy"), text(2, "0.1.0"))
-"""InstrumentationScope: who measured.
+"""InstrumentationScope: who measured."""
 
 
 @dataclass(frozen=True, slots=True)

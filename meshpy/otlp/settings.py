@@ -86,8 +86,8 @@ def read_destination(signal: Signal, environment: Mapping[str, str]) -> Destinat
     compression = value("COMPRESSION", "none")
     if compression not in ("none", "gzip"):
         raise OtlpError(f"{_PREFIX}COMPRESSION={compression!r}: write gzip or none")
-    client = [_file(value(name)) for name in ("CLIENT_CERTIFICATE", "CLIENT_KEY")]
-    if (client[0] is None) != (client[1] is None):
+    certificate, key = _file(value("CLIENT_CERTIFICATE")), _file(value("CLIENT_KEY"))
+    if (certificate is None) != (key is None):
         raise OtlpError(f"{_PREFIX}CLIENT_CERTIFICATE and {_PREFIX}CLIENT_KEY belong together")
     is_traces = signal is Signal.TRACES
     interval = ("OTEL_BSP_SCHEDULE_DELAY", 5000) if is_traces else ("OTEL_METRIC_EXPORT_INTERVAL", 60_000)
@@ -98,7 +98,8 @@ def read_destination(signal: Signal, environment: Mapping[str, str]) -> Destinat
         url,
         _headers(value("HEADERS"), _file(environment.get("MESHPY_OTLP_HEADERS_FILE", ""))),
         _file(value("CERTIFICATE")),
-        *client,
+        certificate,
+        key,
         is_compressed=compression == "gzip",
         timeout_s=_whole({"": value("TIMEOUT", "10000")}, "", 10_000, 600_000, _PREFIX + "TIMEOUT") / 1000,
         queue=queue,
@@ -172,9 +173,7 @@ def _file(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def _whole(
-    environment: Mapping[str, str], name: str, default: int, highest: int, shown: str = ""
-) -> int:
+def _whole(environment: Mapping[str, str], name: str, default: int, highest: int, shown: str = "") -> int:
     text = environment.get(name) or str(default)
     if not text.isdecimal() or not 0 < int(text) <= highest:
         raise OtlpError(f"{shown or name}={text!r}: write a whole number from 1 to {highest}")

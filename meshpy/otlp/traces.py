@@ -60,7 +60,7 @@ def read_rejected(data: bytes) -> tuple[int, str]:
     """Of an Export…ServiceResponse: how many items were not taken, and why.
 
     Raises:
-        BadMessage: it is none.
+        BadMessageError: it is none.
     """
     count, why = 0, ""
     for field, value in read_fields(data):

@@ -16,8 +16,8 @@ from meshpy.model.authz import (
 )
 from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact
-from proxy.telemetry import MAX_EDGES, MAX_VERDICTS, EdgeKey, Telemetry
 from proxy.series import prometheus_text
+from proxy.telemetry import MAX_EDGES, MAX_VERDICTS, EdgeKey, Telemetry
 from tests.helpers.backends import backend
 from tests.helpers.pki import mesh_pki
 from tests.helpers.sidecars import (

@@ -245,7 +245,10 @@ async def test_metrics_are_prometheus_text(mesh):
     async with mesh.http.get(mesh.operator + "/metrics", headers=headers) as answer:
         text = await answer.text()
     assert "meshpy_control_plane_revision 1\n" in text
-    assert all(re.fullmatch(r"# TYPE \w+ \w+|\w+(\{.*\})? [0-9.e-]+", line) for line in text.splitlines())
+    assert all(
+        re.fullmatch(r"# TYPE \w+ \w+|# HELP \w+ .+|\w+(\{.*\})? [0-9.e-]+", line)
+        for line in text.splitlines()
+    )
 
 
 async def test_a_full_disk_is_a_507_and_the_old_policies_stay(mesh):

@@ -236,7 +236,7 @@ async def test_figures_become_edges_of_the_reporter_alone(mesh):
         await sidecar.socket.send_json({"type": "stats", "records": [forged]})
         await sidecar.socket.send_json({"type": "stats", "records": "none"})
         async with asyncio.timeout(5):
-            while mesh.running.parts.telemetry.dropped < 2:  # noqa: ASYNC110
+            while mesh.running.parts.reports.telemetry.dropped < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (await mesh.call("GET", "/v1/status"))[1]["edges"] == edges
         assert (await _sidecar(mesh))["state"] == "SYNCED"

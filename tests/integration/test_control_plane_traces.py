@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
+from control_plane.settings import OtlpSettings
+from meshpy.otlp.settings import Signal, read_destination
 from tests.helpers.control_plane import WEB, plane
+from tests.helpers.otlp import grpc_collector, http_collector, judge
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -95,3 +98,60 @@ async def test_a_malformed_question_is_answered_in_jaegers_form(mesh, path):
 
 async def test_an_unknown_trace_is_a_404(mesh):
     assert (await mesh.call("GET", f"/api/traces/{'1' * 32}"))[0] == 404
+
+
+async def _frame(sidecar, kind):
+    async with asyncio.timeout(5):
+        while (message := await sidecar.socket.receive_json())["type"] != kind:
+            pass
+    return message
+
+
+async def test_a_trace_that_one_sidecar_kept_for_a_failure_is_asked_of_all_once(tmp_path):
+    async with plane(tmp_path) as running:
+        web, api = await running.enrol(WEB, task="w1"), await running.enrol()
+        async with running.stream(web, task="w1") as caller, running.stream(api) as callee:
+            await _frame(caller, "snapshot")
+            sampled = {**_span(3, "SERVER"), "trace": "b" * 32}
+            for _ in range(2):
+                failed = _span(2, "SERVER", f"{1:016x}", error=True, sampled=False)
+                await callee.socket.send_json({"type": "spans", "spans": [failed, sampled]})
+            assert (await _frame(caller, "recall"))["traces"] == [TRACE]
+            called = _span(1, "CLIENT", sampled=False)
+            await caller.socket.send_json({"type": "spans", "spans": [called]})
+            async with asyncio.timeout(5):
+                while len((await running.call("GET", "/api/services"))[1]["data"]) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            running.running.parts.reports.recall.ask()
+            assert running.running.parts.reports.asks.newest == 1
+            (trace,) = (await running.call("GET", f"/api/traces/{TRACE}"))[1]["data"]
+            assert len(trace["spans"]) == 2
+
+
+@pytest.mark.parametrize("open_collector", [http_collector, grpc_collector])
+async def test_spans_of_all_sidecars_go_on_to_a_collector_as_if_they_had_sent_them(tmp_path, open_collector):
+    async with open_collector() as collector:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc" if open_collector is grpc_collector else "http/protobuf",
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_METRIC_EXPORT_INTERVAL": "50",
+        }
+        traces, metrics = (read_destination(signal, environment) for signal in Signal)
+        otlp = OtlpSettings(traces, metrics, (("deployment.environment.name", "test"),))
+        async with plane(tmp_path, otlp=otlp) as running:
+            api = await running.enrol()
+            async with running.stream(api) as callee:
+                attributes = {"server.address": "api", "url.path": "/items", "url.scheme": "http"}
+                attributes |= _span(2, "SERVER")["attributes"]
+                span = _span(2, "SERVER", f"{1:016x}", name="GET", attributes=attributes)
+                await callee.socket.send_json({"type": "spans", "spans": [span]})
+                await collector.wait_for(lambda: bool(collector.spans))
+            ((resource, told),) = collector.spans
+            await collector.wait_for(lambda: any(signal == "metrics" for signal, _ in collector.requests))
+    judge(resource, told)
+    assert (resource["service.name"], resource["service.instance.id"], resource["host.name"]) == (
+        "api",
+        "t1",
+        "n1",
+    )

@@ -111,7 +111,7 @@ async def test_so_many_may_look_at_once_and_no_more(tmp_path):
     async with plane(tmp_path) as mesh:
         looking = [asyncio.ensure_future(_lines(mesh, "for_s=5", 1)) for _ in range(16)]
         async with asyncio.timeout(5):
-            while mesh.running.parts.taps.generation < 16:  # noqa: ASYNC110
+            while mesh.running.parts.reports.taps.generation < 16:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert (await mesh.call("GET", "/v1/tap"))[0] == 429
         for each in looking:

@@ -21,6 +21,8 @@ PROMTOOL = shutil.which("promtool")
 QUERIES = Path(__file__).with_name("istio_dashboards.promql")
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
 WITHIN_S = 40
+TRACE = "a" * 32
+SAMPLED = f"traceparent: 00-{TRACE}-{'b' * 16}-01\r\n"
 
 
 def queries() -> dict[str, str]:
@@ -43,7 +45,7 @@ async def _load(http_port, tcp_port):
     async with await Client.connect(http_port) as client:
         while True:
             await client.post("/items", b"x" * 300)
-            await client.get("/items")
+            await client.get("/items", headers=SAMPLED)
             async with await Client.connect(tcp_port) as other:
                 await other.send(b"ping")
                 await other.reader.readexactly(4)
@@ -59,6 +61,7 @@ def _start(processes, folder, ports):
     )
     port = free_port()
     arguments = [f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb"]
+    arguments.append("--enable-feature=exemplar-storage")
     processes.start([PROMETHEUS, *arguments, f"--web.listen-address={LOOPBACK}:{port}"])
     return f"http://{LOOPBACK}:{port}"
 
@@ -71,6 +74,14 @@ async def _is_answered(http, url, query) -> bool:
         return False  # it is starting
     assert data["status"] == "success", (query, data)
     return any(sample["value"][1] != "NaN" for sample in data["data"]["result"])
+
+
+async def _examples(http, url) -> set[str]:
+    """The traces that Prometheus knows of the buckets of a duration."""
+    query = {"query": "istio_request_duration_milliseconds_bucket", "start": "0", "end": "9999999999"}
+    async with http.get(f"{url}/api/v1/query_exemplars", params=query) as answer:
+        data = (await answer.json())["data"]
+    return {each["labels"]["trace_id"] for series in data for each in series["exemplars"]} & {TRACE}
 
 
 async def test_every_query_of_istios_dashboards_finds_series(processes, pki, tmp_path):
@@ -95,6 +106,7 @@ async def test_every_query_of_istios_dashboards_finds_series(processes, pki, tmp
                 name: query for name, query in unanswered.items() if not await _is_answered(http, url, query)
             }
             assert not load.done() or load.result()
+        assert await _examples(http, url) == {TRACE}
         processes.stop()  # before the servers that it keeps connections to
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
@@ -109,7 +121,7 @@ async def test_the_exposition_is_what_promtool_accepts(pki):
         await Client.connect(port) as client,
     ):
         await client.get("/")
-        texts = prometheus_text([web.telemetry), prometheus_text(api.telemetry)]
+        texts = [prometheus_text(web.telemetry), prometheus_text(api.telemetry)]
     for text in texts:
         process = await asyncio.create_subprocess_exec(
             PROMTOOL, "check", "metrics", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

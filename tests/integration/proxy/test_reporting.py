@@ -135,7 +135,7 @@ async def test_metrics_lose_and_get_labels_and_are_added_up(pki):
         ):
             for path in ("/", "/missing", "/"):
                 await client.get(path)
-            lines = api.telemetry.prometheus().splitlines()
+            lines = prometheus_text(api.telemetry).splitlines()
             (count,) = [line for line in lines if line.startswith("istio_requests_total")]
             assert count.endswith(" 3")
             assert 'team="back"' in count
@@ -143,7 +143,7 @@ async def test_metrics_lose_and_get_labels_and_are_added_up(pki):
             assert not [line for line in lines if line.startswith("istio_request_bytes")]
             assert [line for line in lines if line.startswith("istio_response_bytes_count")]
             await api.apply(replace(snapshot, version="all", telemetry=TelemetrySettings()))
-            lines = api.telemetry.prometheus().splitlines()
+            lines = prometheus_text(api.telemetry).splitlines()
             assert len([line for line in lines if line.startswith("istio_requests_total")]) == 2
 
 

@@ -3,9 +3,10 @@
 import pytest
 
 from control_plane.errors import BadRequest
-from control_plane.traces.span import Kind, Span, read_span
+from control_plane.traces.span import read_span
 from control_plane.traces.store import Query, TraceStore
 from meshpy.model.names import ServiceName
+from meshpy.model.span import Kind, Span
 
 WEB = ServiceName("shop", "web")
 GOOD = {
