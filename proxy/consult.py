@@ -26,9 +26,10 @@ from proxy.ext_authz import (
 )
 from proxy.ext_authz_grpc import Parties, grpc_question, judge_grpc
 from proxy.http.events import Framing, Header, Headers
-from proxy.http.head import RequestHead, ResponseHead, parse_response_head
+from proxy.http.head import RequestHead, ResponseHead
+from proxy.http.response_head import parse_response_head
 from proxy.plan import Plan, Reply
-from proxy.subrequest import Answer, Subrequest
+from proxy.subrequest import Answer, Query
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Consultation:
             self._judge(exchange, entry, provider, asked)
             return
         head, content = asked
-        Subrequest(
+        Query(
             provider.upstream,
             head,
             content,

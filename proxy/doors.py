@@ -12,8 +12,7 @@ from certs.errors import PeerRefused
 from meshpy.engine.request import Peer
 from meshpy.live import Live
 from proxy.config import Compiled
-from proxy.downstream import Downstream
-from proxy.h2_downstream import H2Downstream
+from proxy.downstream import Downstream, H2Downstream
 from proxy.inbound import Caller, Inbound, identify
 from proxy.net.listener import Accepted
 from proxy.net.pool import Surroundings
@@ -126,9 +125,7 @@ class _MeshDoor(Accepted):
             role = Inbound(doors.live, doors.inbound, lambda _down: caller, caller.port)
             is_h2 = transport.get_extra_info("ssl_object").selected_alpn_protocol() == ALPN_H2
             down = H2Downstream(role, doors.shared) if is_h2 else Downstream(role, doors.shared)
-            down.ticket = self.ticket
-            transport.set_protocol(down)
-            down.connection_made(transport)
+            self.hand_over(transport, down)
             _expire_with(caller, doors, down.expire)
         else:
             side = _become_opaque(self, transport, caller, doors)
@@ -143,9 +140,7 @@ def _become_opaque(
     door: Accepted, transport: asyncio.BaseTransport, caller: Caller, doors: Doors
 ) -> OpaqueSide:
     side = OpaqueSide(InboundTcp(caller, doors.live), doors.shared, doors.own, doors.inbound)
-    side.ticket = door.ticket
-    transport.set_protocol(side)
-    side.connection_made(transport)
+    door.hand_over(transport, side)
     return side
 
 

@@ -19,7 +19,8 @@ from proxy.http.h1 import Event, RequestParser
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
 from proxy.net.dial import Dialed, DialError
-from proxy.net.pool import Host, Surroundings, Upstream
+from proxy.net.host import Host
+from proxy.net.pool import Surroundings, Upstream
 from proxy.net.tls import ALPN_HTTP, ALPN_TCP
 from proxy.plan import Plan
 

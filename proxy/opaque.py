@@ -25,7 +25,8 @@ from proxy.http.client_hello import ClientHello, HelloReader, NoHello
 from proxy.http.proxy_protocol import header_v1, header_v2
 from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
-from proxy.net.pool import Host, Surroundings, Upstream
+from proxy.net.host import Host
+from proxy.net.pool import Surroundings, Upstream
 from proxy.net.timers import Timer
 from proxy.net.tls import ALPN_TCP
 from proxy.report import Reporter

@@ -18,7 +18,7 @@ from proxy.exchange import Exchange
 from proxy.http.events import Headers
 from proxy.http.head import RequestHead
 from proxy.mirror import Mirroring
-from proxy.net.pool import Host
+from proxy.net.host import Host
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
 from proxy.requests import as_request

@@ -32,7 +32,7 @@ class Plan:
         refusal_is_trusted: the upstream is a sidecar, whose word on what was not sent counts.
         reply_headers: of answers that the mesh makes in the upstream's place.
         copies: sends the mirrored copies of a request that is complete.
-        is_straight: has nothing that `proxy.straight` does not know of. A field that is added here takes
+        is_straight: has nothing that `exchange.straight` does not know of. A field that is added here takes
             plans that set it off that road until it is named in _STRAIGHT.
     """
 

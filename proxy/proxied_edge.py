@@ -46,21 +46,14 @@ class ProxiedEdge(Accepted):
         if isinstance(outcome, NoHeader):
             self._refuse(outcome.reason)
         elif outcome is not None:
-            self._hand_over(outcome)
+            self._go_on(outcome)
 
-    def _hand_over(self, header: ProxyHeader) -> None:
+    def _go_on(self, header: ProxyHeader) -> None:
         self._cancel()
         transport = self._transport
         if header.source:
             self._shared.claimed[transport] = header.source
-        protocol = self._become()
-        protocol.ticket = self.ticket
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        # the door of an opaque port hands the transport on once more
-        now = cast("asyncio.Protocol", transport.get_protocol())
-        if header.rest and not transport.is_closing():
-            now.data_received(header.rest)
+        self.hand_over(transport, self._become(), header.rest)
 
     def _refuse(self, reason: str) -> None:
         self._cancel()

@@ -14,7 +14,7 @@ from proxy.decide.grpc import Call
 from proxy.telemetry import Edge
 
 if TYPE_CHECKING:
-    from proxy.net.pool import Host
+    from proxy.net.host import Host
     from proxy.plan import Plan, Reply
 
 __all__ = ["KEPT", "MAX_TEXT", "Attempt", "Recent", "Seen"]

@@ -1,7 +1,7 @@
 """The seam around an exchange: what it sees of the side that asks and of the side that answers.
 
 An exchange knows heads, content and ends; how they look on the wire is its sides' affair. HTTP/1.1 is one
-implementation: `downstream.Downstream` (a connection serves one exchange at a time) and
+implementation: `downstream.h1.Downstream` (a connection serves one exchange at a time) and
 `net.connection.UpstreamConnection`.
 """
 

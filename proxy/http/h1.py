@@ -15,8 +15,10 @@ from enum import Enum
 from proxy.http.chunked import ChunkDecoder
 from proxy.http.diagnose import HTTP2_PREFACE, explain_first_line, explain_rest
 from proxy.http.events import END, Body, End, Framing, Refused
-from proxy.http.head import RequestHead, ResponseHead, parse_request_head, parse_response_head
+from proxy.http.head import RequestHead, ResponseHead
 from proxy.http.limits import DEFAULT_LIMITS, Limits
+from proxy.http.request_head import parse_request_head
+from proxy.http.response_head import parse_response_head
 
 __all__ = ["Event", "RequestParser", "ResponseParser"]
 

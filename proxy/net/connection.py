@@ -18,7 +18,7 @@ from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.dial import LOST_AFTER_S, Dialed, keep_alive
 
 if TYPE_CHECKING:
-    from proxy.net.pool import Host
+    from proxy.net.host import Host
     from proxy.plan import Plan
 
 __all__ = ["Client", "UpstreamConnection", "UpstreamSide"]

@@ -14,6 +14,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 from proxy.net.timers import Wheel
 
@@ -32,6 +33,17 @@ class Accepted(asyncio.Protocol):
     """An accepted connection; whoever is its protocol when it is lost releases the ticket."""
 
     ticket: Ticket | None = None
+
+    def hand_over(self, transport: asyncio.BaseTransport, successor: Accepted, received: bytes = b"") -> None:
+        """Have another protocol go on with the connection, its place and what was read of it.
+
+        The successor may itself hand over or end the connection in `connection_made`.
+        """
+        successor.ticket = self.ticket
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        if received and not transport.is_closing():
+            cast("asyncio.Protocol", transport.get_protocol()).data_received(received)
 
 
 ProtocolFactory = Callable[[], Accepted]

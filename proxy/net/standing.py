@@ -12,7 +12,8 @@ from proxy.decide.outlier import Cause, Reply, judge_rates, record
 from proxy.decide.retry import FULL_LUCK, Spending
 
 if TYPE_CHECKING:
-    from proxy.net.pool import Host, Surroundings
+    from proxy.net.host import Host
+    from proxy.net.pool import Surroundings
 
 __all__ = ["Standing"]
 

@@ -9,7 +9,8 @@ import sys
 import timeit
 
 from proxy.http.encode import encode_request_head, encode_response_head
-from proxy.http.head import parse_request_head, parse_response_head
+from proxy.http.request_head import parse_request_head
+from proxy.http.response_head import parse_response_head
 
 REQUEST = (
     b"GET /api/v1/products/42?currency=EUR HTTP/1.1\r\nHost: catalog.shop:8080\r\n"

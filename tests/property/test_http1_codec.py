@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from proxy.access_log import compose_in_python
 from proxy.http.encode import join_in_python
-from proxy.http.head import RequestHead, ResponseHead, judge_request_head, judge_response_head
+from proxy.http.head import RequestHead, ResponseHead
 from proxy.http.limits import DEFAULT_LIMITS, Limits
 from proxy.http.native import codec
+from proxy.http.request_head import judge_request_head
+from proxy.http.response_head import judge_response_head
 
 pytestmark = pytest.mark.skipif(codec is None, reason="the compiled codec was not built")
 

@@ -21,7 +21,7 @@ from meshpy.model.authz import (
 from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.match import Exact
 from meshpy.model.resilience import RetryOn, RetryPolicy
-from proxy.h2_downstream import H2Downstream
+from proxy.downstream import H2Downstream
 from proxy.series import prometheus_text
 from tests.helpers.sidecars import (
     LOOPBACK,

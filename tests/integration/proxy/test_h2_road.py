@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import pytest
 
-import proxy.h2_downstream
 from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.resilience import ConnectionPool, RetryPolicy
+from proxy.downstream import life
 from proxy.http.h2frames import DEFAULT_H2_LIMITS
 from tests.helpers.backends import backend, ok, raw_server
 from tests.helpers.h2 import (
@@ -471,8 +471,8 @@ async def test_an_hpack_bomb_costs_its_request_alone(pki):
 
 async def test_a_window_that_never_opens_ends_the_stream(pki, monkeypatch):
     """69: content that the client does not take is not kept for ever."""
-    monkeypatch.setattr(proxy.h2_downstream, "STALL_S", 0.2)
-    monkeypatch.setattr(proxy.h2_downstream, "_CHECK_S", 0.1)
+    monkeypatch.setattr(life, "STALL_S", 0.2)
+    monkeypatch.setattr(life, "CHECK_S", 0.1)
     async with backend(ok(b"x" * 1000)) as app, road(pki, app.port) as (port, _):
         hello = PREFACE + settings((4, 0))
         async with await H2Client.connect(port, hello=hello) as client:
@@ -483,8 +483,8 @@ async def test_a_window_that_never_opens_ends_the_stream(pki, monkeypatch):
 
 
 async def test_a_connection_that_never_speaks_is_closed(pki, monkeypatch):
-    monkeypatch.setattr(proxy.h2_downstream, "HEAD_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(proxy.h2_downstream, "_CHECK_S", 0.1)
+    monkeypatch.setattr(life, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(life, "CHECK_S", 0.1)
     async with backend() as app, road(pki, app.port) as (port, _):
         for hello in (PREFACE, PREFACE + frame(SETTINGS) + frame(HEADERS, block(*GET), 0, 1)):
             async with await H2Client.connect(port, hello=hello) as client:

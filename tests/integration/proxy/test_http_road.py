@@ -407,8 +407,8 @@ async def test_every_line_of_the_log_is_json_whatever_strangers_send(pki):
 
 
 async def test_a_stalled_head_ends_with_408(pki, monkeypatch):
-    monkeypatch.setattr("proxy.downstream.HEAD_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("proxy.downstream._CHECK_S", 0.05)
+    monkeypatch.setattr("proxy.downstream.life.HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("proxy.downstream.life.CHECK_S", 0.05)
     async with backend() as app, road(pki, app.port) as (port, _), await Client.connect(port) as client:
         await client.send(b"GET / HTTP/1.1\r\nHo")
         assert (await client.answer()).status == 408

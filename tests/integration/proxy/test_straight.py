@@ -1,4 +1,4 @@
-"""The straight road (proxy/straight.py) does what the general road does, told by bytes, log and numbers."""
+"""The straight road (`exchange.straight`) does what the general road does, told by bytes, log and numbers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def _transcript(pki: MeshPki) -> list[object]:
 
 async def test_both_roads_send_log_and_count_alike(pki, monkeypatch):
     taken = []
-    monkeypatch.setattr("proxy.downstream.launch", _noting(taken))
+    monkeypatch.setattr("proxy.downstream.h1.launch", _noting(taken))
     straight = await _transcript(pki)
     assert len(taken) == len(REQUESTS)
     monkeypatch.setattr(Plan, "__post_init__", lambda _plan: None)
@@ -86,7 +86,7 @@ async def test_both_roads_send_log_and_count_alike(pki, monkeypatch):
 
 
 def _noting(taken):
-    from proxy.straight import launch
+    from proxy.exchange.straight import launch
 
     def noting(*arguments):
         taken.append(1)

@@ -32,10 +32,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 @pytest.fixture
 def quick_checks(monkeypatch):
     """Connections are looked at ten times a second, and wait a third of a second for their clients."""
-    for where in ("proxy.downstream", "proxy.h2_downstream"):
-        monkeypatch.setattr(f"{where}._CHECK_S", 0.1)
-        monkeypatch.setattr(f"{where}.STALL_S", 0.3)
-        monkeypatch.setattr(f"{where}.HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("proxy.downstream.life.CHECK_S", 0.1)
+    monkeypatch.setattr("proxy.downstream.life.STALL_S", 0.3)
+    monkeypatch.setattr("proxy.downstream.life.HEAD_TIMEOUT_S", 0.5)
 
 
 @contextlib.asynccontextmanager

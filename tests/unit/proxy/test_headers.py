@@ -7,7 +7,8 @@ import re
 
 from meshpy.model.route import HeaderOps
 from proxy.decide.headers import Ids, client_certificate, fold, forwarded_for, spoofed_names
-from proxy.http.head import RequestHead, parse_request_head
+from proxy.http.head import RequestHead
+from proxy.http.request_head import parse_request_head
 
 
 def head(*lines: str) -> RequestHead:

@@ -7,7 +7,8 @@ import pytest
 
 from proxy.decide.headers import Ids
 from proxy.decide.tracing import begin_span, is_sampled, next_attempt
-from proxy.http.head import RequestHead, parse_request_head
+from proxy.http.head import RequestHead
+from proxy.http.request_head import parse_request_head
 
 A, B = "a" * 32, "b" * 16
 

@@ -6,8 +6,9 @@ import pytest
 
 from proxy.http.encode import encode_chunk, encode_request_head, encode_response_head, response_framing
 from proxy.http.events import Framing
-from proxy.http.head import parse_request_head, parse_response_head
 from proxy.http.hygiene import strip_spoofed
+from proxy.http.request_head import parse_request_head
+from proxy.http.response_head import parse_response_head
 
 
 def request(*fields: bytes, line: bytes = b"GET /x HTTP/1.1"):

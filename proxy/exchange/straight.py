@@ -11,12 +11,13 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.exchange.between import names_to_hide
 from proxy.http.encode import encode_request_head
 from proxy.http.events import END, Body
 from proxy.net.connection import UpstreamConnection
 
 if TYPE_CHECKING:
-    from proxy.exchange import Exchange
+    from proxy.exchange.exchange import Exchange
     from proxy.http.head import ResponseHead
     from proxy.plan import Plan
 
@@ -98,7 +99,7 @@ def answer(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     exchange.response_head = head
     exchange.status = exchange.tried_status = status
     exchange.bytes_sent = size
-    down.send_whole(exchange, head, exchange.names_to_hide(plan, head), memoryview(data)[len(data) - size :])
+    down.send_whole(exchange, head, names_to_hide(plan, head), memoryview(data)[len(data) - size :])
     exchange.connection = None
     exchange.finish()
     connection.finish(is_reusable=head.keep_alive)

@@ -18,7 +18,7 @@ from proxy.net.connection import UpstreamSide
 from proxy.plan import Plan, Reply
 
 if TYPE_CHECKING:
-    from proxy.h2_downstream import H2Downstream
+    from proxy.downstream.h2 import H2Downstream
 
 __all__ = ["ServerStream"]
 

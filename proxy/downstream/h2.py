@@ -13,8 +13,10 @@ from time import monotonic
 from typing import cast
 
 from proxy.decide.progress import Progress
+from proxy.downstream import life
+from proxy.downstream.h2_stream import ServerStream
+from proxy.downstream.life import HttpConnection
 from proxy.exchange import Exchange
-from proxy.h2_stream import ServerStream
 from proxy.http.events import Body, End, Refused
 from proxy.http.h2 import ServerCodec
 from proxy.http.h2control import H2Event, Reset
@@ -22,8 +24,6 @@ from proxy.http.h2frames import MAX_WINDOW, ErrorCode
 from proxy.http.h2stream import Stream
 from proxy.http.head import RequestHead
 from proxy.intake import take
-from proxy.net.listener import Accepted
-from proxy.net.timers import Timer
 from proxy.plan import Reply
 from proxy.recheck import recheck_exchange
 from proxy.sides import Role, Shared
@@ -32,38 +32,21 @@ __all__ = ["H2Downstream"]
 
 _log = logging.getLogger("meshpy.proxy")
 
-HEAD_TIMEOUT_S = 10.0
-"""For the preface, and for a header block from its first frame (slowloris)."""
-STALL_S = 60.0
-"""For a stream that waits for its client: content that does not come, a window that does not open."""
-IDLE_TIMEOUT_S = 590.0
 GOAWAY_GRACE_S = 1.0
 """Between the announcement of the end and the end itself: requests on their way still arrive."""
-_CHECK_S = 2.0
-_HIGH_WATER_BYTES = 256 * 1024
 _ANNOUNCED = b"meshpy:d"
 
 
-class H2Downstream(Accepted):
+class H2Downstream(HttpConnection):
     """Invariants: a live stream has an exchange until its answer is complete; `is_last` once no new stream is
     served.
     """
 
     def __init__(self, role: Role, shared: Shared) -> None:
-        self.role = role
-        self.own = shared
+        super().__init__(role, shared)
         self.codec = ServerCodec(new_stream=self._make_stream)
-        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self.peer_address = ""
-        self.local_address = ""
-        self.memo: dict[object, object] = {}
-        self.context: object = None
-        self.is_last = False
         self._is_announced = False
-        self._is_closed = False
         self._is_scheduled = False
-        self._active_at = monotonic()
-        self._timer: Timer | None = None
 
     def _make_stream(self, number: int, send_window: int, receive_window: int, now: float) -> ServerStream:
         return ServerStream(self, number, send_window, receive_window, now)
@@ -71,20 +54,13 @@ class H2Downstream(Accepted):
     # -- callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
-        self.peer_address = self.own.peer_of(transport)
-        local = transport.get_extra_info("sockname")
-        self.local_address = f"{local[0]}:{local[1]}" if local else ""
-        self.own.open.add(self)
-        self._timer = self.own.wheel.after(_CHECK_S, self._check)
-        self.role.name_peer(self)
+        self.open(transport)
         self.schedule()
         if self.own.is_draining:
             self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
-        now = self._active_at = monotonic()
+        now = self.active_at = monotonic()
         try:
             events = self.codec.receive(data, now)
             if events:
@@ -151,12 +127,7 @@ class H2Downstream(Accepted):
         codec.reset(stream, ErrorCode.NO_ERROR)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
-        self._is_closed = True
-        self.own.open.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.ticket is not None:
-            self.ticket.release()
+        self.close_books()
         streams, self.codec.streams = self.codec.streams, {}
         for each in streams.values():
             stream = cast("ServerStream", each)
@@ -168,7 +139,7 @@ class H2Downstream(Accepted):
         self.codec.hold_writes()
 
     def resume_writing(self) -> None:
-        self._active_at = monotonic()
+        self.active_at = monotonic()
         self.codec.release_writes()
         self.schedule()
 
@@ -182,7 +153,7 @@ class H2Downstream(Accepted):
 
     def _flush(self) -> None:
         self._is_scheduled = False
-        if not self._is_closed and self.codec.out:
+        if not self.is_closed and self.codec.out:
             self.transport.write(self.codec.take())
 
     # -- life
@@ -193,13 +164,13 @@ class H2Downstream(Accepted):
             self._close()
 
     def _close(self) -> None:
-        if not self._is_closed and not self.transport.is_closing():
+        if not self.is_closed and not self.transport.is_closing():
             self._flush()
             self.transport.close()
 
     def begin_drain(self) -> None:
         """Announce the end: requests that are on their way are served (RFC 9113 §6.8)."""
-        if not self._is_announced and not self._is_closed:
+        if not self._is_announced and not self.is_closed:
             self._is_announced = True
             self.codec.goaway(MAX_WINDOW)
             self.codec.ping(_ANNOUNCED)
@@ -213,7 +184,7 @@ class H2Downstream(Accepted):
 
     def _finish_drain(self) -> None:
         """Take no new stream; end when the last one does."""
-        if not self.is_last and not self._is_closed:
+        if not self.is_last and not self.is_closed:
             self.is_last = True
             self.codec.goaway(self.codec.finish())
             self.schedule()
@@ -238,30 +209,21 @@ class H2Downstream(Accepted):
         for each in list(self.codec.streams.values()):
             recheck_exchange(cast("ServerStream", each).exchange, self.role)
 
-    def cut(self) -> None:
-        """The peer may not speak any more."""
-        self.transport.abort()
-
-    def expire(self) -> None:
-        """The peer's certificate has ended, and with it the connection."""
-        if not self._is_closed:
-            self.transport.abort()
-
-    def _check(self) -> None:
+    def check(self) -> None:
         """The connection's one timer."""
-        if self._is_closed:
+        if self.is_closed:
             return
         now = monotonic()
-        silent_s = now - self._active_at
+        silent_s = now - self.active_at
         codec = self.codec
-        if codec.is_within_head and silent_s + _CHECK_S > HEAD_TIMEOUT_S:
+        if codec.is_within_head and silent_s + life.CHECK_S > life.HEAD_TIMEOUT_S:
             self.transport.abort()
             return
-        if not codec.streams and silent_s > IDLE_TIMEOUT_S:
+        if not codec.streams and silent_s > life.IDLE_TIMEOUT_S:
             self.begin_drain()
         for each in list(codec.streams.values()):
             self._check_stream(cast("ServerStream", each), now)
-        self._timer = self.own.wheel.after(_CHECK_S, self._check)
+        self.check_again()
 
     def _check_stream(self, stream: ServerStream, now: float) -> None:
         """End a stream whose client keeps it waiting."""
@@ -272,7 +234,7 @@ class H2Downstream(Accepted):
             if stream.progress.still_s(exchange.moved, now) > exchange.stream_idle_s:
                 exchange.answer_or_break(Reply(504, "SI", "stream_idle_timeout", b"stream timeout"))
                 return
-        if now - stream.moved_at < STALL_S:
+        if now - stream.moved_at < life.STALL_S:
             return
         if stream.waiting is not None:
             if exchange is not None:
