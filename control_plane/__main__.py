@@ -1,4 +1,4 @@
-"""`meshpy-control-plane`: serve, healthcheck, ca init."""
+"""`meshpy-control-plane`: serve, healthcheck, socket-proxy, ca init."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from control_plane.app import running
 from control_plane.errors import StartRefused
 from control_plane.language import MeshLanguage
 from control_plane.settings import Listen, OtlpSettings, Settings, Source, StoreKind
+from control_plane.socket_proxy import serving
 from meshpy.errors import MeshpyError
 from meshpy.otlp.settings import Signal, read_destination, read_resource
 
@@ -195,6 +196,29 @@ def healthcheck(operator_listen: str, operator_tls: str) -> None:
     finally:
         connection.close()
     sys.exit(0 if ready else 1)
+
+
+@main.command()
+@click.option("--listen", envvar="MESHPY_SOCKET_PROXY_LISTEN", default="0.0.0.0:2375", show_default=True)
+@click.option("--docker-host", envvar="DOCKER_HOST", default="unix:///var/run/docker.sock", show_default=True)
+@click.option("--log", type=click.Choice(LEVELS), envvar="MESHPY_LOG", default="info", show_default=True)
+def socket_proxy(listen: str, docker_host: str, log: str) -> None:
+    """Give a control plane what it reads of the Docker engine, and no environment, secret or way to write."""
+    logging.basicConfig(level=log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        uvloop.run(_serve_socket_proxy(listen, docker_host))
+    except MeshpyError as error:
+        click.echo(f"meshpy-control-plane: {error}", err=True)
+        sys.exit(EXIT_COULD_NOT_RUN)
+
+
+async def _serve_socket_proxy(listen: str, docker_host: str) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(listen, docker_host):
+        logging.getLogger("control_plane").info("a read-only view of %s on %s", docker_host, listen)
+        await stop.wait()
 
 
 @main.group()

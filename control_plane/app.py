@@ -172,6 +172,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     registry = Registry(store, language)
     distribution = Distribution(registry.shelf, reports, lambda: signing.bundle_pem)
     registry.notify = distribution.notify
+    distribution.draining = lambda stream: registry.set_draining(stream.service, stream.task, stream.address)
     if isinstance(store, DirectoryStore):
         store.check = registry.check
     await registry.start()

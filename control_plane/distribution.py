@@ -53,9 +53,11 @@ class Distribution:
     ) -> None:
         self._shelf, self._reports, self._bundle_pem = shelf, reports, bundle_pem
         reports.taps.changed = reports.asks.changed = self._wake_all
+        self.draining: Callable[[Stream], None] = lambda _stream: None
         self._live: dict[Stream, asyncio.Event] = {}
         self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
         self._progress: asyncio.Future[None] | None = None
+        self.unknown_frames = 0
 
     def notify(self, changed: set[ServiceName]) -> None:
         """Wake the streams of these services."""
@@ -157,8 +159,14 @@ class Distribution:
                     self._told()
                 case "nack":
                     stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
-                case other:
-                    raise BadRequest(f"a message of type {str(other)[:40]!r} is not known")
+                case "draining":
+                    self.draining(stream)
+                    continue
+                case str():
+                    self.unknown_frames += 1  # a newer sidecar may tell what we do not know
+                    continue
+                case _:
+                    raise BadRequest("a message has a `type`")
             wake.set()
         return "the sidecar left"
 

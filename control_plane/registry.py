@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from control_plane.discovery.view import View
+from control_plane.discovery.view import View, without
 from control_plane.errors import Conflict, NotFound, StoreError, Unavailable
 from control_plane.policy_set import stored
 from control_plane.snapshots import Printed, Shelf
@@ -143,6 +143,8 @@ class Registry:
         self.problems: tuple[str, ...] = ()
         self.compile_s = 0.0
         self._viewed = asyncio.Event()
+        self._inventory = Inventory()
+        self._draining: frozenset[str] = frozenset()
         self._policies = PolicySet()
         self._turn = asyncio.Lock()
         self._staged: tuple[Change, _Prepared] | None = None
@@ -183,9 +185,22 @@ class Registry:
 
     def set_view(self, view: View) -> None:
         """Take what discovery found; what sidecars must know of it is compiled soon."""
-        before, self.view = self.view, view
-        if not self._viewed.is_set() or before.inventory != view.inventory:
-            self._viewed.set()
+        self.view = view
+        self._draining &= view.tasks.keys()
+        self._take_inventory()
+        self._viewed.set()
+
+    def set_draining(self, service: ServiceName, task: str, address: str) -> None:
+        """Send callers elsewhere: a task of the service says, from its own address, that it will stop."""
+        found = self.view.tasks.get(task)
+        if found is not None and found.service == service and address in found.mesh_addresses:
+            self._draining |= {task}
+            self._take_inventory()
+
+    def _take_inventory(self) -> None:
+        found = without(self.view, self._draining)
+        if not self._viewed.is_set() or found != self._inventory:
+            self._inventory = found
             self._inventory_changed.set()
 
     def set_denied(self, services: frozenset[ServiceName]) -> None:
@@ -313,7 +328,7 @@ class Registry:
         return _Prepared(inputs, documents, policies, compiled)
 
     def _inputs(self, revision: int) -> _Inputs:
-        return _Inputs(self.view.inventory, self._denied, self._keys, revision)
+        return _Inputs(self._inventory, self._denied, self._keys, revision)
 
     @property
     def documents(self) -> tuple[PolicyDocument, ...]:

@@ -77,7 +77,8 @@ class ControlStream:
         """
         await self._hello()
         async with asyncio.TaskGroup() as group:
-            works = (self._work(), self._report(), self._tell_tapped(), self._close_after(until))
+            telling = (self._report(), self._tell_tapped(), self._tell_draining())
+            works = (self._work(), *telling, self._close_after(until))
             beside = [group.create_task(work) for work in works]
             try:
                 async for message in self._socket:
@@ -171,6 +172,11 @@ class ControlStream:
             records = self._sidecar.tap.take()
             if records:
                 await self._socket.send_json({"type": "tapped", "records": records})
+
+    async def _tell_draining(self) -> None:
+        """Callers are sent elsewhere while we still answer; the engine's word comes a poll later."""
+        await self._sidecar.draining.wait()
+        await self._socket.send_json({"type": "draining"})
 
     async def _report(self) -> None:
         while True:

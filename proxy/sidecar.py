@@ -91,6 +91,7 @@ class Sidecar:
         self.clusters = Clusters(self.own)
         self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: families_of(self.clusters.live, loop.time()))
+        self.draining = asyncio.Event()
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
         self._sampling_pct = sampling_pct
         self._reporters: tuple[Reporter, Reporter] | None = None
@@ -278,6 +279,7 @@ class Sidecar:
         end = self.loop.time() + grace_s
         idle_end = self.loop.time() + min(_IDLE_GRACE_S, grace_s / 2)
         self.shared.is_draining = self.shared.ends_connections = True
+        self.draining.set()
         for down in list(self.shared.open):
             down.begin_drain()
         while self.loop.time() < end and (self.shared.open or self.shared.splices):

@@ -13,12 +13,14 @@ from typing import Any
 import aiodocker
 import aiohttp
 
+from control_plane.discovery.api_version import spoken
 from control_plane.discovery.docker_json import Answers
 from control_plane.errors import DiscoveryError
 
 __all__ = ["DockerClient"]
 
 READ_S = 10.0
+UNKNOWN = "auto"
 RUNNING = {"desired-state": ["running"]}
 WATCHED = ["service", "network", "node"]
 
@@ -132,6 +134,8 @@ class DockerClient:
         Raises:
             DiscoveryError: the stream could not be opened or broke.
         """
+        async with self._engine():
+            """Speak its version, and fail in time where it does not answer."""
         try:
             docker = self._client()
             channel = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
@@ -148,10 +152,16 @@ class DockerClient:
             docker, self._docker = self._docker, None
             await docker.close()
 
+    async def _negotiate(self, docker: aiodocker.Docker) -> None:
+        """Ask which versions of its API the engine has; after a failure again, as it may be another one."""
+        if docker.api_version == UNKNOWN:
+            told = await docker._query_json("version", versioned_api=False)
+            docker.api_version = f"v{spoken(told)}"
+
     def _client(self) -> aiodocker.Docker:
         if self._docker is None:
             try:
-                self._docker = aiodocker.Docker(url=self._host)
+                self._docker = aiodocker.Docker(url=self._host, api_version=UNKNOWN)
             except (AssertionError, ValueError, OSError) as error:
                 raise DiscoveryError("no Docker engine: set DOCKER_HOST or mount its socket") from error
         return self._docker
@@ -160,11 +170,19 @@ class DockerClient:
     async def _engine(self) -> AsyncIterator[aiodocker.Docker]:
         try:
             async with asyncio.timeout(READ_S):
-                yield self._client()
+                docker = self._client()
+                await self._negotiate(docker)
+                yield docker
         except TimeoutError as error:
+            self._forget_version()
             raise DiscoveryError(f"the engine did not answer within {READ_S:.0f} s") from error
         except (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as error:
+            self._forget_version()
             raise DiscoveryError(f"the engine cannot be read: {error}") from error
+
+    def _forget_version(self) -> None:
+        if self._docker is not None:
+            self._docker.api_version = UNKNOWN
 
 
 def _items(answer: Any) -> Sequence[Mapping[str, Any]]:

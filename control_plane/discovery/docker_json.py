@@ -138,6 +138,7 @@ def _sidecar_tasks(
             service=sidecar.workload,
             addresses=_addresses(item, frozenset(words(sidecar.labels.get("meshpy.doors", "")))),
             node=nodes.get(item.get("NodeID", ""), ""),
+            slot=int(item.get("Slot") or 0),
             is_serving=state == "running",
         )
 

@@ -1,8 +1,9 @@
 """Discovery from a Swarm: events, a poll of tasks, and a full re-list, none of which is trusted alone.
 
 Tasks send no events, event streams fall silent (moby#36834, #37825), and a manager without quorum answers
-with old or empty lists. So: an event or 30 s bring a full re-list, one second brings the tasks; an answer
-that failed, is incomplete, or is empty where something was before, changes nothing.
+with old or empty lists. So: an event or 20 s bring a full re-list, one second brings the tasks; an answer
+that failed, is incomplete, or is empty where something was before, changes nothing. What failed is asked for
+again soon: an engine that is back is believed within seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from control_plane.errors import DiscoveryError
 __all__ = ["Engine", "SwarmDiscovery"]
 
 POLL_S = 1.0
-RELIST_S = 30.0
+RELIST_S = 20.0
+RETRY_S = 2.0
 SETTLE_S = 0.1
 """Events of one deployment come in a burst; they bring one re-list."""
 RECONNECT_S = 2.0
@@ -40,9 +42,16 @@ class Engine(Protocol):
 class SwarmDiscovery:
     """Publishes a view whenever what the engine says differs from what was published."""
 
-    def __init__(self, engine: Engine, *, poll_s: float = POLL_S, relist_s: float = RELIST_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        poll_s: float = POLL_S,
+        relist_s: float = RELIST_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
         self._engine = engine
-        self._poll_s, self._relist_s = poll_s, relist_s
+        self._poll_s, self._relist_s, self._retry_s = poll_s, relist_s, min(retry_s, relist_s)
         self._answers: Answers | None = None
         self._view: View | None = None
         self._publish: Publish = lambda _view: None
@@ -57,6 +66,10 @@ class SwarmDiscovery:
         age_s = None if self._good_at is None else time.monotonic() - self._good_at
         problem = next(filter(None, self._problems.values()), "")
         return DiscoveryHealth("swarm", problem, self._failures, age_s)
+
+    @property
+    def _is_good(self) -> bool:
+        return not self._problems["everything"]
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish
@@ -73,7 +86,7 @@ class SwarmDiscovery:
             self._stale.clear()
             await self._read_everything()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._relist_s if self._answers else self._poll_s):
+                async with asyncio.timeout(self._relist_s if self._is_good else self._retry_s):
                     await self._stale.wait()
             await asyncio.sleep(SETTLE_S)
 
@@ -123,6 +136,6 @@ class SwarmDiscovery:
 
 
 def _refuse_sudden_emptiness(before: Answers, after: Answers) -> None:
-    for what in ("services", "tasks", "nodes"):
+    for what in ("services", "tasks", "nodes", "networks"):
         if getattr(before, what) and not getattr(after, what):
             raise DiscoveryError(f"the engine suddenly lists no {what}; the last view is kept")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from meshpy.model.inventory import Inventory
 from meshpy.model.names import ServiceName
 
-__all__ = ["MESH_NETWORK", "Discovery", "DiscoveryHealth", "Publish", "SidecarTask", "View"]
+__all__ = ["MESH_NETWORK", "Discovery", "DiscoveryHealth", "Publish", "SidecarTask", "View", "without"]
 
 MESH_NETWORK = "mesh"
 """The network that all sidecars and the control plane share."""
@@ -21,6 +21,7 @@ class SidecarTask:
 
     Args:
         addresses: by the full name of the network.
+        slot: which replica it is; 0 for one of a global service, which has one a node.
         is_serving: True once the engine reports it running, which it does after its healthcheck passed.
     """
 
@@ -28,7 +29,12 @@ class SidecarTask:
     service: ServiceName
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     node: str = ""
+    slot: int = 0
     is_serving: bool = False
+
+    @property
+    def mesh_addresses(self) -> tuple[str, ...]:
+        return self.addresses.get(MESH_NETWORK, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,21 @@ class View:
 
     inventory: Inventory = field(default_factory=Inventory)
     tasks: Mapping[str, SidecarTask] = field(default_factory=dict)
+
+
+def without(view: View, draining: Collection[str]) -> Inventory:
+    """The inventory without the endpoints of tasks that are about to stop.
+
+    A service keeps its endpoints where all of them are: a sidecar that drains still answers, nobody does not.
+    """
+    services = dict(view.inventory.services)
+    gone = [task for name in draining if (task := view.tasks.get(name)) is not None]
+    for name in {task.service for task in gone} & services.keys():
+        addresses = {a for task in gone if task.service == name for a in task.mesh_addresses}
+        kept = tuple(each for each in services[name].endpoints if each.address not in addresses)
+        if kept:
+            services[name] = replace(services[name], endpoints=kept)
+    return replace(view.inventory, services=services) if gone else view.inventory
 
 
 Publish = Callable[[View], None]

@@ -40,7 +40,10 @@ READY_WITHIN_S = 120.0
 @click.option(
     "--image", default="meshpy-control-plane:0.1.0", show_default=True, help="The control plane's image."
 )
-def install(trust_domain: str, address: str, subnet: str, image: str) -> None:
+@click.option(
+    "--socket-proxy", is_flag=True, help="Keep the engine's socket from the control plane: a proxy reads it."
+)
+def install(trust_domain: str, address: str, subnet: str, image: str, socket_proxy: bool) -> None:
     """Make the CA, the mesh network and the control plane on the Swarm that `docker` points to.
 
     The root key stays on this machine, beside the operator's context (~/.config/meshpy): keep it offline.
@@ -51,8 +54,9 @@ def install(trust_domain: str, address: str, subnet: str, image: str) -> None:
     folder = Path(os.environ.get("MESHPY_CONTEXT", str(CONTEXT_FILE))).expanduser().parent
     context = _make_trust(docker, folder, Context(url=f"https://{address}:15014", trust_domain=trust_domain))
     _make_network(docker, subnet)
-    stack = stacks_folder() / "mesh.yml"
-    docker.run("stack", "deploy", "--resolve-image", "never", "-c", str(stack), ROOT_NAMESPACE)
+    names = ("mesh.yml", "mesh-socket-proxy.yml") if socket_proxy else ("mesh.yml",)
+    files = [word for name in names for word in ("-c", str(stacks_folder() / name))]
+    docker.run("stack", "deploy", "--resolve-image", "never", *files, ROOT_NAMESPACE)
     click.echo("waiting for the control plane", err=True)
     _wait_until_ready(Operator(context, timeout_s=5))
     click.echo(f"control plane: {context.url}")

@@ -59,6 +59,8 @@ class Engine:
         if path == "/version":
             oldest, newest = self.versions
             return web.json_response({"ApiVersion": newest, "MinAPIVersion": oldest, "Version": "20.10.24"})
+        if path == "/_ping":
+            return web.Response(text="OK")
         if path == "/events":
             return await self._events(request)
         if path.startswith("/configs"):

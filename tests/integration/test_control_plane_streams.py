@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from certs.keys import generate_key
+from control_plane.discovery.view import SidecarTask, View
 from meshpy.wire import decode_snapshot
 from tests.helpers.control_plane import API, DENY_ALL, WEB, csr_pem, plane, shop, write_inventory
 
@@ -43,6 +44,45 @@ async def test_a_sidecar_gets_the_whole_snapshot_then_deltas(mesh):
         assert (second["base"], set(second["set"])) == (first["version"], {"revision", "authorization"})
         held = decode_snapshot(sidecar.snapshot)
         assert (held.revision, held.version) == (1, second["version"])
+
+
+async def test_callers_are_sent_elsewhere_when_a_sidecar_says_that_it_drains(mesh):
+    """It is believed for its own task alone, and the last endpoints of a service stay."""
+    inventory = shop(("127.0.0.1", "127.0.0.5"))
+    at = {"t1": "127.0.0.1", "t2": "127.0.0.5"}
+    tasks = {task: SidecarTask(task, API, {"mesh": (address,)}) for task, address in at.items()}
+    mesh.running.parts.registry.set_view(View(inventory, tasks))
+    identity = await mesh.enrol()
+    async with (
+        mesh.stream(await mesh.enrol(WEB), task="w1") as web,
+        mesh.stream(identity, task="t2") as liar,
+        mesh.stream(identity, task="t1") as api,
+    ):
+        await web.take()
+        while len(_endpoints(web)) < 2:
+            await web.take()
+        await liar.socket.send_json({"type": "draining"})  # t2 is at another address than this stream
+        await api.socket.send_json({"type": "draining"})
+        await web.take()
+        assert _endpoints(web) == ["127.0.0.5"]
+        mesh.running.parts.registry.set_draining(API, "t2", "127.0.0.5")
+        await web.take()
+        assert _endpoints(web) == ["127.0.0.1", "127.0.0.5"]
+
+
+def _endpoints(sidecar):
+    cluster = next(c for name, c in sidecar.snapshot["clusters"].items() if name.endswith("api.shop"))
+    return [each["address"] for each in cluster["endpoints"]]
+
+
+async def test_a_message_of_a_type_that_is_not_known_yet_is_passed_over(mesh):
+    """A newer sidecar beside an older control plane, during a rolling upgrade."""
+    async with mesh.stream(await mesh.enrol()) as sidecar:
+        await sidecar.take()
+        await sidecar.socket.send_json({"type": "gossip", "x": 1})
+        await mesh.put(DENY_ALL)
+        await sidecar.take()
+        assert mesh.running.parts.distribution.unknown_frames == 1
 
 
 async def test_status_and_wait_follow_the_acknowledgement(mesh):
@@ -198,9 +238,7 @@ async def test_the_control_planes_own_identity_has_no_stream(mesh):
     assert caught.value.status == 403
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "[" * 100_000, '{"type":"gossip"}', '{"type":"hello","held":7}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"type":7}', '{"type":"hello","held":7}'])
 async def test_a_frame_that_is_not_understood_ends_the_stream_with_the_reason(mesh, text):
     async with mesh.stream(await mesh.enrol()) as sidecar:
         await sidecar.take()
