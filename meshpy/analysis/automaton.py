@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from meshpy.analysis.language import MARK, Anchor, Chars, Either, Language, Repeat, Then, Unsupported
 
-__all__ = ["DEAD", "TOP", "Alphabet", "Automaton", "Dfa", "Moves", "Part", "Whole", "masks_of", "run"]
+__all__ = ["DEAD", "TOP", "Alphabet", "Automaton", "Dfa", "Moves", "Part", "Whole", "Word", "masks_of", "run"]
 
 DEAD = -1
 """No continuation is accepted."""
@@ -54,17 +54,25 @@ class Alphabet:
         self.shown = tuple(_nicest(part, liked) for part in parts)
         self.order = tuple(sorted(range(len(parts)), key=lambda i: _rank(self.shown[i], liked)))
         self.rank = {letter: position for position, letter in enumerate(self.order)}
-        self._letter = {
-            code: index for index, part in enumerate(parts) for code in range(256) if part >> code & 1
-        }
+        self._letter: dict[int, int] = {}
+        for index, part in enumerate(parts):
+            rest = part
+            while rest:
+                self._letter[(rest & -rest).bit_length() - 1] = index
+                rest &= rest - 1
+        self._in_mask: dict[int, frozenset[int]] = {}
 
     def letters(self, text: str) -> list[int] | None:
         """The text as letters; None when it has a character outside of the domain."""
         found = [self.mark if ord(c) == MARK else self._letter.get(ord(c), -1) for c in text]
         return None if -1 in found else found
 
-    def in_mask(self, mask: int) -> tuple[int, ...]:
-        return tuple(index for index, part in enumerate(self.masks) if part & mask)
+    def in_mask(self, mask: int) -> frozenset[int]:
+        found = self._in_mask.get(mask)
+        if found is None:
+            found = frozenset(index for index, part in enumerate(self.masks) if part & mask)
+            self._in_mask[mask] = found
+        return found
 
 
 def _nicest(mask: int, liked: str) -> str:
@@ -131,7 +139,7 @@ class _Nfa:
         match language:
             case Chars(mask=mask):
                 state = self._state()
-                self.steps[state].append((frozenset(self._alphabet.in_mask(mask)), after))
+                self.steps[state].append((self._alphabet.in_mask(mask), after))
                 return state
             case Then(parts=parts):
                 for part in reversed(parts):
@@ -152,7 +160,7 @@ class _Nfa:
         if high is None:
             loop = self._state()
             if isinstance(inner, Chars):
-                self.steps[loop].append((frozenset(self._alphabet.in_mask(inner.mask)), loop))
+                self.steps[loop].append((self._alphabet.in_mask(inner.mask), loop))
             else:
                 self.skips[loop].append((self._build(inner, loop), None))
             self.skips[loop].append((after, None))
@@ -239,10 +247,55 @@ class Dfa:
                 for letter in letters:
                     by_letter.setdefault(letter, set()).add(target)
         default = self._new(self._nfa.closure(common))
-        special = {
-            letter: self._new(self._nfa.closure(targets | common)) for letter, targets in by_letter.items()
-        }
+        after: dict[frozenset[int], int] = {}
+        special: dict[int, int] = {}
+        for letter, targets in by_letter.items():
+            key = frozenset(targets)
+            if key not in after:
+                after[key] = self._new(self._nfa.closure(targets | common))
+            special[letter] = after[key]
+        return _fewest(special, default, count)
+
+
+def _fewest(special: dict[int, int], default: int, count: int) -> Moves:
+    """The same moves with the commonest target as default, so that few letters are special.
+
+    Args:
+        count: how many letters there are beside the mark, which is in none of the languages.
+    """
+    targets = list(special.values())
+    others = count - len(targets)
+    commonest = max(set(targets), key=targets.count, default=default)
+    if commonest == default:
+        return Moves({letter: target for letter, target in special.items() if target != default}, default)
+    if targets.count(commonest) <= others:
         return Moves(special, default)
+    moves = {letter: target for letter, target in special.items() if target != commonest}
+    moves.update({letter: default for letter in range(count) if letter not in special})
+    moves[count] = DEAD
+    return Moves(moves, commonest)
+
+
+class Word:
+    """One text, or all that begin with it: states count the letters that were read. As Dfa, but at once."""
+
+    __slots__ = ("_after", "_letters", "start")
+
+    def __init__(self, letters: Sequence[int], *, is_prefix: bool) -> None:
+        self._letters = letters
+        self._after = TOP if is_prefix else len(letters)
+        self.start = self._state(0)
+
+    def _state(self, read: int) -> int:
+        return self._after if read == len(self._letters) else read
+
+    def accepts(self, state: int) -> bool:
+        return state == self._after
+
+    def moves(self, state: int) -> Moves:
+        if 0 <= state < len(self._letters):
+            return Moves({self._letters[state]: self._state(state + 1)}, DEAD)
+        return Moves({}, TOP if state == TOP else DEAD)
 
 
 class Whole:
@@ -250,7 +303,7 @@ class Whole:
 
     __slots__ = ("_inner", "_mark", "accepts", "start")
 
-    def __init__(self, inner: Dfa, alphabet: Alphabet) -> None:
+    def __init__(self, inner: Automaton, alphabet: Alphabet) -> None:
         self._inner = inner
         self._mark = alphabet.mark
         self.start = inner.start
@@ -266,7 +319,7 @@ class Part:
 
     __slots__ = ("_inner", "_mark", "_number", "_states", "start")
 
-    def __init__(self, inner: Dfa, alphabet: Alphabet, number: int) -> None:
+    def __init__(self, inner: Automaton, alphabet: Alphabet, number: int) -> None:
         self._inner = inner
         self._mark = alphabet.mark
         self._number = number

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from meshpy.analysis.describe import described, merged
 from meshpy.analysis.flow import Flow
 from meshpy.analysis.flows import flows
-from meshpy.analysis.probe import Cell, Probe, TooManyClasses, explore
+from meshpy.analysis.probe import Cell, Probe, Remembered, TooManyClasses, explore
 from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared
@@ -200,11 +200,20 @@ class _Explored:
 
 def _explored(flow: Flow) -> Found:
     space = flow.space()
+    old, new = Remembered(space, flow.old), Remembered(space, flow.new)
     try:
-        cells = explore(space, lambda probe: (flow.old(probe), flow.new(probe)))
+        cells = explore(space, lambda probe: (old(probe), new(probe)))
     except TooManyClasses as error:
         return space, (), 0, (*space.unproved, str(error))
-    differing = tuple(cell for cell in cells if kind_of(*cell.answer) is not None)
+    kinds: dict[tuple[int, int], Kind | None] = {}  # by identity: most cells share their answers
+
+    def kind(before: Explanation, after: Explanation) -> Kind | None:
+        key = (id(before), id(after))
+        if key not in kinds:
+            kinds[key] = kind_of(before, after)
+        return kinds[key]
+
+    differing = tuple(cell for cell in cells if kind(*cell.answer) is not None)
     return space, differing, len(cells), tuple(space.unproved)
 
 
@@ -215,30 +224,41 @@ def kind_of(before: Explanation, after: Explanation) -> Kind | None:
         return Kind.ALLOWED
     if shares[0] > shares[1]:
         return Kind.DENIED
-    if not shares[1]:
-        return None
-    return None if _treatment(before) == _treatment(after) else Kind.ROUTED
+    return None if not shares[1] or _is_alike(before, after) else Kind.ROUTED
 
 
 def allowed_share(explanation: Explanation) -> float:
     """The share of requests that reach something: 1 when all legs are allowed."""
-    if not explanation.legs:
+    if len(explanation.legs) < 2:
         return 1.0 if explanation.verdict.allowed else 0.0
     return round(sum(leg.share for leg in explanation.legs if leg.verdict.allowed), 9)
 
 
-def _treatment(explanation: Explanation) -> tuple[object, ...]:
-    rule = explanation.rule
-    legs = tuple(
-        (leg.service, leg.destination, leg.port, leg.share, leg.verdict.allowed) for leg in explanation.legs
+_CHANGED = ("rewritten_path", "rewritten_authority", "redirect", "status")
+_EFFECTS = tuple(field.name for field in fields(RouteRule) if field.name not in ("name", "policy", "matches"))
+
+
+def _is_alike(before: Explanation, after: Explanation) -> bool:
+    """Whether both go the same way, and are changed alike on it."""
+    if len(before.legs) != len(after.legs):
+        return False
+    routes = before.route or {}, after.route or {}
+    return (
+        all(
+            (one.service, one.port, one.share) == (other.service, other.port, other.share)
+            and one.verdict.allowed == other.verdict.allowed
+            and one.destination == other.destination
+            for one, other in zip(before.legs, after.legs, strict=True)
+        )
+        and all(routes[0].get(key) == routes[1].get(key) for key in _CHANGED)
+        and _has_same_effect(before.rule, after.rule)
     )
-    route = explanation.route or {}
-    changed = tuple(route.get(key) for key in ("rewritten_path", "rewritten_authority", "redirect", "status"))
-    return (legs, changed, _effect(rule) if rule is not None else None)
 
 
-def _effect(rule: RouteRule) -> RouteRule:
-    return replace(rule, name="", policy="", matches=())
+def _has_same_effect(one: RouteRule | None, other: RouteRule | None) -> bool:
+    if one is None or other is None or one is other:
+        return one is other
+    return all(getattr(one, name) == getattr(other, name) for name in _EFFECTS)
 
 
 def _words(explanation: Explanation) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshpy.analysis.asked import Tests
+from meshpy.analysis.callees import Callees
 from meshpy.analysis.domains import AUTHORITY, principals
 from meshpy.analysis.flow import Caller, Flow
 from meshpy.analysis.listening import (
@@ -26,12 +27,6 @@ from meshpy.analysis.listening import (
 )
 from meshpy.analysis.nets import address_classes, label_of
 from meshpy.analysis.partition import Matcher, partition
-from meshpy.analysis.predicates import (
-    tests_of_authorization,
-    tests_of_callee,
-    tests_of_routes,
-    through_rewrites,
-)
 from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation, Source, at_listener, at_sidecar, from_outside
 from meshpy.engine.prepared import Prepared
@@ -39,7 +34,7 @@ from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
 from meshpy.model.match import Exact
 from meshpy.model.names import ServiceName
-from meshpy.model.route import RouteRule, VirtualHost
+from meshpy.model.route import VirtualHost
 from meshpy.model.snapshot import OutboundListener
 
 __all__ = ["flows"]
@@ -54,22 +49,18 @@ class _Route:
     host: str
     port: int
     services: frozenset[ServiceName]
-    tests: Tests
-    keep: Callable[[str], bool]
-    rules: tuple[RouteRule, ...]
+    space: Callable[..., Space]
     alike: tuple[object, ...]
 
 
-def _spaces(
-    tests: Tests, keep: Callable[[str], bool] | None = None, rules: Iterable[RouteRule] = ()
-) -> Callable[..., Space]:
+def _spaces(tests: Tests) -> Callable[..., Space]:
     def make(more: Tests | None = None) -> Space:
         if more is None:
-            return Space(tests, keep)
-        whole = Tests()
-        for part in (tests, more, through_rewrites(rules, more)):
-            whole.add(part)
-        return Space(whole, keep)
+            return Space(tests)
+        joined = Tests()
+        joined.add(tests)
+        joined.add(more)
+        return Space(joined)
 
     return make
 
@@ -89,7 +80,7 @@ class _Pair:
         self._names = sorted({*old, *new})
         self._only_changed = only_changed
         self._inbound_same = {name: self._same_inbound(name) for name in self._names}
-        self._asked: dict[ServiceName, Tests] = {}
+        self._callees = Callees(old, new)
 
     def _same_inbound(self, name: ServiceName) -> bool:
         old, new = self._old.get(name), self._new.get(name)
@@ -108,18 +99,6 @@ class _Pair:
             if not (self._only_changed and self._inbound_same[name]):
                 yield from self._from_outside(name)
                 yield from self._from_strangers(name)
-
-    def _tests_of(self, name: ServiceName) -> Tests:
-        """What the sidecar of a callee asks, in both revisions."""
-        if name not in self._asked:
-            found = Tests()
-            for side in (self._old, self._new):
-                if name in side:
-                    found.add(tests_of_callee(side[name]))
-            if found.local_nets:
-                found.unproved["destination.ip, as the address of a task is not known here"] = None
-            self._asked[name] = found
-        return self._asked[name]
 
     def _addressed(
         self, caller: Caller, tests: Tests, make: Callable[[Caller], Flow], *, with_v6: bool
@@ -155,7 +134,7 @@ class _Pair:
             return
         tests = Tests()
         for service in services:
-            tests.add(self._tests_of(service))
+            tests.add(self._callees.tests_of(service))
         for server_name in server_names(before, after):
             make = functools.partial(self._opaque_flow, before, after, frozenset(services), server_name)
             yield from self._addressed(Caller(name), tests, make, with_v6=False)
@@ -205,22 +184,25 @@ class _Pair:
             services |= services_behind_opaque(before) | services_behind_opaque(after)
             if self._only_changed and old_rules == new_rules and self._cannot_differ(name, services):
                 continue
-            tests = self._tests_of_route(name, old_rules, new_rules, services)
-            for matcher in region_matchers(hosts, old_host, new_host, overlap=overlap):
-                tests.texts["authority"][matcher] = None
+            cuts = tuple(region_matchers(hosts, old_host, new_host, overlap=overlap))
             one = after or before
             assert one is not None  # noqa: S101 - a region belongs to a listener
             host = new_host or old_host or ""
             alike = (
                 (old_host, new_host, one.port),
                 (old_rules, new_rules),
-                tuple(sorted(tests.texts["authority"], key=lambda matcher: matcher.label)),
-                self._as_peer(name, services),
+                tuple(sorted(cuts, key=lambda matcher: matcher.label)),
+                self._callees.as_peer(name, services),
             )
-            rules = (*old_rules, *new_rules)
-            route = _Route(host, one.port, frozenset(services), tests, keep, rules, alike)
+            space = functools.partial(
+                self._callees.space, name, (*old_rules, *new_rules), services, cuts, keep
+            )
+            route = _Route(host, one.port, frozenset(services), space, alike)
             make = functools.partial(self._routed, before, after, route)
-            yield from self._addressed(Caller(name), tests, make, with_v6=False)
+            nets = Tests()
+            for service in sorted(services):
+                nets.nets.update(self._callees.tests_of(service).nets)
+            yield from self._addressed(Caller(name), nets, make, with_v6=False)
 
     def _routed(
         self, before: OutboundListener | None, after: OutboundListener | None, route: _Route, caller: Caller
@@ -232,48 +214,9 @@ class _Pair:
             route.services,
             self._at(self._old, caller, before),
             self._at(self._new, caller, after),
-            _spaces(route.tests, route.keep, route.rules),
+            route.space,
             alike=(*route.alike, caller.address),
         )
-
-    def _as_peer(self, name: ServiceName, services: Iterable[ServiceName]) -> tuple[object, ...]:
-        """What callees can see of a caller, and what its own sidecar forbids it."""
-        own = tuple(
-            side[name].authorization.egress if name in side else None for side in (self._old, self._new)
-        )
-        seen: list[object] = []
-        for service in sorted(services):
-            tests = self._tests_of(service)
-            groups = tuple(name in group for group in tests.groups)
-            seen.append((service, self._principal_class(name, service), groups))
-        return (own, tuple(seen))
-
-    def _principal_class(self, name: ServiceName, callee: ServiceName) -> object:
-        """What the callee's matchers say of the caller's identity."""
-        side = self._new if name in self._new else self._old
-        principal = side[name].workload.trust_domain + name.spiffe_path
-        texts = {None: principal, 1: name.namespace}
-        matchers = self._tests_of(callee).texts.get("principal", ())
-        return tuple(matcher.test()(texts[matcher.part]) for matcher in matchers)
-
-    def _tests_of_route(
-        self,
-        name: ServiceName,
-        old_rules: Sequence[RouteRule],
-        new_rules: Sequence[RouteRule],
-        services: Iterable[ServiceName],
-    ) -> Tests:
-        tests, judged = Tests(), Tests()
-        tests.add(tests_of_routes((*old_rules, *new_rules)))
-        for service in sorted(services):
-            judged.add(self._tests_of(service))
-        for side in (self._old, self._new):
-            if name in side:
-                own = side[name]
-                judged.add(tests_of_authorization(own.authorization, own.workload.trust_domain, egress=True))
-        tests.add(judged)
-        tests.add(through_rewrites((*old_rules, *new_rules), judged))
-        return tests
 
     def _regions(
         self,
@@ -322,14 +265,14 @@ class _Pair:
 
                 return self._direct(caller, name, port, ask)
 
-            yield from self._addressed(Caller(), self._tests_of(name), make, with_v6=True)
+            yield from self._addressed(Caller(), self._callees.tests_of(name), make, with_v6=True)
 
     def _from_strangers(self, name: ServiceName) -> Iterator[Flow]:
         for port in sorted({*ports_of(self._old, name), *ports_of(self._new, name)}):
             for service, principal in self._strangers(name):
                 caller = Caller(service, is_stranger=True)
                 make = functools.partial(self._stranger, name, port, principal)
-                yield from self._addressed(caller, self._tests_of(name), make, with_v6=False)
+                yield from self._addressed(caller, self._callees.tests_of(name), make, with_v6=False)
 
     def _stranger(self, name: ServiceName, port: int, principal: str, caller: Caller) -> Flow:
         def ask(side: Prepared) -> Callable[[Request], Explanation]:
@@ -354,7 +297,7 @@ class _Pair:
             for item in side[name].inbound
             if item.port == port
         )
-        tests = Tests() if is_opaque else self._tests_of(name)
+        tests = Tests() if is_opaque else self._callees.tests_of(name)
         return Flow(
             caller,
             str(name),
@@ -370,7 +313,7 @@ class _Pair:
         """An identity of each class that no service has which is known here or named in a selector."""
         side = self._new if name in self._new else self._old
         domain = side[name].workload.trust_domain
-        tests = self._tests_of(name)
+        tests = self._callees.tests_of(name)
         groups = {member for group in tests.groups for member in group}
         known = {
             domain + item.spiffe_path: Exact(domain + item.spiffe_path) for item in {*self._names, *groups}

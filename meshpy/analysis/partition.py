@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from meshpy.analysis.automaton import DEAD, TOP, Alphabet, Automaton, Dfa, Moves, Part, Whole, masks_of, run
+from meshpy.analysis.automaton import (
+    DEAD,
+    TOP,
+    Alphabet,
+    Automaton,
+    Dfa,
+    Moves,
+    Part,
+    Whole,
+    Word,
+    masks_of,
+    run,
+)
 from meshpy.analysis.domains import Domain
 from meshpy.analysis.language import MARK, Either, Language, Unsupported, language_of
 from meshpy.analysis.seam import Rewritten, Seam
 from meshpy.engine.match import StringTest, any_of, compile_string
-from meshpy.model.match import Regex, StringMatch
+from meshpy.model.match import Exact, Prefix, Regex, StringMatch
 
-__all__ = ["Atom", "Matcher", "Partition", "partition"]
+__all__ = ["Atom", "Matcher", "Partition", "part_of", "partition"]
 
 _MAX_JOINT_STATES = 60_000
 
@@ -40,6 +52,15 @@ class Matcher:
     part: int | None = None
     fold: bool = False
     seam: Seam | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # matchers are looked up far more often than they are made
+        own = hash((self.label, self.matches, self.part, self.fold, self.seam))
+        object.__setattr__(self, "_hash", own)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def test(self) -> StringTest:
         """The engine's own test of the text, or of the part that it reads."""
@@ -87,6 +108,17 @@ class Partition:
         bits = sum(1 << i for i, automaton in enumerate(self._automata) if run(automaton, letters))
         return self._by_bits.get(bits)
 
+    def onto(self, matchers: tuple[Matcher, ...]) -> Partition:
+        """The partition by some of the matchers: cells that only others tell apart are one."""
+        if matchers == self.matchers:
+            return self
+        position = {matcher: index for index, matcher in enumerate(self.matchers)}
+        kept = [position[matcher] for matcher in matchers]
+        atoms: dict[int, str] = {}
+        for atom in self.atoms:
+            atoms.setdefault(sum((atom.bits >> old & 1) << new for new, old in enumerate(kept)), atom.witness)
+        return _made(self.domain, matchers, (), atoms, self._alphabet, [self._automata[i] for i in kept])
+
     def mask(self, matcher: int) -> frozenset[int]:
         """The atoms in which a matcher holds."""
         return frozenset(i for i, atom in enumerate(self.atoms) if atom.bits >> matcher & 1)
@@ -105,6 +137,15 @@ def partition(domain: Domain, matchers: tuple[Matcher, ...]) -> Partition:
             worst = error.matcher or max(usable, key=_weight)
             usable.remove(worst)
             opaque.append((worst, str(error)))
+
+
+@functools.lru_cache(maxsize=4096)
+def part_of(domain: Domain, matchers: tuple[Matcher, ...], whole: tuple[Matcher, ...]) -> Partition:
+    """The partition by `matchers`, taken from one by `whole`, which many ask for parts of."""
+    found = partition(domain, whole)
+    if found.opaque or not set(matchers) <= set(whole):
+        return partition(domain, matchers)
+    return found.onto(matchers)
 
 
 class _TooLarge(Exception):  # noqa: N818 - it never leaves this module
@@ -137,9 +178,20 @@ def _built(domain: Domain, usable: Sequence[Matcher], opaque: Sequence[tuple[Mat
         _explore(frame, automata, alphabet, atoms, shows_marks=domain.shows_marks)
     except Unsupported as error:
         raise _TooLarge(None, error) from None
+    return _made(domain, usable, opaque, atoms, alphabet, automata)
+
+
+def _made(
+    domain: Domain,
+    matchers: Sequence[Matcher],
+    opaque: Sequence[tuple[Matcher, str]],
+    atoms: Mapping[int, str],
+    alphabet: Alphabet | None,
+    automata: Sequence[Automaton],
+) -> Partition:
     found = tuple(Atom(bits, text) for bits, text in atoms.items())
     by_bits = {atom.bits: number for number, atom in enumerate(found)}
-    return Partition(domain, tuple(usable), found, tuple(opaque), alphabet, automata, by_bits)
+    return Partition(domain, tuple(matchers), found, tuple(opaque), alphabet, tuple(automata), by_bits)
 
 
 def _language(matcher: Matcher) -> Language:
@@ -151,12 +203,23 @@ def _language(matcher: Matcher) -> Language:
 
 def _automaton(matcher: Matcher, language: Language, alphabet: Alphabet) -> Automaton:
     try:
-        dfa = Dfa(language, alphabet)
+        dfa = _word(matcher, alphabet) or Dfa(language, alphabet)
         if matcher.seam is not None:
             return Rewritten(dfa, alphabet, matcher.seam)
     except Unsupported as error:
         raise _TooLarge(matcher, error) from None
     return Whole(dfa, alphabet) if matcher.part is None else Part(dfa, alphabet, matcher.part)
+
+
+def _word(matcher: Matcher, alphabet: Alphabet) -> Word | None:
+    """The automaton of one plain text; None where it takes more than that."""
+    if len(matcher.matches) != 1 or matcher.fold:
+        return None
+    match = matcher.matches[0]
+    if not isinstance(match, Exact | Prefix) or chr(MARK) in match.value:
+        return None
+    letters = alphabet.letters(match.value)
+    return None if letters is None else Word(letters, is_prefix=isinstance(match, Prefix))
 
 
 class _Marked:

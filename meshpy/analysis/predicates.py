@@ -12,6 +12,7 @@ from meshpy.analysis.asked import Tests
 from meshpy.analysis.partition import Matcher
 from meshpy.analysis.seam import Seam
 from meshpy.engine.checks import own_trust_domain
+from meshpy.engine.match import any_of, compile_string
 from meshpy.engine.rewrite import prefix_length
 from meshpy.engine.verdict import describe_all
 from meshpy.model.authn import JwtRule, TokenHeader
@@ -32,6 +33,7 @@ from meshpy.model.authz import (
     Tier,
 )
 from meshpy.model.match import Exact, HeaderMatch, Present, RequestMatch, StringMatch
+from meshpy.model.names import ServiceName
 from meshpy.model.route import RouteRule
 from meshpy.model.snapshot import Snapshot
 
@@ -106,21 +108,29 @@ HANDLED: Mapping[type, frozenset[str]] = {
 }
 
 
-def tests_of_callee(snapshot: Snapshot) -> Tests:
-    """What the sidecar of a callee asks of a request."""
-    found = tests_of_authorization(snapshot.authorization, snapshot.workload.trust_domain, egress=False)
+def tests_of_callee(snapshot: Snapshot, caller: ServiceName | None) -> Tests:
+    """What the sidecar of a callee asks of a request.
+
+    Args:
+        caller: only of its requests, of which rules for others ask nothing; None is everybody.
+    """
+    domain = snapshot.workload.trust_domain
+    found = tests_of_authorization(snapshot.authorization, domain, caller, egress=False)
     for rule in snapshot.jwt:
         found.token(rule)
     return found
 
 
-def tests_of_authorization(auth: Authorization, trust_domain: str, *, egress: bool) -> Tests:
+def tests_of_authorization(
+    auth: Authorization, trust_domain: str, caller: ServiceName | None, *, egress: bool
+) -> Tests:
     """What the callee's sidecar asks of a request or, with `egress`, the caller's own before it sends."""
     found = Tests()
     for tier in auth.egress if egress else auth.ingress:
         for policy in tier.policies:
             for rule in policy.rules:
-                _network_rule(found, rule)
+                if caller is None or not _is_for_others(rule.peer, caller):
+                    _network_rule(found, rule)
     if egress:
         # the nets of an egress rule are the callee's, and no task has its address yet
         if found.nets:
@@ -128,7 +138,7 @@ def tests_of_authorization(auth: Authorization, trust_domain: str, *, egress: bo
             found.nets.clear()
         return found
     found.groups[auth.baseline] = None
-    _istio(found, auth, trust_domain)
+    _istio(found, auth, trust_domain, caller)
     if auth.trusted_proxies and found.remote_nets:
         found.unproved["remote.ip, which x-forwarded-for tells behind trusted proxies"] = None
     elif not auth.trusted_proxies:
@@ -136,13 +146,33 @@ def tests_of_authorization(auth: Authorization, trust_domain: str, *, egress: bo
     return found
 
 
-def _istio(found: Tests, auth: Authorization, trust_domain: str) -> None:
+def _is_for_others(peer: PeerMatch, caller: ServiceName) -> bool:
+    return peer.services is not None and caller not in peer.services and not peer.set_nets
+
+
+def _names_others(rule: AuthorizationRule, caller: ServiceName, trust_domain: str) -> bool:
+    """Whether each `source` names callers, and this is none of them."""
+    principal = trust_domain + caller.spiffe_path
+
+    def is_meant(source: Source) -> bool:
+        named = own_trust_domain(source.principals, trust_domain)
+        return all(
+            not matches or any_of([compile_string(match) for match in matches])(text)
+            for matches, text in ((named, principal), (source.namespaces, caller.namespace))
+        )
+
+    return bool(rule.sources) and not any(is_meant(source) for source in rule.sources)
+
+
+def _istio(found: Tests, auth: Authorization, trust_domain: str, caller: ServiceName | None) -> None:
     for authorization in auth.policies:
         if authorization.dry_run or authorization.action is Action.AUDIT:
             continue
         if authorization.action is Action.CUSTOM:
             found.unproved[f"{authorization.name}, whose provider is asked at run time"] = None
         for item in authorization.rules:
+            if caller is not None and _names_others(item, caller, trust_domain):
+                continue
             _rule(found, item, trust_domain, denies=authorization.action is not Action.ALLOW)
 
 

@@ -14,7 +14,7 @@ from meshpy.analysis.space import Space
 from meshpy.engine.claims import RequestAuth
 from meshpy.engine.request import Request
 
-__all__ = ["Cell", "Probe", "TooManyClasses", "explore"]
+__all__ = ["Cell", "Probe", "Remembered", "TooManyClasses", "explore"]
 
 T = TypeVar("T")
 
@@ -28,11 +28,11 @@ class TooManyClasses(Exception):  # noqa: N818 - a limit, reported as such
 class Probe(Request):
     """A request that notes which of its dimensions are read."""
 
-    __slots__ = ("_fixed", "_headers", "_space", "_token", "read")
+    __slots__ = ("_headers", "_space", "_token", "fixed", "read")
 
     def __init__(self, space: Space, fixed: Mapping[str, int]) -> None:
         self._space = space
-        self._fixed = fixed
+        self.fixed = fixed
         self.read: dict[str, None] = {}
         self._headers = _Headers(self)
         self._token = _Token(self)
@@ -40,7 +40,7 @@ class Probe(Request):
     def _see(self, name: str) -> tuple[str, ...] | None:
         dimension = self._space.dimensions[name]
         self.read[name] = None
-        return dimension.values[self._fixed.get(name, 0)].shown
+        return dimension.values[self.fixed.get(name, 0)].shown
 
     def _text(self, name: str) -> str:
         shown = self._see(name)
@@ -184,6 +184,68 @@ class _Headers(Mapping[str, Sequence[str]]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class _Branch(Generic[T]):
+    """A dimension that was read here, and what followed for the values met so far."""
+
+    __slots__ = ("below", "dimension")
+
+    def __init__(self, dimension: str) -> None:
+        self.dimension = dimension
+        self.below: dict[int, _Branch[T] | _Leaf[T]] = {}
+
+
+class _Leaf(Generic[T]):
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: T) -> None:
+        self.answer = answer
+
+
+class Remembered(Generic[T]):
+    """Asks once for each class that `ask` itself tells apart, however finely the space is cut.
+
+    What is read next depends on what was read before alone, so the readings of all probes of a space are one
+    tree.
+    """
+
+    __slots__ = ("_ask", "_root", "_space")
+
+    def __init__(self, space: Space, ask: Callable[[Probe], T]) -> None:
+        self._space = space
+        self._ask = ask
+        self._root: _Branch[T] | _Leaf[T] | None = None
+
+    def __call__(self, probe: Probe) -> T:
+        """The answer; the probe notes what it depends on."""
+        node, fixed, read = self._root, probe.fixed, probe.read
+        while isinstance(node, _Branch):
+            read[node.dimension] = None
+            node = node.below.get(fixed.get(node.dimension, 0))
+        if node is not None:
+            return node.answer
+        fresh = Probe(self._space, fixed)
+        answer = self._ask(fresh)
+        read.update(fresh.read)
+        self._grow(tuple(fresh.read), fixed, _Leaf(answer))
+        return answer
+
+    def _grow(self, names: Sequence[str], fixed: Mapping[str, int], leaf: _Leaf[T]) -> None:
+        if not names:
+            self._root = leaf
+            return
+        node = self._root
+        if node is None:
+            node = self._root = _Branch(names[0])
+        for name, following in zip(names, (*names[1:], None), strict=True):
+            assert isinstance(node, _Branch)  # noqa: S101 - the readings of all probes are one tree
+            assert node.dimension == name  # noqa: S101
+            value = fixed.get(name, 0)
+            below = node.below.get(value)
+            if below is None:
+                below = node.below[value] = leaf if following is None else _Branch(following)
+            node = below
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from meshpy.analysis.asked import HeaderTest, Tests
 from meshpy.analysis.domains import AUTHORITY, CLAIM, HEADER, IDENTITY, METHOD, PATH, QUERY, Domain
 from meshpy.analysis.language import MARK
-from meshpy.analysis.partition import Matcher, Partition, partition
+from meshpy.analysis.partition import Matcher, Partition, part_of, partition
 from meshpy.engine.claims import RequestAuth
 from meshpy.engine.match import query_values
 from meshpy.engine.request import Request
@@ -49,14 +49,22 @@ class Space:
     (issuer and subject of the JWT), `jwt:CLAIM`.
 
     Args:
-        authorities: for which atoms of the authority the question is asked; None is all.
+        keep_authority: for which authorities the question is asked; None is all.
+        whole: the tests of all who ask alike, of which these are some.
     """
 
-    def __init__(self, tests: Tests, keep_authority: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        tests: Tests,
+        keep_authority: Callable[[str], bool] | None = None,
+        whole: Tests | None = None,
+    ) -> None:
+        everything = whole or tests
         self.dimensions: dict[str, Dimension] = {}
         self.unproved = dict(tests.unproved)
         for name, domain in (("authority", AUTHORITY), ("method", METHOD), ("path", PATH)):
-            self._texts(name, partition(domain, tuple(tests.texts.get(name, ()))), keep_authority)
+            cut, others = (tuple(each.texts.get(name, ())) for each in (tests, everything))
+            self._texts(name, part_of(domain, cut, others), keep_authority)
         for name, header_tests in tests.headers.items():
             at_most = 1 if name in tests.only_once else 99
             self._values(f"header:{name}", tuple(header_tests), at_most=at_most)

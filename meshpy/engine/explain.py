@@ -20,7 +20,7 @@ from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Peer, Request, host_of
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, Routing, WeightedChoice
 from meshpy.engine.shown import shown_destination, shown_rule, shown_tcp
-from meshpy.engine.verdict import Verdict
+from meshpy.engine.verdict import Step, Verdict
 from meshpy.errors import MeshpyError
 from meshpy.model.endpoint import port_of_cluster
 from meshpy.model.names import ServiceName
@@ -95,7 +95,7 @@ def at_sidecar(
     snapshots: Prepared, service: ServiceName, port: int, peer: Peer, request: Request | None
 ) -> Explanation:
     """The callee's own verdict, whatever way the request came."""
-    leg = _inbound(snapshots, service, port, peer, request)
+    leg = _arrived(snapshots, service, port, peer, request)
     return Explanation(leg.verdict, None, (), leg.steps)
 
 
@@ -134,7 +134,7 @@ def from_outside(
     """What a caller without identity gets at the published ports of these services."""
     peer = Peer(None, "", source.address)
     legs = [
-        replace(_inbound(snapshots, service, port, peer, request), share=1 / len(services))
+        replace(_arrived(snapshots, service, port, peer, request), share=1 / len(services))
         for service in services
     ]
     legs = [_closed_to_outside(snapshots, leg) for leg in legs]
@@ -156,8 +156,8 @@ def _without_route(
     snapshots: Snapshots, source: Source, place: Place, port: int, request: Request
 ) -> Explanation:
     """No name leads the caller there. The callee's verdict is told when it refuses too: it is the cause."""
-    peer = _peer_of(snapshots, source)
-    legs = [_inbound(snapshots, service, port, peer, request) for service in place.services]
+    peer = snapshots.peer_of(source)
+    legs = [_arrived(snapshots, service, port, peer, request) for service in place.services]
     refused = [leg for leg in legs if not leg.verdict.allowed]
     if refused:
         return _summed(refused, None)
@@ -220,7 +220,7 @@ def _forwarded(
 ) -> Explanation:
     rule = routed.rule
     assert isinstance(rule.action, Forward)  # noqa: S101 - Routed has no other
-    shown = shown_rule(rule, routed.virtual_host, listener.port)
+    shown = shown_rule(rule, routed.virtual_host, listener.port) if snapshots.with_steps else {}
     if routed.target is not None:
         shown["rewritten_path"] = routed.target.path
     if routed.authority is not None:
@@ -274,11 +274,12 @@ def _legs(
     steps = tuple(egress.evaluate_all(services, (), port, request)) if snapshots.with_steps else ()
     if not verdict.allowed:
         return [Leg(service, destination, port, each, verdict, None, steps) for service in services]
-    peer = _peer_of(snapshots, source)
-    legs = [_inbound(snapshots, item, port, peer, request) for item in services]
-    return [
-        Leg(leg.service, destination, port, each, verdict, leg.inbound, (*steps, *leg.steps)) for leg in legs
-    ]
+    peer = snapshots.peer_of(source)
+    legs = []
+    for service in services:
+        inbound, more = _inbound(snapshots, service, port, peer, request)
+        legs.append(Leg(service, destination, port, each, verdict, inbound, (*steps, *more)))
+    return legs
 
 
 def _empty_leg(
@@ -301,26 +302,30 @@ def _empty_leg(
     return Leg(None, destination, port, share, verdict, None, steps)
 
 
-def _peer_of(snapshots: Snapshots, source: Source) -> Peer:
-    if source.service is None:
-        return Peer(None, "", source.address)
-    domain = snapshots[source.service].workload.trust_domain
-    return Peer(source.service, f"{domain}{source.service.spiffe_path}", source.address)
+def _arrived(
+    snapshots: Snapshots, service: ServiceName, port: int, peer: Peer, request: Request | None
+) -> Leg:
+    """A request that stands before the callee's sidecar, whatever way it came."""
+    verdict, steps = _inbound(snapshots, service, port, peer, request)
+    return Leg(service, None, port, 1.0, None, verdict, steps)
 
 
 def _inbound(
     snapshots: Snapshots, service: ServiceName, port: int, peer: Peer, request: Request | None
-) -> Leg:
+) -> tuple[Verdict | None, tuple[Step, ...]]:
+    """The callee's word; None when it has no sidecar here."""
     snapshot = snapshots.get(service)
     if snapshot is None:
-        return Leg(service, None, port, 1.0, None, None)
-    protocol = next((item.protocol for item in snapshot.inbound if item.port == port), None)
+        return None, ()
+    protocol = None
+    for item in snapshot.inbound:
+        if item.port == port:
+            protocol = item.protocol
+            break
     if protocol is None:
         listed = ", ".join(f"{item.port}/{item.protocol.value}" for item in snapshot.inbound) or "none"
-        reason = f"{service} has no port {port}; it has {listed}"
-        return Leg(service, None, port, 1.0, None, Verdict(False, "route", reason=reason))
-    verdict, steps = snapshots.judge_inbound(service, peer, port, protocol, request)
-    return Leg(service, None, port, 1.0, None, verdict, steps)
+        return Verdict(False, "route", reason=f"{service} has no port {port}; it has {listed}"), ()
+    return snapshots.judge_inbound(service, peer, port, protocol, request)
 
 
 def _summed(

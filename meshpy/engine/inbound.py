@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from meshpy.engine.authenticate import Accepted, Authenticator, Refused
 from meshpy.engine.authorize import InboundAuthorizer
+from meshpy.engine.judge import ConnectionJudge
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Step, Verdict
 from meshpy.model.endpoint import Protocol
@@ -63,24 +64,40 @@ class InboundJudge:
         said: tuple[Step, ...] = ()
         if not protocol.is_http:
             request = None
-        if request is not None and self._reads_token(peer, port, protocol, sni):
-            outcome = self._authenticated(request)
+        on = self.on(peer, port, protocol if request is not None else Protocol.TCP, sni)
+        if request is not None:
+            outcome = self._token_of(on, request)
             if isinstance(outcome, Refused):
                 return outcome.verdict, (_refusal(outcome),)
-            said = _acceptance(self._jwt[0].policy, outcome)
-            request = as_authenticated(request, outcome)
-        elif request is not None and not self._jwt and request.auth is not None:
-            request = as_authenticated(request, Accepted(None))
-        verdict = self._authorizer.judge(request, peer, port, protocol, sni=sni)
+            if outcome is not None:
+                said = _acceptance(self._jwt[0].policy, outcome) if self._jwt else ()
+                request = as_authenticated(request, outcome)
+        verdict = on.judge(request)
         if not with_steps:
             return verdict, ()
         return verdict, (*said, *self._authorizer.evaluate_all(request, peer, port, protocol, sni=sni))
 
-    def _reads_token(self, peer: Peer, port: int, protocol: Protocol, sni: str) -> bool:
-        """Nobody reads the token of a request that the network stage refuses anyway."""
-        return (
-            bool(self._jwt) and not self._authorizer.for_connection(peer, port, protocol, sni=sni).is_closed
-        )
+    def on(self, peer: Peer, port: int, protocol: Protocol, sni: str) -> ConnectionJudge:
+        """The judge of a connection, for `verdict`; one without requests speaks an opaque protocol."""
+        return self._authorizer.for_connection(peer, port, protocol, sni=sni)
+
+    def verdict(self, on: ConnectionJudge, request: Request | None) -> Verdict:
+        """The verdict alone."""
+        outcome = self._token_of(on, request) if request is not None else None
+        if isinstance(outcome, Refused):
+            return outcome.verdict
+        if outcome is not None and request is not None:
+            request = as_authenticated(request, outcome)
+        return on.judge(request)
+
+    def _token_of(self, on: ConnectionJudge, request: Request) -> Accepted | Refused | None:
+        """What the request's token says; None leaves the request as it is.
+
+        Nobody reads the token of a request that the network stage refuses anyway.
+        """
+        if self._jwt:
+            return None if on.is_closed else self._authenticated(request)
+        return Accepted(None) if request.auth is not None else None
 
     def _authenticated(self, request: Request) -> Accepted | Refused:
         auth = request.auth

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshpy.engine.egress import EgressAuthorizer
+from meshpy.engine.explanation import Source
 from meshpy.engine.inbound import InboundJudge
+from meshpy.engine.judge import ConnectionJudge
 from meshpy.engine.rate_limits import steps_of
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.route import Router
@@ -30,21 +32,52 @@ class Prepared(dict[ServiceName, Snapshot]):
         self.with_steps = with_steps
         self._inbound: dict[ServiceName, InboundJudge] = {}
         self._egress: dict[ServiceName, EgressAuthorizer] = {}
+        self._connections: dict[
+            tuple[int, int, int, bool], tuple[ServiceName, Peer, InboundJudge, ConnectionJudge]
+        ] = {}
+        self._peers: dict[int, tuple[Source, Peer]] = {}
         self._routers: dict[int, tuple[OutboundListener, Router]] = {}
 
     def judge_inbound(
         self, service: ServiceName, peer: Peer, port: int, protocol: Protocol, request: Request | None
     ) -> tuple[Verdict, tuple[Step, ...]]:
         """The callee's verdict, with its steps when they are wanted."""
+        if not self.with_steps:
+            judge, on = self._on(service, peer, port, protocol if request is not None else Protocol.TCP)
+            return judge.verdict(on, request if protocol.is_http else None), ()
+        judge = self._judge_of(service)
+        verdict, steps = judge.judge(peer, port, protocol, request, sni=_sni(service, peer, port))
+        if verdict.allowed and request is not None and protocol.is_http:
+            steps += tuple(steps_of(self[service].rate_limits, peer, request))
+        return verdict, steps
+
+    def _judge_of(self, service: ServiceName) -> InboundJudge:
         judge = self._inbound.get(service)
         if judge is None:
             judge = self._inbound[service] = InboundJudge(self[service])
-        # a peer with an identity came over the mesh, where its sidecar names the port and service it wants
-        sni = mesh_sni(service, port) if peer.principal else ""
-        verdict, steps = judge.judge(peer, port, protocol, request, sni=sni, with_steps=self.with_steps)
-        if self.with_steps and verdict.allowed and request is not None and protocol.is_http:
-            steps += tuple(steps_of(self[service].rate_limits, peer, request))
-        return verdict, steps
+        return judge
+
+    def _on(
+        self, service: ServiceName, peer: Peer, port: int, protocol: Protocol
+    ) -> tuple[InboundJudge, ConnectionJudge]:
+        # by identity, as a comparison of names costs more than a verdict; what is held keeps its id
+        key = (id(service), id(peer), port, protocol.is_http)
+        held = self._connections.get(key)
+        if held is None:
+            judge = self._judge_of(service)
+            on = judge.on(peer, port, protocol, _sni(service, peer, port))
+            held = self._connections[key] = (service, peer, judge, on)
+        return held[2:]
+
+    def peer_of(self, source: Source) -> Peer:
+        """The caller as a callee sees it."""
+        held = self._peers.get(id(source))
+        if held is None:
+            service, principal = source.service, ""
+            if service is not None:
+                principal = f"{self[service].workload.trust_domain}{service.spiffe_path}"
+            held = self._peers[id(source)] = (source, Peer(service, principal, source.address))
+        return held[1]
 
     def egress(self, service: ServiceName) -> EgressAuthorizer:
         if service not in self._egress:
@@ -57,3 +90,8 @@ class Prepared(dict[ServiceName, Snapshot]):
         if held is None:
             held = self._routers[id(listener)] = (listener, Router.of_listener(listener))
         return held[1]
+
+
+def _sni(service: ServiceName, peer: Peer, port: int) -> str:
+    """A peer with an identity came over the mesh, where its sidecar names the port and service it wants."""
+    return mesh_sni(service, port) if peer.principal else ""

@@ -91,6 +91,7 @@ class Cluster:
 
 
 @functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def port_of_cluster(name: str) -> int:
     """The port of `outbound|8080|v1|catalog.shop`; 0 for a name of another form."""
     number = name.split("|")[1] if name.count("|") == 3 else ""
