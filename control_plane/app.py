@@ -23,6 +23,7 @@ from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
 from control_plane.api.policies import PolicyRoutes
 from control_plane.api.problems import guard
+from control_plane.api.requests import RequestRoutes
 from control_plane.api.rollouts import RolloutRoutes
 from control_plane.api.routes import Route, resources
 from control_plane.api.services import ServiceRoutes
@@ -44,6 +45,7 @@ from control_plane.export import Export
 from control_plane.jwks.fetch import Fetcher
 from control_plane.jwks.guard import Guard
 from control_plane.jwks.issuer_keys import IssuerKeys
+from control_plane.looks import Looks
 from control_plane.metrics import families
 from control_plane.parts import Parts
 from control_plane.registry import Language, Registry
@@ -112,6 +114,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *JaegerRoutes(parts).routes(),
         *ServiceRoutes(parts).routes(),
         *TapRoutes(parts).routes(),
+        *RequestRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -188,11 +191,14 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     log_of = Audit(audit)
     export = Export(settings.otlp, lambda: families(parts))
     reports.forward = export.forward
+    looks = Looks(reports.asks, lambda: len(distribution.connected()))
+    reports.looked = looks.take
     parts = Parts(
         registry=registry,
         distribution=distribution,
         reports=reports,
         export=export,
+        looks=looks,
         store=store,
         discovery=discovery,
         signing=signing,

@@ -124,6 +124,10 @@ class Distribution:
         now_s = time.monotonic()
         return [(s.service, s.state(self._target(s), now_s)) for s in self._live]
 
+    def connected(self) -> list[Stream]:
+        """Every sidecar that said hello and is still there."""
+        return [stream for stream in self._live if stream.is_greeted]
+
     def streams(self, services: Collection[ServiceName]) -> list[Stream]:
         """The connected sidecars of these services that said hello, by service and task."""
         found = [s for s in self._live if s.is_greeted and s.service in services]

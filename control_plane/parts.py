@@ -11,6 +11,7 @@ from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.export import Export
 from control_plane.jwks.issuer_keys import IssuerKeys
+from control_plane.looks import Looks
 from control_plane.rate import RateLimit
 from control_plane.registry import Registry
 from control_plane.reports import Reports
@@ -28,6 +29,7 @@ class Parts:
     distribution: Distribution
     reports: Reports
     export: Export
+    looks: Looks
     store: Store
     discovery: Discovery
     signing: Signing

@@ -15,6 +15,7 @@ from control_plane.telemetry import Telemetry
 from control_plane.traces.recall import Recall
 from control_plane.traces.span import read_span
 from control_plane.traces.store import TraceStore
+from meshpy.model.names import ServiceName
 from meshpy.model.span import Span
 
 __all__ = ["Reports"]
@@ -32,6 +33,7 @@ class Reports:
     """Args:
     asks: what all sidecars are asked.
     forward: where spans go beside the store.
+    looked: where answers about the last requests go.
     """
 
     telemetry: Telemetry = field(default_factory=Telemetry)
@@ -40,6 +42,7 @@ class Reports:
     asks: Asks = field(default_factory=Asks)
     recall: Recall = field(init=False)
     forward: Callable[[Stream, Span], None] = _nowhere
+    looked: Callable[[ServiceName, Mapping[str, Any]], None] = lambda _service, _message: None
 
     def __post_init__(self) -> None:
         self.recall = Recall(self.asks)
@@ -58,6 +61,8 @@ class Reports:
                 self._keep_spans(stream, message.get("spans"))
             case "tapped":
                 self.taps.record(stream.service, message.get("records"))
+            case "looked":
+                self.looked(stream.service, message)
             case _:
                 return False
         return True

@@ -11,7 +11,7 @@ from control_plane.errors import RateLimited
 from meshpy.model.names import ServiceName
 from meshpy.model.tap import TapFilter
 
-__all__ = ["Tap", "Taps"]
+__all__ = ["Tap", "Taps", "read_record"]
 
 MAX_TAPS = 16
 MAX_WAITING = 1_000
@@ -19,7 +19,7 @@ MAX_RECORDS = 500
 MAX_TEXT = 512
 _TEXTS = (
     *("direction", "source", "destination", "protocol", "method", "authority", "path"),
-    *("flags", "verdict", "policy", "rule", "trace_id"),
+    *("flags", "verdict", "policy", "rule", "trace_id", "route"),
 )
 _NUMBERS = ("at", "status", "duration_ms", "bytes_sent", "bytes_received", "attempts")
 
@@ -77,19 +77,20 @@ class Taps:
     def record(self, reporter: ServiceName, items: object) -> None:
         """Hand on what a sidecar saw of its own side; what is malformed is passed over."""
         for item in items[:MAX_RECORDS] if isinstance(items, list) else ():
-            found = _read(item, str(reporter))
+            found = read_record(item, str(reporter))
             if found is not None:
                 for tap in self._open:
                     if tap.wanted.holds(found):
                         tap.offer(found)
 
 
-def _read(item: object, reporter: str) -> dict[str, Any] | None:
+def read_record(item: object, reporter: str) -> dict[str, Any] | None:
+    """A record of a sidecar, cut and printable, of its own side of a request; None when it is malformed."""
     if not isinstance(item, dict):
         return None
     found: dict[str, Any] = {"mtls": item.get("mtls") is True}
     for name in _TEXTS:
-        text = item.get(name)
+        text = item.get(name, "" if name == "route" else None)
         if not isinstance(text, str):
             return None
         found[name] = "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])

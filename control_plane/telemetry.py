@@ -8,13 +8,14 @@ Everything is bounded: edges, window, label texts.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from control_plane.errors import BadRequest
 from control_plane.rollout import Figures
 from meshpy.model.names import ServiceName
+from meshpy.model.tap import TapFilter
 
 __all__ = ["EdgeKey", "Telemetry", "quantile_ms"]
 
@@ -149,6 +150,18 @@ class Telemetry:
         """Every edge as `/v1/status` shows it, ordered by its names."""
         return [_shown(key, sides, int(now_s)) for key, sides in sorted(self._edges.items())]
 
+    def stat(self, by: str, wanted: TapFilter, now_s: float) -> list[dict[str, Any]]:
+        """The window's figures, a row for each service or namespace that was called, or for each edge."""
+        rows: dict[tuple[str, ...], list[tuple[Counts, int]]] = {}
+        for key, sides in self._edges.items():
+            if wanted.is_between(key.source, key.destination):
+                side = sides.get("outbound") or sides["inbound"]
+                denied = max(each.window(int(now_s)).denied.total() for each in sides.values())
+                name = key.destination if by == "service" else key.destination.rpartition("/")[0]
+                row = (name,) if by != "edge" else (key.source, key.destination, key.protocol)
+                rows.setdefault(row, []).append((side.window(int(now_s)), denied))
+        return [_row(by, row, parts) for row, parts in sorted(rows.items())]
+
     def _side(self, key: EdgeKey, direction: str) -> Side | None:
         sides = self._edges.get(key)
         if sides is None:
@@ -186,6 +199,28 @@ def _shown(key: EdgeKey, sides: Mapping[str, Side], second: int) -> dict[str, An
         "connections": total.plain["connections"],
         "bytes_sent": total.plain["bytes_sent"],
         "bytes_received": total.plain["bytes_received"],
+    }
+
+
+def _row(by: str, names: tuple[str, ...], parts: Iterable[tuple[Counts, int]]) -> dict[str, Any]:
+    total, denied = Counts(), 0
+    for counts, denials in parts:
+        total.add(counts)
+        denied += denials
+    plain = total.plain
+    carried = plain["requests"] or plain["connections"]
+    named = dict(zip(("source", "destination", "protocol"), names, strict=True)) if by == "edge" else {}
+    return {
+        "name": names[0] if by != "edge" else " ".join(names),
+        **named,
+        "rps": round(plain["requests"] / WINDOW_S, 3),
+        "success_ratio": _ratio(plain["success"] + total.denied.total(), plain["requests"]),
+        "p50_ms": quantile_ms(total.latency, 0.5),
+        "p95_ms": quantile_ms(total.latency, 0.95),
+        "p99_ms": quantile_ms(total.latency, 0.99),
+        "mtls_ratio": round(plain["mtls"] / carried, 6) if carried else 1.0,
+        "denied": denied,
+        "tcp_connections": plain["connections"],
     }
 
 

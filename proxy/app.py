@@ -34,9 +34,9 @@ async def serve(options: Options, worker: int = 0) -> int:
     """
     loop = asyncio.get_running_loop()
     try:
-        log = AccessLog.open(options.access_log)
+        log, flows = (AccessLog.open(each) for each in (options.access_log, options.flow_log))
     except OSError as error:
-        _log.error("--access-log %s: %s", options.access_log, error.strerror)
+        _log.error("the log %s: %s", error.filename, error.strerror)
         return 2
     sidecar = Sidecar(
         access_log=log,
@@ -47,6 +47,8 @@ async def serve(options: Options, worker: int = 0) -> int:
         sampling_pct=options.sampling_pct,
         slow_s=options.slow_s,
         limits=options.limits,
+        log_options=options.log,
+        flow_log=flows,
         workers=options.workers,
     )
     stop = asyncio.Event()

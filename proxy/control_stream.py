@@ -18,6 +18,7 @@ import aiohttp
 from meshpy import wire
 from meshpy.errors import MeshpyError
 from meshpy.model.tap import TapFilter
+from proxy.look import answer, read_question
 from proxy.options import ControlOptions
 from proxy.sidecar import Sidecar
 
@@ -125,6 +126,8 @@ class ControlStream:
             case "recall":
                 traces = [str(each) for each in frame.get("traces", ())][:_MAX_RECALLED]
                 self._sidecar.spans.recall(traces, time.monotonic())
+            case "look":
+                await self._on_look(frame)
             case "bundle":
                 await self._on_bundle(frame)
             case "renew":
@@ -165,6 +168,14 @@ class ControlStream:
         except (ValueError, TypeError, AttributeError) as error:
             _log.warning("a tap is not understood: %s", error)
             self._sidecar.tap.ask((), 0)
+
+    async def _on_look(self, frame: dict[str, Any]) -> None:
+        try:
+            question = read_question(frame)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            _log.warning("a question is not understood: %s", error)
+            return
+        await self._socket.send_json(await asyncio.to_thread(answer, self._sidecar.recent, question))
 
     async def _tell_tapped(self) -> None:
         while True:

@@ -203,7 +203,7 @@ class Inbound:
         self, down: ClientConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
     ) -> Plan | Reply:
         if (verdict.audited or verdict.pending is not None) and not caller.is_known:
-            self._reporter.observe(verdict, head)
+            self._reporter.observe(verdict, edge_key(caller, self._live.value, "http"), head)
         if not verdict.allowed:
             return denial(verdict, plan.service, is_named=caller.certificate is not None)
         if verdict.policy and not caller.is_known:

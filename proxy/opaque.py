@@ -247,7 +247,7 @@ class OpaqueSide(Side):
         self.service = way.service
         self.upstream = way.upstream
         if way.verdict.audited or way.verdict.pending is not None:
-            self.reporter.observe(way.verdict)
+            self.reporter.observe(way.verdict, self.role.edge_key(self))
         if not way.verdict.allowed or way.upstream is None:
             self._refuse(way.verdict)
             return

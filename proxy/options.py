@@ -10,6 +10,7 @@ from pathlib import Path
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
 from meshpy.otlp.settings import Destination, Signal, read_destination, read_resource
+from proxy.log_shape import LogOptions, LogShape
 
 __all__ = [
     "ControlOptions",
@@ -103,6 +104,8 @@ class Options:
     slow_s: float = 1.0
     limits: ProcessLimits = ProcessLimits()
     otlp: OtlpOptions = OtlpOptions()
+    log: LogOptions = field(default_factory=LogOptions)
+    flow_log: str = "off"
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -150,7 +153,27 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
             read_destination(Signal.METRICS, environment),
             tuple(read_resource(environment).items()),
         ),
+        _log_options(environment),
+        environment.get("MESHPY_FLOW_LOG", "off"),
     )
+
+
+def _log_options(environment: Mapping[str, str]) -> LogOptions:
+    shape = environment.get("MESHPY_ACCESS_LOG_FORMAT", LogShape.ENVOY)
+    if shape not in tuple(LogShape):
+        raise OptionsError(f"MESHPY_ACCESS_LOG_FORMAT={shape!r}: write {', '.join(LogShape)}")
+    mode = environment.get("MESHPY_ACCESS_LOG_MODE", "all")
+    word, _, share = mode.partition(":")
+    if word == "sampled" and share:
+        kept = _decimal({"MESHPY_ACCESS_LOG_MODE": share}, "MESHPY_ACCESS_LOG_MODE", 100.0, 100.0)
+    elif mode in ("all", "errors"):
+        kept = 100.0 if mode == "all" else 0.0
+    else:
+        raise OptionsError(f"MESHPY_ACCESS_LOG_MODE={mode!r}: write all, errors, or sampled:PERCENT")
+    redact = environment.get("MESHPY_ACCESS_LOG_REDACT", "on")
+    if redact not in ("on", "off"):
+        raise OptionsError(f"MESHPY_ACCESS_LOG_REDACT={redact!r}: write on or off")
+    return LogOptions(LogShape(shape), kept, redact == "on")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -68,7 +68,11 @@ class Outbound:
             return route_answer(routing)
         verdict = target.judge(compiled.egress, routing.destination, request)
         if verdict.audited or verdict.pending is not None:
-            self._reporter.observe(verdict, head)
+            services = routing.destination.services
+            called = str(services[0]) if services else ""
+            service = routing.virtual_host
+            key = EdgeKey("outbound", compiled.workload, called, service, "http", bool(services))
+            self._reporter.observe(verdict, key, head)
         if not verdict.allowed:
             return denial(verdict, routing.virtual_host, is_named=True)
         plan = target.plan_of(routing)

@@ -111,8 +111,8 @@ class Recent:
             kept.popleft()
 
     def newest(self) -> Iterator[Seen]:
-        """The newest first."""
-        return (Seen._make(each) for each in reversed(self._kept))
+        """The newest first, as of now; may be read in a thread."""
+        return (Seen._make(each) for each in reversed(tuple(self._kept)))
 
     def of_traces(self, wanted: Collection[bytes]) -> list[Seen]:
         """Those of these traces whose spans were not told yet.

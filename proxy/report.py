@@ -18,14 +18,17 @@ from proxy.access_log import AccessLog, Line, quoted
 from proxy.decide.tracing import begin_span
 from proxy.denial import decider
 from proxy.exchange import Exchange
+from proxy.flow_log import FlowLog
 from proxy.http.head import RequestHead
+from proxy.log_shape import LogOptions, LogShape, ecs_line, logfmt_line
 from proxy.plan import Reply
 from proxy.recent import MAX_TEXT, Seen
+from proxy.redaction import redacted_target
 from proxy.sides import ClientConnection
 from proxy.span_tags import NO_TAGS, SpanTags
 from proxy.spans import Spans
 from proxy.tap import Tap
-from proxy.telemetry import Edge, Telemetry
+from proxy.telemetry import Edge, EdgeKey, Telemetry
 
 __all__ = ["Reporter"]
 
@@ -42,19 +45,36 @@ class Reporter:
         "_direction",
         "_is_logged",
         "_logs",
+        "_logs_all",
         "_pending",
         "_remember",
         "_sends_spans",
+        "_shape",
         "_tags",
         "direction",
+        "flows",
         "log",
+        "options",
         "spans",
         "tap",
         "telemetry",
     )
 
-    def __init__(self, direction: str, log: AccessLog, telemetry: Telemetry, spans: Spans, tap: Tap) -> None:
+    def __init__(
+        self,
+        direction: str,
+        log: AccessLog,
+        telemetry: Telemetry,
+        spans: Spans,
+        tap: Tap,
+        flows: FlowLog,
+        options: LogOptions,
+    ) -> None:
         self.direction = direction
+        self.flows = flows
+        self.options = options
+        self._logs_all = options.kept_pct >= 100
+        self._shape = {LogShape.ECS: ecs_line, LogShape.LOKI: logfmt_line}.get(options.shape)
         self._direction = f'"direction":"{direction}","method":"'
         self.log = log
         self.telemetry = telemetry
@@ -120,9 +140,22 @@ class Reporter:
             self.spans.record(Seen._make(seen), down, exchange, self._tags)
             edge.remember(exchange.trace, duration_ms, time.time())
         if self.tap.is_on:
-            self.tap.http(exchange, edge, took_s)
-        if self.log.is_on and self._logs and (self._is_logged is None or self._passes(exchange, edge)):
-            self._log(down, exchange, duration_ms, principal, server_name, pending)
+            self.tap.http(Seen._make(seen))
+        if (
+            self.log.is_on
+            and self._logs
+            and (self._is_logged is None or self._passes(exchange, edge))
+            and (self._logs_all or self.options.keeps(exchange))
+        ):
+            if self._shape is None:
+                self._log(down, exchange, duration_ms, principal, server_name, pending)
+            else:
+                ends = {"peer": down.peer_address, "local": down.local_address}
+                ends |= {"principal": principal, "server_name": server_name}
+                started = time.time() - took_s
+                second, milliseconds = self.log.second_of(started), int(started % 1 * 1000)
+                line = self._shape(second, milliseconds, Seen._make(seen), exchange, ends, self.options)
+                self.log.write(line)
 
     def _account_reply(self, down: ClientConnection, exchange: Exchange, reply: Reply, edge: Edge) -> None:
         """Count an answer of the mesh's own; it has a place in its trace though it was not forwarded."""
@@ -131,6 +164,7 @@ class Reporter:
         elif reply.policy:
             edge.deny(reply.policy)
             self.telemetry.verdict(reply.stage, reply.policy, reply.rule, allowed=False)
+            self.flows.decide(edge.key, "DENIED", reply.policy, reply.rule, reply.stage)
         if not exchange.trace:
             exchange.trace, exchange.parent, _ = begin_span(exchange.head, down.own.ids, [])
 
@@ -153,11 +187,14 @@ class Reporter:
         is_straight = (
             exchange.reply is None and exchange.attempts == 1 and not exchange.last_failure and not pending
         )
+        target = head.target
+        if head.query and self.options.is_redacted:
+            target = redacted_target(target)
         served = None if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
         self.log.http(
             time.time() - duration_ms / 1000.0,
             (
-                self._direction, head.method, '","path":', head.target,
+                self._direction, head.method, '","path":', target,
                 ',"protocol":"', _VERSIONS[head.minor], '","response_code":', exchange.status,
                 ',"grpc_status":', None if call is None else call.status,
                 ',"response_flags":"', exchange.flags, '","response_code_details":', quoted(exchange.details),
@@ -194,15 +231,17 @@ class Reporter:
             down.memo[key] = text
         return text
 
-    def observe(self, verdict: Verdict, head: RequestHead | None = None) -> None:
+    def observe(self, verdict: Verdict, key: EdgeKey, head: RequestHead | None = None) -> None:
         """Count what decides nothing: audits, Log rules, and the verdict of staged policies.
 
         Args:
+            key: who speaks to whom.
             head: of the request whose line of the log tells what is pending.
         """
         count = self.telemetry.verdict
         for label in verdict.audited:
             count("audit", label, "", allowed=verdict.allowed)
+            self.flows.decide(key, "AUDIT", label, "", "audit")
         pending = verdict.pending
         if pending is not None:
             count("pending", pending.policy or pending.stage, pending.rule, allowed=pending.allowed)
@@ -222,6 +261,8 @@ class Reporter:
         edge.bytes_received += line.bytes_received
         edge.bytes_sent += line.bytes_sent
         edge.closed += 1
+        if line.stage:
+            self.flows.decide(edge.key, "DENIED", line.policy, line.rule, line.stage)
         if self.tap.is_on:
             self.tap.tcp(line, edge)
         # An opaque connection has no response code or path, so a filter that asks for one keeps it out.

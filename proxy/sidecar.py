@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -13,16 +14,18 @@ from certs.bundle import TrustBundle
 from certs.identity import Identity
 from meshpy.live import Live
 from meshpy.model.snapshot import Snapshot
-from proxy.access_log import AccessLog
+from proxy.access_log import NO_LOG, AccessLog
 from proxy.cluster_stats import families_of
 from proxy.clusters import Clusters, find_changed
 from proxy.config import Compiled, ConfigError, compile_snapshot
 from proxy.decide.headers import Ids
 from proxy.decide.hosts import Place
 from proxy.doors import Doors
+from proxy.flow_log import FlowLog
 from proxy.health import HealthChecks
 from proxy.http.native import codec
 from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
+from proxy.log_shape import LogOptions
 from proxy.metric_overrides import MetricOverrides
 from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
@@ -50,6 +53,8 @@ _FREE_AFTER_S = 0.01
 _IDLE_GRACE_S = 3.0
 _POLL_S = 0.05
 _NO_LIMITS = ProcessLimits()
+_LOG_OPTIONS = LogOptions()
+_FLOWS_S = 15
 
 
 def _forget(_old: object) -> None:
@@ -70,6 +75,8 @@ class Sidecar:
         sampling_pct: float = 1.0,
         slow_s: float = 1.0,
         limits: ProcessLimits = _NO_LIMITS,
+        log_options: LogOptions = _LOG_OPTIONS,
+        flow_log: AccessLog = NO_LOG,
         workers: int = 1,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -80,6 +87,8 @@ class Sidecar:
         self.addresses = addresses
         self.mesh_bind = mesh_bind
         self.telemetry = Telemetry()
+        self._log_options = log_options
+        self.flows = FlowLog(flow_log, self.telemetry)
         self.recent = Recent()
         self.spans = Spans(slow_s, self.recent)
         self.outbox = Outbox()
@@ -194,8 +203,8 @@ class Sidecar:
         _log.info("snapshot %s in force, revision %d", snapshot.version, snapshot.revision)
 
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
-        inbound = Reporter("inbound", self.log, self.telemetry, self.spans, self.tap)
-        outbound = Reporter("outbound", self.log, self.telemetry, self.spans, self.tap)
+        shared = (self.log, self.telemetry, self.spans, self.tap, self.flows, self._log_options)
+        inbound, outbound = Reporter("inbound", *shared), Reporter("outbound", *shared)
         self._reporters = (outbound, inbound)
         doors = Doors(live, self.shared, self.own, inbound, outbound)
         return Listeners(
@@ -254,9 +263,11 @@ class Sidecar:
             give_back()
 
     async def _look_back(self) -> None:
-        """Old exchanges are forgotten; new spans go to whoever wants them."""
-        while True:
+        """Old exchanges are forgotten; new spans go to whoever wants them; flows are summed up."""
+        for second in itertools.count(1):
             await asyncio.sleep(_LOOK_BACK_S)
+            if second % _FLOWS_S == 0:
+                self.flows.flush()
             self.spans.look_back(time.monotonic())
             self.recent.forget(time.monotonic())
             if self.span_sinks:
@@ -304,4 +315,6 @@ class Sidecar:
         await self.own.close()
         self.wheel.close()
         await asyncio.sleep(0)
-        self.log.close()
+        self.flows.flush()
+        for log in (self.flows.log, self.log):
+            log.close()

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshpy.model.tap import TapFilter
+from proxy.records import SIDES, record_of
 
 if TYPE_CHECKING:
     from proxy.access_log import Line
-    from proxy.exchange import Exchange
+    from proxy.recent import Seen
     from proxy.telemetry import Edge
 
 __all__ = ["Tap"]
 
 MAX_KEPT = 500
 MAX_TEXT = 512
-_SIDES = {"inbound": "in", "outbound": "out"}
 
 
 class Tap:
@@ -51,29 +51,9 @@ class Tap:
         self._kept.clear()
         return kept
 
-    def http(self, exchange: Exchange, edge: Edge, took_s: float) -> None:
+    def http(self, seen: Seen) -> None:
         """An exchange has ended."""
-        head, reply, status = exchange.head, exchange.reply, exchange.status
-        denied = reply is not None and bool(reply.stage)
-        failed = status >= 500 or not status
-        self._offer(
-            {
-                **_ends(edge),
-                "method": head.method,
-                "authority": head.authority.text[:MAX_TEXT],
-                "path": head.path[:MAX_TEXT],
-                "status": status,
-                "flags": exchange.flags,
-                "verdict": "DENIED" if denied else "ERROR" if failed else "FORWARDED",
-                "duration_ms": round(took_s * 1000, 3),
-                "bytes_sent": exchange.bytes_sent,
-                "bytes_received": exchange.bytes_received,
-                "attempts": exchange.attempts,
-                "policy": reply.policy if reply is not None else "",
-                "rule": reply.rule if reply is not None else "",
-                "trace_id": exchange.trace[3:35].decode("latin-1"),
-            }
-        )
+        self._offer(record_of(seen, time.time()))
 
     def tcp(self, line: Line, edge: Edge) -> None:
         """An opaque connection has ended."""
@@ -92,6 +72,7 @@ class Tap:
                 "attempts": 1,
                 "policy": line.policy,
                 "rule": line.rule,
+                "route": "",
                 "trace_id": "",
             }
         )
@@ -113,7 +94,7 @@ class Tap:
 def _ends(edge: Edge) -> dict[str, Any]:
     key = edge.key
     return {
-        "direction": _SIDES[key.direction],
+        "direction": SIDES[key.direction],
         "source": key.source,
         "destination": key.destination or key.service,
         "protocol": key.protocol,

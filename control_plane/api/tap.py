@@ -13,7 +13,7 @@ from control_plane.errors import BadRequest
 from control_plane.parts import Parts
 from meshpy.model.tap import TapFilter
 
-__all__ = ["TapRoutes"]
+__all__ = ["TapRoutes", "number_of"]
 
 MAX_FOR_S = 3600.0
 MAX_PER_S = 1000
@@ -40,8 +40,8 @@ class TapRoutes:
     async def tap(self, request: web.Request) -> web.StreamResponse:
         require(request, Role.VIEWER)
         query = dict(request.query)
-        per_s = _number(query.pop("max_rps", DEFAULT_PER_S), "max_rps", 1, MAX_PER_S)
-        for_s = _number(query.pop("for_s", MAX_FOR_S), "for_s", 0, MAX_FOR_S)
+        per_s = number_of(query.pop("max_rps", DEFAULT_PER_S), "max_rps", 1, MAX_PER_S)
+        for_s = number_of(query.pop("for_s", MAX_FOR_S), "for_s", 0, MAX_FOR_S)
         try:
             wanted = TapFilter.read(query)
         except ValueError as error:
@@ -66,7 +66,12 @@ class TapRoutes:
         return answer
 
 
-def _number(text: object, name: str, low: float, high: float) -> float:
+def number_of(text: object, name: str, low: float, high: float) -> float:
+    """A number of a query.
+
+    Raises:
+        BadRequest: it is none, or out of its range.
+    """
     try:
         value = float(str(text))
     except ValueError:

@@ -42,9 +42,12 @@ class TapFilter:
             and self.verdict in ("", record["verdict"])
             and str(record["path"]).startswith(self.path)
             and str(record["status"]).startswith(self.status)
-            and _is(self.source, record["source"])
-            and _is(self.destination, record["destination"])
+            and self.is_between(record["source"], record["destination"])
         )
+
+    def is_between(self, source: str, destination: str) -> bool:
+        """Whether the ends are those that are looked for."""
+        return _is(self.source, source) and _is(self.destination, destination)
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> TapFilter:

@@ -1,0 +1,171 @@
+"""Which exchanges are logged, and in which shape: Envoy's keys (the default), ECS, or logfmt for Loki.
+
+Envoy's shape is composed by `report`, which is tuned for it; the others cost about 10 µs a line.
+Sources: Elastic Common Schema 8.11; grafana.com/docs/loki (logfmt).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from proxy.access_log import MILLISECONDS
+from proxy.redaction import redacted
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+    from proxy.recent import Seen
+
+__all__ = ["LogOptions", "LogShape", "ecs_line", "logfmt_line"]
+
+_MAX_TEXT = 2048
+_ECS_VERSION = "8.11.0"
+_VERSIONS = ("1.0", "1.1", "2")
+
+
+class LogShape(StrEnum):
+    ENVOY = "envoy"
+    ECS = "ecs"
+    LOKI = "loki"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Args:
+    kept_pct: of requests that are neither errors nor denied; 0 logs errors only.
+    is_redacted: queries are logged without their values.
+    """
+
+    shape: LogShape = LogShape.ENVOY
+    kept_pct: float = 100.0
+    is_redacted: bool = True
+
+    def keeps(self, exchange: Exchange) -> bool:
+        """Whether an exchange is logged. Both ends of a trace draw alike, by its id."""
+        if self.kept_pct >= 100 or exchange.status >= 400 or not exchange.status or exchange.flags != "-":
+            return True
+        trace = exchange.trace
+        drawn = int(trace[11:19], 16) if trace else hash(exchange.request_id) & 0xFFFFFFFF
+        return drawn < self.kept_pct / 100 * 2**32
+
+
+def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any]:
+    """What both shapes tell, by names of ours."""
+    head, key, reply = exchange.head, seen.edge.key, seen.reply
+    query = head.query.encode("latin-1", "replace") if head.query else b""
+    agent, forwarded = head.fields.get(b"user-agent"), head.fields.get(b"x-forwarded-for")
+    is_failed = seen.status >= 500 or not seen.status
+    return {
+        "source": key.source,
+        "destination": key.destination or key.service,
+        "direction": key.direction,
+        "protocol": key.protocol,
+        "mtls": key.is_mtls,
+        "query": (redacted(query) if options.is_redacted else query).decode("latin-1"),
+        "agent": agent.decode("latin-1")[:_MAX_TEXT] if agent else "",
+        "forwarded": forwarded.decode("latin-1")[:_MAX_TEXT] if forwarded else "",
+        "verdict": "DENIED" if seen.is_denied else "ERROR" if is_failed else "FORWARDED",
+        "policy": reply.policy if reply is not None else "",
+        "rule": reply.rule if reply is not None else "",
+        "stage": reply.stage if reply is not None else "",
+    }
+
+
+def ecs_line(
+    second: str,
+    milliseconds: int,
+    seen: Seen,
+    exchange: Exchange,
+    ends: Mapping[str, str],
+    options: LogOptions,
+) -> bytes:
+    """One line of Elastic Common Schema.
+
+    Args:
+        ends: `peer`, `local`, `principal` and `server_name` of the connection.
+    """
+    facts = _facts(seen, exchange, options)
+    outcome = "failure" if facts["verdict"] != "FORWARDED" else "success"
+    kind = ["access", "denied"] if facts["verdict"] == "DENIED" else ["access"]
+    namespace, _, service = facts["destination"].rpartition("/")
+    line = {
+        "@timestamp": second + MILLISECONDS[milliseconds][:-2],
+        "ecs": {"version": _ECS_VERSION},
+        "message": f"{seen.method} {seen.path} {seen.status}",
+        "log": {"level": "error" if facts["verdict"] == "ERROR" else "info"},
+        "event": {
+            "kind": "event", "dataset": "meshpy.access", "category": ["network", "web"], "type": kind,
+            "outcome": outcome, "duration": int(seen.took_s * 1e9), "action": facts["verdict"].lower(),
+        },
+        "http": {
+            "version": _VERSIONS[seen.minor],
+            "request": {"method": seen.method, "id": exchange.request_id.decode("latin-1")[:_MAX_TEXT],
+                        "body": {"bytes": seen.bytes_received}},
+            "response": {"status_code": seen.status, "body": {"bytes": seen.bytes_sent}},
+        },
+        "url": {"path": seen.path, "query": facts["query"][:_MAX_TEXT], "domain": seen.authority},
+        "source": {"address": ends["peer"]},
+        "destination": {"address": seen.host.name if seen.host is not None else ends["local"]},
+        "client": {"address": facts["forwarded"].split(",")[0].strip() or ends["peer"]},
+        "user_agent": {"original": facts["agent"]},
+        "network": {"direction": facts["direction"], "protocol": facts["protocol"], "transport": "tcp"},
+        "service": {"name": service or facts["destination"], "namespace": namespace},
+        "trace": {"id": seen.trace[3:35].decode("latin-1")},
+        "span": {"id": seen.trace[36:52].decode("latin-1")},
+        "user": {"id": ends["principal"]},
+        "rule": {"name": facts["rule"], "ruleset": facts["policy"], "category": facts["stage"]},
+        "meshpy": {
+            "source": facts["source"], "destination": facts["destination"], "mtls": facts["mtls"],
+            "response_flags": seen.flags, "response_code_details": exchange.details,
+            "attempts": seen.attempts,
+            "route": seen.route, "requested_server_name": ends["server_name"],
+        },
+    }  # fmt: skip
+    return json.dumps(_without_empty(line), separators=(",", ":")).encode() + b"\n"
+
+
+def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
+    """ECS has no empty texts: a field that says nothing is not there."""
+    found = {
+        key: _without_empty(each) if isinstance(each, dict) else each
+        for key, each in value.items()
+        if each != ""
+    }
+    return {key: each for key, each in found.items() if each != {}}
+
+
+def logfmt_line(
+    second: str,
+    milliseconds: int,
+    seen: Seen,
+    exchange: Exchange,
+    ends: Mapping[str, str],
+    options: LogOptions,
+) -> bytes:
+    """One line of logfmt; the first fields are few in values, fit for labels."""
+    facts = _facts(seen, exchange, options)
+    target = f"{seen.path}?{facts['query']}" if facts["query"] else seen.path
+    pairs = (
+        ("ts", second + MILLISECONDS[milliseconds][:-2]),
+        ("level", "error" if facts["verdict"] == "ERROR" else "info"),
+        ("direction", facts["direction"]), ("source", facts["source"]), ("destination", facts["destination"]),
+        ("verdict", facts["verdict"]), ("protocol", facts["protocol"]), ("mtls", str(facts["mtls"]).lower()),
+        ("method", seen.method), ("path", target), ("authority", seen.authority), ("status", seen.status),
+        ("flags", seen.flags), ("details", exchange.details), ("duration_ms", f"{seen.took_s * 1000:.3f}"),
+        ("bytes_received", seen.bytes_received), ("bytes_sent", seen.bytes_sent), ("attempts", seen.attempts),
+        ("route", seen.route), ("upstream", seen.host.name if seen.host is not None else ""),
+        ("peer", ends["peer"]), ("principal", ends["principal"]), ("policy", facts["policy"]),
+        ("rule", facts["rule"]), ("stage", facts["stage"]),
+        ("request_id", exchange.request_id.decode("latin-1")[:_MAX_TEXT]),
+        ("trace_id", seen.trace[3:35].decode("latin-1")), ("user_agent", facts["agent"]),
+    )  # fmt: skip
+    return " ".join(f"{key}={_word(str(value))}" for key, value in pairs if value != "").encode() + b"\n"
+
+
+def _word(text: str) -> str:
+    """A bare word, or a quoted one; strangers write no line and no field of their own."""
+    is_bare = text.isascii() and text.isprintable() and not any(c in text for c in ' "=\\')
+    return text if is_bare else json.dumps(text)

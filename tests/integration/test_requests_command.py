@@ -1,0 +1,123 @@
+"""`meshpy stat | edges | routes | top | logs` as processes: the control plane asks what sidecars remember."""
+
+import asyncio
+import json
+
+import pytest
+
+from proxy.look import answer, read_question
+from proxy.recent import Recent, Seen
+from proxy.telemetry import BOUNDS_MS, Edge, EdgeKey
+from tests.helpers.control_plane import WEB, plane
+from tests.helpers.meshpy_command import meshpy
+
+
+def _recent(direction):
+    """What a sidecar of shop/web or shop/api remembers: 20 requests, every tenth failed, one denied."""
+    import time
+
+    from proxy.plan import Reply
+
+    recent, now = Recent(), time.monotonic()
+    edge = Edge(EdgeKey(direction, "shop/web", "shop/api", "api.shop", "http", is_mtls=True))
+    for number in range(20):
+        reply = (
+            Reply(403, policy="AuthorizationPolicy shop/no", rule="rules[0]", stage="DENY")
+            if number == 5
+            else None
+        )
+        status = 403 if reply else 503 if number % 10 == 0 else 200
+        recent.add(
+            tuple(
+                Seen(b"", b"", True, now, now - number / 1000, now, edge, "GET", "api", f"/items/{number}", 1,
+                     status, "-", 1, 10, 0, None, None, reply, None, None)
+            )
+        )  # fmt: skip
+    return recent
+
+
+async def _answers(sidecar, recent):
+    """Answer what the control plane asks, as `proxy.control_stream` does."""
+    while True:
+        frame = await sidecar.socket.receive_json()
+        if frame["type"] == "look":
+            await sidecar.socket.send_json(answer(recent, read_question(frame)))
+
+
+@pytest.fixture
+async def mesh(tmp_path):
+    async with plane(tmp_path) as running:
+        web, api = await running.enrol(WEB, task="w1"), await running.enrol()
+        async with running.stream(web, task="w1") as caller, running.stream(api) as callee:
+            await caller.take()
+            await callee.take()
+            counts = [0] * (len(BOUNDS_MS) + 1)
+            counts[3] = 20
+            record = {
+                "direction": "outbound", "source": "shop/web", "destination": "shop/api", "protocol": "http",
+                "mtls": True, "requests": 20, "success": 17, "responses": {"200": 17, "503": 2, "403": 1},
+                "denied": {"AuthorizationPolicy shop/no": 1},
+                "latency_ms": {"bounds": list(BOUNDS_MS), "counts": counts},
+            }  # fmt: skip
+            await caller.socket.send_json({"type": "stats", "records": [record]})
+            works = [
+                asyncio.ensure_future(_answers(caller, _recent("outbound"))),
+                asyncio.ensure_future(_answers(callee, _recent("inbound"))),
+            ]
+            yield running
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+
+
+async def test_logs_are_what_both_sidecars_saw_filtered(mesh):
+    code, out, err = await meshpy(mesh, "logs", "--verdict", "denied", "-o", "json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert sorted((line["direction"], line["path"], line["policy"]) for line in lines) == [
+        ("in", "/items/5", "AuthorizationPolicy shop/no"),
+        ("out", "/items/5", "AuthorizationPolicy shop/no"),
+    ]
+    code, out, _ = await meshpy(mesh, "logs", "--direction", "in", "--status", "5", "-n", "1")
+    assert len(out.splitlines()) == 1
+    assert " 503 " in out
+
+
+async def test_stat_edges_routes_and_top_have_figures(mesh):
+    code, out, _ = await meshpy(mesh, "stat")
+    heads, row = out.splitlines()
+    assert code == 0
+    assert heads.split()[:3] == ["NAME", "MESHED", "SUCCESS"]
+    assert row.split() == ["shop/api", "√", "90.00%", "2.0", "3.8", "4.9", "5.0", "1", "0"]
+    code, out, _ = await meshpy(mesh, "edges", "-o", "json")
+    (edge,) = json.loads(out)
+    assert (edge["source"], edge["destination"], edge["mtls_ratio"], edge["denied"]) == (
+        "shop/web",
+        "shop/api",
+        1,
+        1,
+    )
+    assert (await meshpy(mesh, "stat", "--from", "nobody"))[1].splitlines()[1:] == []
+    code, out, _ = await meshpy(mesh, "routes", "-o", "json")
+    (route,) = json.loads(out)
+    assert (route["direction"], route["count"], route["errors"], route["denied"]) == ("out", 20, 2, 1)
+    code, out, _ = await meshpy(mesh, "top")
+    rows = out.splitlines()
+    assert code == 0
+    assert rows[1].split()[:5] == ["shop/web", "shop/api", "GET", "/items/{*}", "20"]
+    code, out, _ = await meshpy(mesh, "top", "--once", "-o", "json", "--verdict", "error")
+    assert [json.loads(line)["count"] for line in out.splitlines()] == [2]
+
+
+async def test_a_sidecar_that_does_not_answer_is_told(mesh):
+    async with mesh.stream(await mesh.enrol(task="t9"), task="t9") as silent:
+        await silent.take()
+        code, out, err = await meshpy(mesh, "logs", "-n", "1")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert "1 sidecars did not answer" in err
+
+
+@pytest.mark.parametrize("path", ["requests?since_s=99", "requests?limit=0", "requests/groups?by=colour",
+                                  "stat?by=x", "stat?form=web", "requests?form=web"])  # fmt: skip
+async def test_a_question_that_cannot_be_is_a_400(mesh, path):
+    assert (await mesh.call("GET", f"/v1/{path}"))[0] == 400
