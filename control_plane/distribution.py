@@ -24,6 +24,7 @@ GONE_AFTER_S = 300.0
 MAX_FIELD = 256
 GREETING_S = 10.0
 HELLO_PAUSE_S = 0.1
+LOOK_S = 0.005
 
 
 class Socket(Protocol):
@@ -55,15 +56,16 @@ class Distribution:
         reports.taps.changed = reports.asks.changed = self._wake_all
         self.draining: Callable[[Stream], None] = lambda _stream: None
         self._live: dict[Stream, asyncio.Event] = {}
+        self._of: dict[ServiceName, set[Stream]] = {}
         self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
         self._progress: asyncio.Future[None] | None = None
         self.unknown_frames = 0
 
     def notify(self, changed: set[ServiceName]) -> None:
         """Wake the streams of these services."""
-        for stream, wake in self._live.items():
-            if stream.service in changed:
-                wake.set()
+        for service in changed:
+            for stream in self._of.get(service, ()):
+                self._live[stream].set()
         self._told()
 
     def end(self, revoked: Collection[ServiceName]) -> None:
@@ -82,6 +84,7 @@ class Distribution:
         wake = asyncio.Event()
         stream.asked = self._reports.asks.newest
         self._live[stream] = wake
+        self._of.setdefault(stream.service, set()).add(stream)
         lifetime_s = (stream.not_after - datetime.now(UTC)).total_seconds()
         try:
             async with asyncio.timeout(max(0.0, lifetime_s)):
@@ -105,6 +108,7 @@ class Distribution:
                     if self._progress is None:
                         self._progress = asyncio.get_running_loop().create_future()
                     await asyncio.shield(self._progress)
+                    await asyncio.sleep(LOOK_S)  # thousands answer: they are counted now and then
         except TimeoutError:
             pass
         return self.behind(revision)
@@ -130,7 +134,7 @@ class Distribution:
 
     def streams(self, services: Collection[ServiceName]) -> list[Stream]:
         """The connected sidecars of these services that said hello, by service and task."""
-        found = [s for s in self._live if s.is_greeted and s.service in services]
+        found = [s for name in services for s in self._of.get(name, ()) if s.is_greeted]
         return sorted(found, key=lambda s: (s.service, s.task))
 
     def choose(self, canaries: Collection[Stream]) -> None:
@@ -216,8 +220,11 @@ class Distribution:
 
     def _leave(self, stream: Stream) -> None:
         del self._live[stream]
+        self._of[stream.service].discard(stream)
+        if not self._of[stream.service]:
+            del self._of[stream.service]
         stream.is_connected = False
-        returned = any(s.service == stream.service and s.task == stream.task for s in self._live)
+        returned = any(s.task == stream.task for s in self._of.get(stream.service, ()))
         if stream.is_greeted and not returned:
             self._gone[stream.service, stream.task] = (time.monotonic(), stream)
             if len(self._gone) > MAX_GONE:

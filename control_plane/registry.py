@@ -39,11 +39,12 @@ Notify = Callable[[set[ServiceName]], None]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What one compilation gave, and what the check before it found."""
+    """What one compilation gave, what the check found, and the compiler's notes for the next one."""
 
     snapshots: Mapping[ServiceName, Printed] = field(default_factory=dict)
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    source: object = None
 
 
 class Language(Protocol):
@@ -65,10 +66,12 @@ class Language(Protocol):
         denied: frozenset[ServiceName],
         keys: Mapping[str, str],
         strict: bool,
+        last: Compiled | None = None,
     ) -> Compiled:
         """Check and compile what `read` returned.
 
         Args:
+            last: an earlier compilation; what did not change since is taken from it.
             denied: services that every sidecar refuses.
             keys: URI → key set of a token issuer.
             strict: whether a policy that misses something in the inventory is an error, or a warning.
@@ -152,6 +155,7 @@ class Registry:
         self._denied: frozenset[ServiceName] = frozenset()
         self._keys: Mapping[str, str] = {}
         self._compiled: _Inputs | None = None
+        self._last: Compiled | None = None
 
     async def start(self) -> None:
         """Read the newest revision.
@@ -400,6 +404,7 @@ class Registry:
             denied=inputs.denied,
             keys=inputs.keys,
             strict=strict,
+            last=self._last,
         )
         self.compile_s = time.perf_counter() - begin
         return compiled
@@ -407,6 +412,7 @@ class Registry:
     def _put_in_force(self, compiled: Compiled) -> None:
         found = (*compiled.errors, *compiled.warnings)
         self.problems = tuple(str(problem) for problem in found)
+        self._last = compiled
         changed = self.shelf.replace(compiled.snapshots)
         if changed:
             self.notify(changed)

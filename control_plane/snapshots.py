@@ -25,6 +25,13 @@ class Printed:
     revision: int
     data: Mapping[str, Any]
 
+    def at(self, revision: int) -> Printed:
+        """The same content under another revision's number."""
+        if revision == self.revision:
+            return self
+        version = f"{self.version.partition('-')[0]}-{revision}"
+        return Printed(version, revision, {**self.data, "revision": revision, "version": version})
+
 
 def printed(snapshot: Snapshot) -> Printed:
     """Print a snapshot and give it the version of its content."""

@@ -243,10 +243,10 @@ def decode_snapshot(data: Any) -> Snapshot:
 
 
 def version_of(printed: Mapping[str, Any]) -> str:
-    """A content hash of an encoded snapshot, its own `version` left out."""
-    content = {key: item for key, item in printed.items() if key != "version"}
+    """A hash of an encoded snapshot's content, and its revision: a new revision alone needs no new hash."""
+    content = {key: item for key, item in printed.items() if key not in ("version", "revision")}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}-{printed.get('revision', 0)}"
 
 
 def _resources(printed: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def _locality(item: Mapping[str, Any]) -> str:
 def _sidecar_tasks(
     items: Iterable[Mapping[str, Any]], sidecars: Mapping[str, _SwarmService], nodes: Mapping[str, str]
 ) -> Iterable[SidecarTask]:
+    doors = {key: frozenset(words(each.labels.get("meshpy.doors", ""))) for key, each in sidecars.items()}
     for item in items:
         sidecar = sidecars.get(item["ServiceID"])
         state = item["Status"]["State"]
@@ -136,7 +137,7 @@ def _sidecar_tasks(
         yield SidecarTask(
             task=str(item["ID"]),
             service=sidecar.workload,
-            addresses=_addresses(item, frozenset(words(sidecar.labels.get("meshpy.doors", "")))),
+            addresses=_addresses(item, doors[sidecar.id]),
             node=nodes.get(item.get("NodeID", ""), ""),
             slot=int(item.get("Slot") or 0),
             is_serving=state == "running",

@@ -9,6 +9,7 @@ opaque destinations on one address) is a warning: it must not keep an operator f
 from __future__ import annotations
 
 from meshpy.compile.authentication import check_request_authentications
+from meshpy.compile.changed import Compilation
 from meshpy.compile.check_authorization import check_authorization_policies
 from meshpy.compile.check_entries import check_service_entries
 from meshpy.compile.check_gateway import check_gateway_routes
@@ -26,13 +27,20 @@ from meshpy.policy import PolicySet
 __all__ = ["Findings", "check"]
 
 
-def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> Findings:
+def check(
+    inventory: Inventory,
+    policies: PolicySet,
+    *,
+    strict: bool = True,
+    compilation: Compilation | None = None,
+) -> Findings:
     """Check policies against what runs, or would run.
 
     Args:
+        compilation: of both, where there is one: what it found is not looked for again.
         strict: False makes warnings of what the inventory has not (hosts, ports, subsets, selections).
     """
-    mesh = Mesh.of(inventory, policies)
+    mesh = compilation.mesh if compilation is not None else Mesh.of(inventory, policies)
     notes = Notes(strict=strict)
     check_virtual_services(mesh, notes)
     check_destination_rules(mesh, notes)
@@ -50,6 +58,7 @@ def check(inventory: Inventory, policies: PolicySet, *, strict: bool = True) -> 
         notes.error(config.meta.place, f"a second MeshConfig, the first is {first.place}", "keep one of them")
     for _, service in sorted(inventory.services.items()):
         if not service.exempt:
-            for clash in outbound_of(mesh, service)[0].clashes:
+            known = compilation.clashes if compilation is not None else None
+            for clash in known[service.name] if known is not None else outbound_of(mesh, service)[0].clashes:
                 notes.warning(clash.place, clash.what, clash.instead)
     return notes.findings()

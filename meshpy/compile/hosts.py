@@ -59,7 +59,10 @@ class LogicalHost:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """All logical hosts of an inventory."""
+    """All logical hosts of an inventory.
+
+    Invariant: `asked` remembers; nothing that is answered depends on it.
+    """
 
     inventory: Inventory
     by_name: Mapping[tuple[str, str], LogicalHost]
@@ -67,9 +70,17 @@ class Directory:
     on_network: Mapping[str, tuple[ServiceName, ...]]
     namespaces: frozenset[str]
     labels: frozenset[str]
+    asked: dict[tuple[str, str], LogicalHost | None] = field(default_factory=dict, compare=False)
+    """Every answer of `resolve`: what a compilation took from names alone."""
 
     def resolve(self, host: str, namespace: str) -> LogicalHost | None:
         """A host as a document of `namespace` writes it."""
+        key = (host, namespace)
+        if key not in self.asked:
+            self.asked[key] = self._resolved(host, namespace)
+        return self.asked[key]
+
+    def _resolved(self, host: str, namespace: str) -> LogicalHost | None:
         host = host.lower()
         found = self.by_name.get((namespace.lower(), host))
         if found is not None:

@@ -57,7 +57,8 @@ class Selection:
     directory: Directory
     network_sets: tuple[NetworkSetDoc, ...] = ()
     _labels: dict[ServiceName, dict[str, str]] = field(default_factory=dict)
-    _peers: dict[tuple[PeerDoc, str], PeerMatch] = field(default_factory=dict)
+    answers: dict[tuple[PeerDoc, str], PeerMatch] = field(default_factory=dict)
+    """Every answer of `peer`: what a compilation took from labels."""
     _stacks: dict[str, list[ServiceName]] = field(default_factory=dict)
     _by_stack: tuple[tuple[NetworkPolicyDoc, ...], dict[str, list[NetworkPolicyDoc]]] | None = None
 
@@ -111,9 +112,9 @@ class Selection:
     def peer(self, peer: PeerDoc, namespace: str) -> PeerMatch:
         """Who a rule's `source` or `destination` means; `namespace` is the policy's, empty when global."""
         key = (peer, namespace)
-        if key not in self._peers:
-            self._peers[key] = self._resolve(peer, namespace)
-        return self._peers[key]
+        if key not in self.answers:
+            self.answers[key] = self._resolve(peer, namespace)
+        return self.answers[key]
 
     def _resolve(self, peer: PeerDoc, namespace: str) -> PeerMatch:
         if peer.is_outside:

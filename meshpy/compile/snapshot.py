@@ -20,6 +20,7 @@ from meshpy.compile.routes import RouteTable
 from meshpy.compile.selection import Selection
 from meshpy.compile.telemetry import telemetry_of
 from meshpy.compile.tunnels import connect_ports
+from meshpy.errors import Problem
 from meshpy.model.endpoint import Cluster
 from meshpy.model.inventory import Inventory, Service
 from meshpy.model.names import ServiceName
@@ -27,7 +28,7 @@ from meshpy.model.snapshot import InboundPort, Snapshot, Workload
 from meshpy.policy import PolicySet
 from meshpy.wire import encode, version_of
 
-__all__ = ["Mesh", "compile_mesh", "compile_workload", "outbound_of"]
+__all__ = ["Mesh", "compile_mesh", "compile_with_clashes", "compile_workload", "outbound_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,12 @@ def compile_mesh(
         keys: URI -> key set of a token issuer, as fetched.
     """
     mesh = Mesh.of(inventory, policies, keys)
-    return {
-        name: compile_workload(mesh, service, trust_domain=trust_domain, revision=revision, denied=denied)
-        for name, service in sorted(inventory.services.items())
-        if not service.exempt
-    }
+    workloads = (service for _, service in sorted(inventory.services.items()) if not service.exempt)
+    compiled = (
+        compile_workload(mesh, service, trust_domain=trust_domain, revision=revision, denied=denied)
+        for service in workloads
+    )
+    return {each.workload.name: replace(each, version=version_of(encode(each))) for each in compiled}
 
 
 def compile_workload(
@@ -92,7 +94,20 @@ def compile_workload(
     revision: int,
     denied: frozenset[str] = frozenset(),
 ) -> Snapshot:
-    """The snapshot of one workload; its size depends on what the workload can reach alone."""
+    """The snapshot of one workload, without its version; its size depends on what it can reach alone."""
+    found = compile_with_clashes(mesh, service, trust_domain=trust_domain, revision=revision, denied=denied)
+    return found[0]
+
+
+def compile_with_clashes(
+    mesh: Mesh,
+    service: Service,
+    *,
+    trust_domain: str,
+    revision: int,
+    denied: frozenset[str] = frozenset(),
+) -> tuple[Snapshot, tuple[Problem, ...]]:
+    """As `compile_workload`, with what its listeners cannot tell apart."""
     listeners, clusters = outbound_of(mesh, service)
     exposed = open_ports(service, mesh.directory)
     authorization = replace(
@@ -128,7 +143,7 @@ def compile_workload(
         providers=providers,
         telemetry=telemetry_of(service.name, mesh.policies, mesh.selection),
     )
-    return replace(snapshot, version=version_of(encode(snapshot)))
+    return snapshot, tuple(listeners.clashes)
 
 
 def _localities(inventory: Inventory, service: Service, clusters: Iterable[Cluster]) -> dict[str, str]:
