@@ -13,7 +13,7 @@ from meshpy.inject.exempt import cluster_reasons, hard_reason, soft_reason
 from meshpy.inject.interpolation import has_variable, substitute
 from meshpy.inject.mentions import Mention, mentions_of
 from meshpy.inject.options import InjectOptions, Settings
-from meshpy.inject.published import Published, read_port
+from meshpy.inject.published import Published, read_port, shadowed
 from meshpy.inject.reach import Callee, TooManyNames, share_out
 from meshpy.inject.stackfile import StackFile
 from meshpy.inject.topology import Attachment, Network, attachments_of, networks_of
@@ -166,6 +166,7 @@ def _member(work: _Work, key: str, networks: Mapping[str, Network]) -> Member | 
             work.notes.append(
                 f"{key}: docker stack publishes {port.published} on every address, not on {port.host_ip}"
             )
+    work.notes += [f"{key}: {fact}" for fact in shadowed(published, work.settings.endpoint_mode == "dnsrr")]
     name = ServiceName(work.name, key)
     hosts = _hosts(work, key, service, attachments, orders)
     if not orders.ports and key in work.options.assume:

@@ -10,7 +10,7 @@ from typing import Any
 from meshpy.inject.interpolation import has_variable, substitute
 from meshpy.inject.words import text_of
 
-__all__ = ["Published", "read_port"]
+__all__ = ["Published", "read_port", "shadowed"]
 
 SHORT = re.compile(
     r"(?:(?P<ip>\[[0-9a-fA-F:]+\]|\d+(?:\.\d+){3}):)?(?:(?P<outside>\d+(?:-\d+)?|):)?"
@@ -74,6 +74,19 @@ def read_port(entry: Any) -> Sequence[Published]:
     outs = [str(port) for port in outside] or [""] * len(inside)
     return [
         Published(port, str(port), out, protocol, host_ip=ip) for port, out in zip(inside, outs, strict=True)
+    ]
+
+
+def shadowed(ports: Sequence[Published], all_in_host_mode: bool) -> list[str]:
+    """What engines leave out without a word: of several host ports for one target they open the last."""
+    targets: dict[tuple[int, str], list[str]] = {}
+    for port in ports:
+        if all_in_host_mode or port.mode == "host":
+            targets.setdefault((port.target, port.protocol), []).append(port.published or "any")
+    return [
+        f"of its ports {', '.join(outside)} to {target} in host mode engines open {outside[-1]} alone"
+        for (target, _), outside in targets.items()
+        if len(outside) > 1
     ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshpy.inject.published import read_port
+from meshpy.inject.published import read_port, shadowed
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,11 @@ def test_a_variable_with_a_default_is_carried_on_as_it_stands() -> None:
 def test_what_is_no_port_is_refused(entry: object) -> None:
     with pytest.raises(ValueError, match=r"port|lengths|target|default"):
         read_port(entry)
+
+
+def test_host_ports_of_one_target_shadow_each_other() -> None:
+    """Seen on engine 20.10: `5000:80` and `5002:80` in host mode open 5002 alone; in ingress mode both."""
+    twice = [*read_port("5000:80"), *read_port("5002:80"), *read_port("5003:81")]
+    [fact] = shadowed(twice, all_in_host_mode=True)
+    assert "5000, 5002" in fact
+    assert shadowed(twice, all_in_host_mode=False) == []
