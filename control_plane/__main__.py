@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import logging
 import os
 import signal
-import ssl
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ from certs.store import CaStore
 from control_plane.app import running
 from control_plane.errors import StartRefused
 from control_plane.language import MeshLanguage
+from control_plane.readiness import is_ready
 from control_plane.settings import Listen, OtlpSettings, Settings, Source, StoreKind
 from control_plane.socket_proxy import serving
 from meshpy.errors import MeshpyError
@@ -29,7 +28,6 @@ __all__ = ["main"]
 
 EXIT_COULD_NOT_RUN = 3
 LEVELS = ("debug", "info", "warning", "error")
-HEALTH_S = 2.0
 
 FILE = click.Path(path_type=Path)
 SOURCES = click.Choice([source.value for source in Source])
@@ -176,26 +174,7 @@ async def _serve(settings: Settings) -> None:
 def healthcheck(operator_listen: str, operator_tls: str) -> None:
     """Exit 0 when the control plane on this machine is ready, 1 when it is not."""
     listen = Listen.parse(operator_listen)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
-    connection: http.client.HTTPConnection
-    if operator_tls == "on":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # it asks whether anybody answers, and sends no secret
-        connection = http.client.HTTPSConnection(host, listen.port, timeout=HEALTH_S, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, listen.port, timeout=HEALTH_S)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        ready = answer.status == 200
-        click.echo(answer.read().decode(errors="replace").strip())
-    except (OSError, http.client.HTTPException) as error:
-        click.echo(f"no answer from {host}:{listen.port}: {error}", err=True)
-        ready = False
-    finally:
-        connection.close()
-    sys.exit(0 if ready else 1)
+    sys.exit(0 if is_ready(listen.host, listen.port, is_tls=operator_tls == "on") else 1)
 
 
 @main.command()
