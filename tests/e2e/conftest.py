@@ -2,13 +2,17 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.node import Node
 from tests.helpers.mesh import INJECT, ROOT, STACK, Mesh
 from tests.helpers.swarm import Engine
 
+NODE_IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-shop:dev", "redis:7")
+MESH = pytest.StashKey[Mesh]()
 SHOP_POLICIES = (ROOT / "stacks/shop-policies/access.yaml", ROOT / "stacks/shop-policies/routes.yaml")
 
 
@@ -22,9 +26,9 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def mesh(engine: Engine) -> Mesh:
+def mesh(engine: Engine, pytestconfig: pytest.Config) -> Mesh:
     """The mesh, as an operator installs it. It ends with the engine."""
-    mesh = Mesh(engine, Path(os.environ["MESHPY_E2E_STATE"]) / "operator")
+    mesh = pytestconfig.stash[MESH] = Mesh(engine, Path(os.environ["MESHPY_E2E_STATE"]) / "operator")
     mesh.ok("install", "--image", "meshpy-control-plane:dev")
     return mesh
 
@@ -52,3 +56,44 @@ def shop(deployed: Mesh) -> Mesh:
     """The shop under its own policies alone."""
     deployed.set_policies(*SHOP_POLICIES)
     return deployed
+
+
+@pytest.fixture(scope="session")
+def nodes(mesh: Mesh):
+    """node-2 and node-3 as workers, until the end: tests that use them come last. The shop makes room."""
+    state, log = Path(os.environ["MESHPY_E2E_STATE"]), os.environ["MESHPY_E2E_LOG"]
+    engine, tarball = mesh.engine, state / "images.tar"
+    engine.run("docker", "stack", "rm", STACK)
+    joined = [Node(number, state, Path(f"{log}.node-{number}")) for number in (2, 3)]
+    try:
+        engine.docker("save", "--output", str(tarball), *NODE_IMAGES, timeout_s=300)
+        token = engine.docker("swarm", "join-token", "--quiet", "worker").strip()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: node.join(token, tarball), joined))
+        tarball.unlink()
+        engine.further |= {node.name: node.socket for node in joined}
+        yield {node.name: node for node in joined}
+    finally:
+        for node in joined:
+            node.end()
+        for node in joined:
+            engine.run("docker", "node", "rm", "--force", node.name)
+        engine.further.clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One node first, three nodes after: a joined node would draw tasks of the others to itself."""
+    items.sort(key=lambda item: "nodes" in getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """A failure says what was to be seen: who is not in sync, and what the logs say."""
+    report = yield
+    seen = item.config.stash.get(MESH, None)
+    if report.failed and seen is not None:
+        try:
+            report.sections.append(("the mesh", seen.describe()))
+        except Exception as error:  # noqa: BLE001 (a failure is being told, whatever the state of the engine)
+            report.sections.append(("the mesh", f"cannot be asked: {error!r}"))
+    return report

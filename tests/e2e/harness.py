@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e import images, packages
+from tests.e2e import engines, images, packages, programs
 
 BUILD = Path("build/e2e").resolve()
 ENDING_S = 20.0  # until the kernel has ended what was killed
@@ -88,6 +88,9 @@ def main(arguments: list[str]) -> int:
     rootfs = images.rootfs(BUILD / "cache")
     images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
     traefik = images.traefik(BUILD / "cache")
+    apps = programs.tree(BUILD / "cache", rootfs)
+    if (engine := engines.chosen(BUILD / "cache")) is not None:
+        os.environ["PATH"] = f"{engine}:{os.environ['PATH']}"
     clear_orphans()
     state = Path(tempfile.mkdtemp(prefix=f"state-{os.getpid()}-", dir=BUILD))
     env = os.environ | {
@@ -96,6 +99,7 @@ def main(arguments: list[str]) -> int:
         "MESHPY_E2E_CGROUP": f"meshpy-{state.name}",
         "MESHPY_E2E_ROOTFS": str(rootfs),
         "MESHPY_E2E_TRAEFIK": str(traefik),
+        "MESHPY_E2E_APPS": str(apps),
     }
     try:
         return run_walled([sys.executable, "-m", "tests.e2e.engine", *arguments], env)

@@ -13,7 +13,8 @@ import threading
 import pytest
 
 from tests.e2e import world
-from tests.helpers.mesh import STACK, Mesh
+from tests.helpers.mesh import ROOT, STACK, Mesh
+from tests.helpers.stacks import on_this_kernel
 from tests.helpers.swarm import Task
 
 pytestmark = pytest.mark.docker
@@ -114,6 +115,45 @@ def test_an_app_does_not_reach(reached: dict, name: str):
     """From the app nothing of it answers, yet the same probe succeeds from some other place."""
     assert reached["the app"][name] in CLOSED
     assert "answered" in {results[name] for place, results in reached.items() if place != "the app"}
+
+
+BARE = "bare"
+OPEN_WITHOUT_A_MESH = [name for name in NAMES if "sidecar" not in name and name != "the control plane"]
+
+
+@pytest.fixture(scope="module")
+def unmeshed(deployed: Mesh, host_listens: None):  # noqa: ARG001
+    """The same shop without a mesh, and the same probes from its `web`, at the same things."""
+    engine = deployed.engine
+    text = (ROOT / "stacks/shop.yml").read_text().replace("8000:8080", "8001:8080")
+    engine.deploy(BARE, on_this_kernel(text, without=("loadgen",)))
+    engine.wait_stack(BARE)
+    web, api, redis = (engine.task(f"{BARE}_{name}") for name in ("web", "api", "redis"))
+    network = f"{BARE}_default"
+    there = {
+        "another app": ["tcp", api.addresses[network], 8080],
+        "another app, ping": ["ping", api.addresses[network], 0],
+        "redis": ["tcp", redis.addresses[network], 6379],
+        "the operators' door": ["tcp", world.NODE, 15014],
+        "a published port": ["tcp", world.NODE, 8001],
+        "a published port on the bridge": ["tcp", bridge(deployed), 8001],
+    }
+    yield deployed, web, there
+    engine.remove(BARE)
+
+
+@pytest.fixture(scope="module")
+def reached_without(unmeshed: tuple, targets: dict[str, list]) -> dict[str, str]:
+    """What came of it."""
+    mesh, web, there = unmeshed
+    asked = {name: there.get(name, targets[name]) for name in OPEN_WITHOUT_A_MESH}
+    return mesh.probe(web, "reach", json.dumps(asked))
+
+
+@pytest.mark.parametrize("name", OPEN_WITHOUT_A_MESH)
+def test_without_a_mesh_the_same_app_reaches(reached_without: dict[str, str], name: str):
+    """The positive control of each wall: on the stack's own networks the probe is answered."""
+    assert reached_without[name] == "answered"
 
 
 def test_all_of_the_targets_were_judged(targets: dict[str, list]):

@@ -152,6 +152,54 @@ def test_two_meshed_stacks_call_each_other_with_their_identities(stacks: Mesh):
     assert line["principal"] == "cluster.local/ns/mall/sa/buyer"
 
 
+ROGUE = """
+version: "3.8"
+services:
+  rogue:
+    image: base:dev
+    command: [python3, -m, http.server, "8080"]
+    init: true
+    networks:
+      shared:
+        aliases: [stock, tasks.stock, market_stock]
+    deploy: {endpoint_mode: dnsrr, replicas: 3}
+networks:
+  shared: {external: true}
+"""
+WHO = """
+import collections, http.client, json, time
+seen = collections.Counter()
+for _ in range(60):
+    connection = http.client.HTTPConnection("stock", 8080, timeout=5)
+    connection.request("GET", "/items")
+    seen[str(connection.getresponse().status)] += 1
+    connection.close()
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture
+def rogue(stacks: Mesh):
+    """A stranger's service on the shared network, under the names of `stock`."""
+    stacks.engine.deploy("rogue", ROGUE)
+    stacks.engine.wait_stack("rogue")
+    yield stacks
+    stacks.engine.remove("rogue")
+
+
+def test_a_hijacked_name_gets_no_request_of_a_meshed_caller(rogue: Mesh):
+    """A stranger without /items gets requests of the caller that has no mesh, and none of the other one."""
+    engine = rogue.engine
+
+    def answers(service: str) -> dict[str, int]:
+        done = engine.python(engine.task(service), WHO, timeout_s=90)
+        assert done.code == 0, done.err
+        return json.loads(done.out)
+
+    assert answers("legacy_visitor").get("404", 0) > 10, "the positive control failed"
+    assert answers("mall_buyer") == {"200": 60}
+
+
 @pytest.mark.parametrize(("name", "databases"), [("cache", "3"), ("queue", "7")])
 def test_two_databases_on_one_port_are_told_apart(stacks: Mesh, name: str, databases: str):
     """Opaque TCP carries no name: each has a pod network of its own, and the right Redis answers."""

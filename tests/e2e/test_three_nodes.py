@@ -1,19 +1,16 @@
-"""A Swarm of three nodes: calls between them, what goes over the wire, a node drained, a node lost."""
+"""A Swarm of three nodes: calls between them and their wire, updates, a node drained, a node lost."""
 
-import os
+import json
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.node import Node
-from tests.helpers.mesh import INJECT, Mesh, capture
+from tests.helpers.mesh import INJECT, Counted, Mesh, capture
 
 pytestmark = pytest.mark.docker
 
 FAR = "far"
-IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-shop:dev", "redis:7")
 SLOW_S = 150
 NOTICED_S = 30.0
 MARKER = "a-secret-that-one-would-find"
@@ -70,34 +67,12 @@ services:
     deploy: {endpoint_mode: dnsrr, placement: {constraints: [node.hostname == node-2]}}
 """
 CALLER, API, SIDECAR, REDIS = f"{FAR}_caller", f"{FAR}_api", f"{FAR}_api-sidecar", f"{FAR}_redis"
+CONTROL_PLANE = "mesh-system_control-plane"
 ORDER = ("POST", "http://api:8080/orders", '{"id": 3}')
 
 
 @pytest.fixture(scope="module")
-def nodes(mesh: Mesh):
-    """node-2 and node-3 as workers."""
-    state, log = Path(os.environ["MESHPY_E2E_STATE"]), os.environ["MESHPY_E2E_LOG"]
-    engine, tarball = mesh.engine, state / "images.tar"
-    joined = [Node(number, state, Path(f"{log}.node-{number}")) for number in (2, 3)]
-    try:
-        engine.docker("save", "--output", str(tarball), *IMAGES, timeout_s=300)
-        token = engine.docker("swarm", "join-token", "--quiet", "worker").strip()
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda node: node.join(token, tarball), joined))
-        tarball.unlink()
-        engine.further |= {node.name: node.socket for node in joined}
-        yield {node.name: node for node in joined}
-        engine.run("docker", "stack", "rm", FAR)
-    finally:
-        for node in joined:
-            node.end()
-        for node in joined:
-            engine.run("docker", "node", "rm", "--force", node.name)
-        engine.further.clear()
-
-
-@pytest.fixture(scope="module")
-def far(mesh: Mesh, nodes: dict[str, Node]) -> Mesh:
+def far(mesh: Mesh, nodes: dict[str, Node]):
     """Caller and Redis on the manager, two replicas of `api` on the workers, `near` on node-2; all meshed."""
     mesh.ok("deploy", *INJECT, "-c", "-", FAR, stdin=STACK, timeout_s=400)
     assert set(nodes) <= {task.node for task in mesh.engine.running(API)}
@@ -110,7 +85,8 @@ def far(mesh: Mesh, nodes: dict[str, Node]) -> Mesh:
         return counted.counts == {"201": counted.total}
 
     mesh.engine.wait("orders are taken on both nodes", is_served, 90)
-    return mesh
+    yield mesh
+    mesh.engine.remove(FAR)
 
 
 def orders(mesh: Mesh) -> int:
@@ -169,6 +145,50 @@ def test_with_the_mesh_the_wire_between_nodes_shows_tls_alone(far: Mesh):
     assert marked == []
 
 
+def update(mesh: Mesh, service: str, image: str) -> None:
+    """`docker service update` to another tag of the same image; wait until no old task is left."""
+    engine = mesh.engine
+    now = engine.docker(
+        "service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", service
+    )
+    for host in (engine.host, *engine.further.values()):
+        engine.run("docker", "-H", host, "tag", now.strip(), image)
+    old = {task.id for task in engine.running(service)}
+    engine.docker("service", "update", "--detach", "--no-resolve-image", "--image", image, service)
+
+    def is_renewed() -> bool:
+        alive = {task.id for task in engine.alive(service)}
+        return len(engine.running(service)) == len(alive) == len(old) and not alive & old
+
+    engine.wait(f"{service} is updated", is_renewed, SLOW_S)
+
+
+def assert_none_lost(mesh: Mesh, before: int, counted: Counted) -> None:
+    """Every order was taken, once."""
+    print("sent:", counted.total, "answers:", counted.counts)
+    assert counted.counts == {"201": counted.total}, counted.failures
+    assert orders(mesh) == before + counted.total
+
+
+def is_in_sync(mesh: Mesh) -> bool:
+    """Every sidecar of the stack is connected and holds the newest."""
+    done = mesh.run("status", "-o", "json")
+    return done.code == 0 and bool(json.loads(done.out)["sidecars"])
+
+
+@pytest.mark.parametrize(
+    "service", [API, SIDECAR, f"{CALLER}-sidecar", CONTROL_PLANE], ids=["app", "sidecars", "client", "plane"]
+)
+def test_a_rolling_update_loses_no_request(far: Mesh, service: str):
+    """A new image of the app, of its sidecars, of the caller's sidecar, of the control plane, under load."""
+    before, plane = orders(far), service == CONTROL_PLANE
+    with far.load(far.engine.task(CALLER), *ORDER, rate=30) as load:
+        update(far, service, f"meshpy-{'plane' if plane else 'other'}:{len(service)}")
+        far.engine.wait("all are in sync", lambda: is_in_sync(far), SLOW_S)
+        counted = load.result()
+    assert_none_lost(far, before, counted)
+
+
 def place(mesh: Mesh, what: str) -> list[str]:
     """On which nodes the living tasks of a service are."""
     return sorted(task.node for task in mesh.engine.alive(what))
@@ -190,9 +210,7 @@ def test_draining_a_node_loses_no_request(far: Mesh):
         engine.wait("all moved to node-2", has_moved, SLOW_S)
         counted = load.result()
     engine.docker("node", "update", "--availability", "active", "node-3")
-    print("sent:", counted.total, "answers:", counted.counts)
-    assert counted.counts == {"201": counted.total}, counted.failures
-    assert orders(far) == before + counted.total
+    assert_none_lost(far, before, counted)
 
 
 def test_a_lost_node_is_left_behind(far: Mesh, nodes: dict[str, Node]):

@@ -147,7 +147,29 @@ def test_a_caller_with_a_certificate_cannot_go_back_to_tls_1_2(speaker: Speaker)
     assert "refused" in speaker.speak("old", enrol=speaker.enrol("web"), tls="1.2")
 
 
-def test_nobody_enrols_as_another_service(speaker: Speaker):
-    """api's own join token, stolen, is worth nothing at the address of web's sidecar."""
-    told = speaker.speak("thief", enrol=speaker.enrol("api"))
-    assert told["enrolment"] == 403, told
+@pytest.mark.parametrize("what", ["its token", "its name", "its task", "a forged token"])
+def test_nobody_enrols_as_another_service(speaker: Speaker, what: str):
+    """At web's sidecar neither api's token, nor its name, nor its task, nor a made-up token is enough."""
+    mine, theirs = speaker.enrol("web"), speaker.enrol("api")
+    attempts = {
+        "its token": theirs,
+        "its name": {**mine, "service": theirs["service"]},
+        "its task": {**theirs, "task": speaker.api.id},
+        "a forged token": {**theirs, "token": mine["token"][:-4] + "AAAA"},
+    }
+    told = speaker.speak("thief", enrol=attempts[what])
+    assert told["enrolment"] in {401, 403}, told
+
+
+def test_an_identity_in_a_header_is_worth_nothing(shop: Mesh):
+    """web claims to be another in the header by which proxies tell identities; the callee knows better."""
+    since = datetime.now(UTC)
+    other = "spiffe://cluster.local/ns/x/sa/y"
+    headers = {"X-Forwarded-Client-Cert": f"By={other};URI={other}"}
+    assert shop.fetch(shop.app("web"), "http://api:8080/healthz", headers=headers).status == 200
+
+    def line() -> list[dict]:
+        return [each for each in shop.access_log("api", since) if each["direction"] == "inbound"]
+
+    logged = shop.engine.wait("it is logged", line, 15)
+    assert {each["principal"] for each in logged} == {spiffe("web").removeprefix("spiffe://")}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from meshpy.client import Context, Operator
+from meshpy.errors import MeshpyError
 from tests.helpers.swarm import Done, Engine, EngineError, Task
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +147,7 @@ class Mesh:
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
         self.customers: dict[str, float] = {}  # what the shop's own customers counted
-        self._env = os.environ | {"DOCKER_HOST": engine.host, "MESHPY_CONTEXT": str(folder / "context.json")}
+        self.env = os.environ | {"DOCKER_HOST": engine.host, "MESHPY_CONTEXT": str(folder / "context.json")}
 
     def run(self, *arguments: str, stdin: str = "", timeout_s: float = 240) -> Done:
         """Run `meshpy …` as an operator does."""
@@ -154,7 +155,7 @@ class Mesh:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=self._env,
+            env=self.env,
             input=stdin,
             capture_output=True,
             text=True,
@@ -173,7 +174,7 @@ class Mesh:
     @property
     def operator(self) -> Operator:
         """The operator API."""
-        return Operator(Context.load(self._env))
+        return Operator(Context.load(self.env))
 
     def status(self) -> Any:
         """`GET /v1/status`."""
@@ -222,7 +223,7 @@ class Mesh:
         command = [*self.engine.docker_at(task), "exec", "-i", task.container, "python", "-c", LOAD]
         command += [method, url, body]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen([*command, str(rate), str(at_most_s)], env=self._env, text=True, **pipes)
+        process = subprocess.Popen([*command, str(rate), str(at_most_s)], env=self.env, text=True, **pipes)
         load = Load(process)
         try:
             yield load
@@ -251,3 +252,25 @@ class Mesh:
         lines = self.engine.logs(f"{STACK}_{service}-sidecar", 10_000).splitlines()
         read = [json.loads(line) for line in lines if line.startswith("{")]
         return [line for line in read if since is None or line["start_time"] >= since.isoformat()[:23]]
+
+    def describe(self) -> str:
+        """What a failure should say: sidecars that are not in sync, their logs, tasks that ended badly."""
+        parts = []
+        try:
+            odd = [each for each in self.status()["sidecars"] if each["state"] != "SYNCED"]
+        except MeshpyError as error:
+            odd, parts = [], [f"no status: {error}"]
+        parts += [f"{each['service']} {each['task']} {each['state']} {each['reason']}" for each in odd]
+        for service in sorted({each["service"] for each in odd}):
+            parts += [f"--- {service}", _words(self.engine.logs(f"{service.replace('/', '_')}-sidecar", 300))]
+        parts += ["--- control plane", _words(self.engine.logs("mesh-system_control-plane", 200))]
+        failed = [task for task in self.engine.tasks() if task.error or task.state in {"failed", "rejected"}]
+        parts += [
+            f"{task.service} {task.id} {task.state} on {task.node}: {task.error}" for task in failed[-15:]
+        ]
+        return "\n".join(parts)
+
+
+def _words(log: str, lines: int = 25) -> str:
+    """The end of a log without the access log."""
+    return "\n".join([line for line in log.splitlines() if not line.startswith("{")][-lines:])

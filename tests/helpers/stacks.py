@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from meshpy.errors import DocumentError, Problem
 from meshpy.inject import Injected, InjectOptions, inject
@@ -33,3 +36,29 @@ def problems(text: str, **options: Any) -> tuple[Problem, ...]:
     except DocumentError as error:
         return error.problems
     raise AssertionError("it was not refused")
+
+
+def on_this_kernel(text: str, without: tuple[str, ...] = ()) -> str:
+    """A stack file as kernels without IP_VS can run it: no virtual addresses, ports of the nodes.
+
+    Args:
+        without: services that are left out.
+    """
+    yaml = YAML(typ="safe")
+    document = yaml.load(text)
+    for name in without:
+        del document["services"][name]
+    for service in document["services"].values():
+        service.setdefault("deploy", {})["endpoint_mode"] = "dnsrr"
+        if "ports" in service:
+            service["ports"] = [_in_host_mode(port) for port in service["ports"]]
+    out = StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def _in_host_mode(port: Any) -> dict[str, Any]:
+    if isinstance(port, dict):
+        return {**port, "mode": "host"}
+    published, _, target = str(port).rpartition(":")
+    return {"target": int(target), "mode": "host"} | ({"published": int(published)} if published else {})

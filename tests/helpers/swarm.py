@@ -89,13 +89,14 @@ class Engine:
         self.host = host
         self.further: dict[str, str] = {}  # hostname of another node -> its engine
         self._seen = seen
-        self._env = os.environ | {"DOCKER_HOST": host}
+        self.env = os.environ | {"DOCKER_HOST": host}
 
-    def run(self, *command: str, timeout_s: float = 60, stdin: str = "") -> Done:
+    def run(self, *command: str, timeout_s: float = 60, stdin: str = "", cwd: Path | None = None) -> Done:
         """Run any command with DOCKER_HOST set."""
         done = subprocess.run(
             command,
-            env=self._env,
+            env=self.env,
+            cwd=cwd,
             input=stdin,
             capture_output=True,
             text=True,
@@ -104,9 +105,9 @@ class Engine:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def docker(self, *arguments: str, timeout_s: float = 60, stdin: str = "") -> str:
+    def docker(self, *arguments: str, timeout_s: float = 60, stdin: str = "", cwd: Path | None = None) -> str:
         """Run `docker …`, which must succeed, and return its output."""
-        done = self.run("docker", *arguments, timeout_s=timeout_s, stdin=stdin)
+        done = self.run("docker", *arguments, timeout_s=timeout_s, stdin=stdin, cwd=cwd)
         if done.code != 0:
             raise EngineError(f"docker {' '.join(arguments)}: exit {done.code}\n{done.out}{done.err}")
         return done.out
