@@ -19,7 +19,15 @@ from control_plane.app import running
 from control_plane.errors import StartRefused
 from control_plane.language import MeshLanguage
 from control_plane.readiness import is_ready
-from control_plane.settings import Listen, OtlpSettings, Settings, Source, StoreKind
+from control_plane.settings import (
+    Listen,
+    OtlpSettings,
+    Settings,
+    Source,
+    StoreKind,
+    WebhookSettings,
+    read_secret,
+)
 from control_plane.socket_proxy import serving
 from meshpy.errors import MeshpyError
 from meshpy.otlp.settings import Signal, read_destination, read_resource
@@ -99,6 +107,23 @@ def main() -> None:
     envvar="MESHPY_JWKS_CA_FILE",
     help="Roots for issuers; the system's by default.",
 )
+@click.option(
+    "--anomaly-learning",
+    "learning_s",
+    type=click.FloatRange(0, 604800),
+    envvar="MESHPY_ANOMALY_LEARNING_S",
+    default=600.0,
+    show_default=True,
+    help="Seconds in which all traffic is taken for usual; 0 watches for nothing.",
+)
+@click.option("--webhook", envvar="MESHPY_WEBHOOK", help="A URL that is told of unusual traffic.")
+@click.option("--webhook-secret-file", type=FILE, envvar="MESHPY_WEBHOOK_SECRET_FILE", help="What signs it.")
+@click.option(
+    "--webhook-allow",
+    multiple=True,
+    envvar="MESHPY_WEBHOOK_ALLOW",
+    help="A host, address or CIDR that may be told though it is not public; repeatable.",
+)
 @click.option("--log", type=click.Choice(LEVELS), envvar="MESHPY_LOG", default="info", show_default=True)
 def serve(
     data: Path,
@@ -120,6 +145,10 @@ def serve(
     certificate_ttl: int,
     jwks_allow: tuple[str, ...],
     jwks_ca_file: Path | None,
+    learning_s: float,
+    webhook: str | None,
+    webhook_secret_file: Path | None,
+    webhook_allow: tuple[str, ...],
     log: str,
 ) -> None:
     """Serve sidecars and operators until SIGTERM."""
@@ -144,6 +173,8 @@ def serve(
             jwks_ca_file=jwks_ca_file,
             store=StoreKind(store),
             policies_dir=policies_dir,
+            learning_s=learning_s,
+            webhook=_webhook(webhook, webhook_secret_file, webhook_allow),
             otlp=OtlpSettings(
                 read_destination(Signal.TRACES, os.environ),
                 read_destination(Signal.METRICS, os.environ),
@@ -154,6 +185,14 @@ def serve(
     except (MeshpyError, CertError) as error:
         click.echo(f"meshpy-control-plane: {error}", err=True)
         sys.exit(EXIT_COULD_NOT_RUN)
+
+
+def _webhook(url: str | None, secret_file: Path | None, allow: tuple[str, ...]) -> WebhookSettings | None:
+    if (url is None) != (secret_file is None):
+        raise StartRefused("--webhook and --webhook-secret-file belong together")
+    if url is None or secret_file is None:
+        return None
+    return WebhookSettings(url, read_secret(secret_file, "webhook's secret"), allow)
 
 
 async def _serve(settings: Settings) -> None:

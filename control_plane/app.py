@@ -14,10 +14,13 @@ from pathlib import Path
 from aiohttp import web
 
 from certs.errors import CertError
+from control_plane.anomalies.watch import Watch
+from control_plane.anomalies.webhook import Webhook
 from control_plane.api.ca import CaRoutes
 from control_plane.api.certificates import CertificateRoute
 from control_plane.api.dashboard import PATH as DASHBOARD
 from control_plane.api.dashboard import DashboardRoutes
+from control_plane.api.events import EventRoutes
 from control_plane.api.jaeger import JaegerRoutes
 from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
@@ -94,7 +97,14 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         following = (registry.follow(), parts.denylist.follow())
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
-        evidence = (parts.reports.recall.run(), parts.export.run_spans(), parts.export.run_metrics())
+        evidence: tuple[Coroutine[None, None, None], ...] = (
+            parts.reports.recall.run(),
+            parts.export.run_spans(),
+            parts.export.run_metrics(),
+            parts.watch.run(),
+        )
+        if parts.webhook is not None:
+            evidence = (*evidence, parts.webhook.run())
         await stack.enter_async_context(_background(*works, *evidence))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
@@ -115,6 +125,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *ServiceRoutes(parts).routes(),
         *TapRoutes(parts).routes(),
         *RequestRoutes(parts).routes(),
+        *EventRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -191,6 +202,11 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     log_of = Audit(audit)
     export = Export(settings.otlp, lambda: families(parts))
     reports.forward = export.forward
+    watch = Watch(reports.telemetry, settings.learning_s)
+    reports.paths = watch.take_paths
+    webhook = _webhook(settings)
+    if webhook is not None:
+        watch.events.told = webhook.offer
     looks = Looks(reports.asks, lambda: len(distribution.connected()))
     reports.looked = looks.take
     parts = Parts(
@@ -199,6 +215,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         reports=reports,
         export=export,
         looks=looks,
+        watch=watch,
+        webhook=webhook,
         store=store,
         discovery=discovery,
         signing=signing,
@@ -210,6 +228,12 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         issuer_keys=issuer_keys,
     )
     return parts
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    if settings.webhook is None:
+        return None
+    return Webhook(settings.webhook, ssl.create_default_context(), random.random)
 
 
 def _issuer_keys(settings: Settings, registry: Registry) -> IssuerKeys:

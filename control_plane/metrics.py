@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from control_plane.anomalies.event import Kind
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
 from meshpy.model.metrics import Family, MetricKind, numbers
@@ -24,6 +25,13 @@ def families(parts: Parts) -> Iterator[Family]:
     yield numbers(f"{_PREFIX}sidecars", _GAUGE, "Connected sidecars by state.", by_state)
     for kind, name, text, value in _plain(parts):
         yield numbers(_PREFIX + name, kind, text, [((), value)])
+    watch = parts.watch
+    told, still = watch.events.counts, watch.events.open_counts()
+    kinds = [(("kind", str(kind)),) for kind in Kind]
+    text = "Unusual things that were told."
+    yield numbers("meshpy_anomaly_events_total", _COUNTER, text, [(each, told[each[0][1]]) for each in kinds])
+    text = "Unusual things that go on."
+    yield numbers("meshpy_anomalies_open", _GAUGE, text, [(each, still[each[0][1]]) for each in kinds])
     if parts.export.spans is not None or parts.export.metrics is not None:
         yield _exported(parts)
 

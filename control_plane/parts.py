@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from control_plane.anomalies.watch import Watch
+from control_plane.anomalies.webhook import Webhook
 from control_plane.attest import Attestor
 from control_plane.audit import Audit
 from control_plane.denylist import DenyList
@@ -30,6 +32,8 @@ class Parts:
     reports: Reports
     export: Export
     looks: Looks
+    watch: Watch
+    webhook: Webhook | None
     store: Store
     discovery: Discovery
     signing: Signing

@@ -33,6 +33,7 @@ class Reports:
     """Args:
     asks: what all sidecars are asked.
     forward: where spans go beside the store.
+    paths: where new classes of paths go.
     looked: where answers about the last requests go.
     """
 
@@ -42,6 +43,7 @@ class Reports:
     asks: Asks = field(default_factory=Asks)
     recall: Recall = field(init=False)
     forward: Callable[[Stream, Span], None] = _nowhere
+    paths: Callable[[ServiceName, Mapping[str, Any]], None] = lambda _service, _message: None
     looked: Callable[[ServiceName, Mapping[str, Any]], None] = lambda _service, _message: None
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class Reports:
                 self._keep_spans(stream, message.get("spans"))
             case "tapped":
                 self.taps.record(stream.service, message.get("records"))
+            case "paths":
+                self.paths(stream.service, message)
             case "looked":
                 self.looked(stream.service, message)
             case _:

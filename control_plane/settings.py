@@ -9,7 +9,7 @@ from pathlib import Path
 from control_plane.errors import StartRefused
 from meshpy.otlp.settings import Destination
 
-__all__ = ["Listen", "OtlpSettings", "Settings", "Source", "StoreKind", "read_secret"]
+__all__ = ["Listen", "OtlpSettings", "Settings", "Source", "StoreKind", "WebhookSettings", "read_secret"]
 
 
 class Source(StrEnum):
@@ -50,6 +50,15 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """`allow`: hosts, addresses and CIDRs that may be told although they are not public."""
+
+    url: str
+    secret: bytes = field(repr=False)
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OtlpSettings:
     """Where spans and metrics go; `resource`: further attributes of everything that is sent."""
 
@@ -67,6 +76,7 @@ class Settings:
     operator_hosts: names under which operators reach us.
     policies_dir: the folder of `StoreKind.DIRECTORY`.
     jwks_allow: hosts, addresses and CIDRs that keys may be fetched from though they are not public.
+    learning_s: for so long after the start all traffic is taken for usual; 0 watches nothing.
     jwks_ca_file: roots that issuers are verified by; None: the system's.
     """
 
@@ -88,6 +98,8 @@ class Settings:
     jwks_ca_file: Path | None = None
     store: StoreKind = StoreKind.SQLITE
     policies_dir: Path | None = None
+    learning_s: float = 600.0
+    webhook: WebhookSettings | None = None
     otlp: OtlpSettings = field(default_factory=OtlpSettings)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from control_plane.anomalies.baseline import Window
 from control_plane.errors import BadRequest
 from control_plane.rollout import Figures
 from meshpy.model.names import ServiceName
@@ -162,6 +163,10 @@ class Telemetry:
                 rows.setdefault(row, []).append((side.window(int(now_s)), denied))
         return [_row(by, row, parts) for row, parts in sorted(rows.items())]
 
+    def windows(self, now_s: float) -> list[tuple[EdgeKey, Window]]:
+        """The window of every edge, for the watch over what is usual."""
+        return [(key, _window(sides, int(now_s))) for key, sides in list(self._edges.items())]
+
     def _side(self, key: EdgeKey, direction: str) -> Side | None:
         sides = self._edges.get(key)
         if sides is None:
@@ -200,6 +205,17 @@ def _shown(key: EdgeKey, sides: Mapping[str, Side], second: int) -> dict[str, An
         "bytes_sent": total.plain["bytes_sent"],
         "bytes_received": total.plain["bytes_received"],
     }
+
+
+def _window(sides: Mapping[str, Side], second: int) -> Window:
+    seen = {direction: side.window(second) for direction, side in sides.items()}
+    counts = seen.get("outbound") or seen["inbound"]
+    denied = max(each.denied.total() for each in seen.values())
+    plain = counts.plain
+    requests = plain["requests"] or plain["connections"]
+    errors = max(0, plain["requests"] - plain["success"] - counts.denied.total())
+    bounds, buckets = next(iter(counts.latency.items()), ((), [requests]))
+    return Window(requests, errors, denied, bounds, tuple(buckets))
 
 
 def _row(by: str, names: tuple[str, ...], parts: Iterable[tuple[Counts, int]]) -> dict[str, Any]:

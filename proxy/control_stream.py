@@ -76,6 +76,7 @@ class ControlStream:
         Raises:
             ExceptionGroup: the connection broke, or the control plane sent what is not understood.
         """
+        self._sidecar.paths.restart()
         await self._hello()
         async with asyncio.TaskGroup() as group:
             telling = (self._report(), self._tell_tapped(), self._tell_draining())
@@ -195,6 +196,9 @@ class ControlStream:
             records = self._sidecar.telemetry.take_records()
             if records:
                 await self._socket.send_json({"type": "stats", "records": records})
+            classes = self._sidecar.paths.take()
+            if classes:
+                await self._socket.send_json({"type": "paths", "classes": classes})
             spans = self._sidecar.outbox.take()
             if spans:
                 await self._socket.send_json({"type": "spans", "spans": spans})

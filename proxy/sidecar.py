@@ -35,6 +35,7 @@ from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
 from proxy.options import ProcessLimits
 from proxy.overload import Guard, cgroup_limit
+from proxy.path_watch import PathWatch
 from proxy.recent import Recent
 from proxy.report import Reporter
 from proxy.sides import Shared
@@ -90,6 +91,7 @@ class Sidecar:
         self._log_options = log_options
         self.flows = FlowLog(flow_log, self.telemetry)
         self.recent = Recent()
+        self.paths = PathWatch()
         self.spans = Spans(slow_s, self.recent)
         self.outbox = Outbox()
         self.span_sinks: list[Callable[[Sequence[dict[str, object]]], None]] = []
@@ -268,6 +270,7 @@ class Sidecar:
             await asyncio.sleep(_LOOK_BACK_S)
             if second % _FLOWS_S == 0:
                 self.flows.flush()
+            self.paths.look(self.recent, time.monotonic())
             self.spans.look_back(time.monotonic())
             self.recent.forget(time.monotonic())
             if self.span_sinks:

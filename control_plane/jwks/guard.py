@@ -41,13 +41,15 @@ class Guard:
     """Args:
     hosts: names whose addresses may be private, lower case.
     networks: addresses that may be asked although they are not global.
+    option: the flag that names them, for errors.
     """
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
+    option: str = "--jwks-allow"
 
     @classmethod
-    def of(cls, words: Iterable[str]) -> Guard:
+    def of(cls, words: Iterable[str], option: str = "--jwks-allow") -> Guard:
         """Read host names, addresses and CIDRs.
 
         Raises:
@@ -61,10 +63,10 @@ class Guard:
             except ValueError:
                 if "/" in word or ":" in word or not word:
                     raise StartRefused(
-                        f"--jwks-allow {word!r}: write a host name, an address or a CIDR"
+                        f"{option} {word!r}: write a host name, an address or a CIDR"
                     ) from None
                 hosts.add(word.lower().rstrip("."))
-        return cls(frozenset(hosts), tuple(networks))
+        return cls(frozenset(hosts), tuple(networks), option)
 
     def allows(self, host: str, address: str) -> bool:
         """Whether this address may be connected to for this host."""
@@ -102,7 +104,7 @@ class GuardedResolver(AbstractResolver):
         found = await self._resolver.resolve(host, port, family)
         allowed = [each for each in found if self._guard.allows(host, each["host"])]
         if not allowed:
-            raise KeysError(f"{host} leads to addresses that are not public; see --jwks-allow")
+            raise KeysError(f"{host} leads to addresses that are not public; see {self._guard.option}")
         return allowed
 
     async def close(self) -> None:

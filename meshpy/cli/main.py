@@ -60,6 +60,7 @@ COMMANDS = {
     "top": Target("meshpy.cli.traffic:top", "Show which paths are asked most."),
     "tap": Target("meshpy.cli.requests:tap", "Show requests of the mesh as they end."),
     "logs": Target("meshpy.cli.requests:logs", "Show the last requests of the mesh."),
+    "events": Target("meshpy.cli.events:events", "Show what was unusual in the traffic."),
     "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
     "bug-report": Target("meshpy.cli.bug_report:bug_report", "Gather what helps to find a fault, redacted."),
     "plugin": Target("meshpy.cli.plugin:plugin", "Make `docker mesh …` out of this tool."),

@@ -31,6 +31,7 @@ from meshpy.wire import encode
 __all__ = ["Demo", "Door", "run_demo"]
 
 START_S = 60.0
+LEARNING_S = 60
 FIRST_OCTET, LAST_OCTET = 77, 126
 
 
@@ -190,7 +191,7 @@ def _start_control_plane(plan: DemoPlan, crew: Crew, directory: Path) -> Operato
     ]
     argv += ["--operator-token-file", str(directory / "operator-token")]
     argv += ["--join-key-file", str(directory / "join-key"), "--operator-tls", "off"]
-    crew.start("control-plane", argv, {})
+    crew.start("control-plane", argv, {"MESHPY_ANOMALY_LEARNING_S": str(LEARNING_S)})
     operator = Operator(Context(url=url, token=token))
     _wait(lambda: _answers(operator), crew, "the control plane answers")
     (directory / "ca.crt").write_text(operator.call("GET", "/v1/bundle")["pem"])

@@ -143,4 +143,4 @@ async def test_the_alerts_are_rules_that_prometheus_loads():
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
-    assert b"SUCCESS: 8 rules found" in said
+    assert b"SUCCESS: 9 rules found" in said

@@ -1,0 +1,108 @@
+"""Events: one for each thing that is unusual, open until it is usual again."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["Event", "Events", "Kind"]
+
+MAX_EVENTS = 1_000
+
+
+class Kind(StrEnum):
+    NEW_EDGE = "new_edge"
+    NEW_IDENTITY = "new_identity"
+    NEW_PATH_CLASS = "new_path_class"
+    DENIED_BURST = "denied_burst"
+    ERROR_SHIFT = "error_shift"
+    LATENCY_SHIFT = "latency_shift"
+    RATE_SHIFT = "rate_shift"
+    SILENT_SERVICE = "silent_service"
+
+
+@dataclass(slots=True)
+class Event:
+    """Args:
+    subject: what it is about: `source`, `destination`, `protocol`, `path`, as they apply.
+    evidence: the figures that it rests on: expected, observed, of how many requests, in how many seconds.
+    at_s, until_s: seconds since the epoch; an open event has no end.
+    """
+
+    number: int
+    kind: Kind
+    subject: Mapping[str, str]
+    evidence: dict[str, Any]
+    text: str
+    at_s: float
+    until_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.number,
+            "kind": str(self.kind),
+            "subject": dict(self.subject),
+            "evidence": self.evidence,
+            "text": self.text,
+            "at": self.at_s,
+            "until": self.until_s,
+        }
+
+
+@dataclass(slots=True)
+class Events:
+    """The last events; `told` is called for each new one."""
+
+    told: Callable[[Event], None] = lambda _event: None
+    counts: Counter[str] = field(default_factory=Counter)
+    _kept: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
+    _open: dict[tuple[object, ...], Event] = field(default_factory=dict)
+    newest: int = 0
+
+    def raise_(
+        self, kind: Kind, subject: Mapping[str, str], evidence: dict[str, Any], text: str, at_s: float
+    ) -> None:
+        """Open an event, or bring the evidence of the one that is open up to date."""
+        key = (kind, *subject.values())
+        known = self._open.get(key)
+        if known is not None:
+            known.evidence = evidence
+            return
+        self.newest += 1
+        event = Event(self.newest, kind, subject, evidence, text, at_s)
+        if len(self._open) < MAX_EVENTS:
+            self._open[key] = event
+        self._kept.append(event)
+        self.counts[str(kind)] += 1
+        self.told(event)
+
+    def note(
+        self, kind: Kind, subject: Mapping[str, str], evidence: dict[str, Any], text: str, at_s: float
+    ) -> None:
+        """An event that is over as it happens."""
+        self.raise_(kind, subject, evidence, text, at_s)
+        self.close(kind, subject, at_s)
+
+    def close(self, kind: Kind, subject: Mapping[str, str], at_s: float) -> None:
+        """It is usual again."""
+        event = self._open.pop((kind, *subject.values()), None)
+        if event is not None:
+            event.until_s = at_s
+
+    def is_open(self, kind: Kind, subject: Mapping[str, str]) -> bool:
+        return (kind, *subject.values()) in self._open
+
+    def open_counts(self) -> Counter[str]:
+        """How many are open, by kind."""
+        return Counter(str(event.kind) for event in self._open.values())
+
+    def after(self, number: int, kind: str = "", *, only_open: bool = False) -> list[Event]:
+        """Those after a number, oldest first."""
+        return [
+            event
+            for event in self._kept
+            if event.number > number and kind in ("", event.kind) and (not only_open or event.until_s is None)
+        ]
