@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
-import os
 import secrets
-import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,16 +13,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from certs.ca import CertificateAuthority
 from certs.keys import key_to_pem
 from certs.store import write_atomic
-from meshpy.cli.docker import Docker, DockerError
-from meshpy.client import CONTEXT_FILE, ApiError, Context, Operator
-from meshpy.demo.stacks import stacks_folder
+from meshpy.cli.checks.carriers import subnets_of
+from meshpy.cli.control_plane_stack import (
+    CA_CONFIG,
+    MESH,
+    SECRETS,
+    context_file,
+    control_plane_image,
+    deploy_control_plane,
+    wait_until_ready,
+)
+from meshpy.cli.docker import Docker
+from meshpy.cli.engine_api import EngineApi
+from meshpy.cli.trust import PART
+from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
-from meshpy.model.names import ROOT_NAMESPACE
 
 __all__ = ["install"]
 
-LABELS = {"meshpy.part": "control-plane"}
-READY_WITHIN_S = 120.0
+SMALLEST_BITS = 20
 
 
 @click.command()
@@ -38,7 +45,7 @@ READY_WITHIN_S = 120.0
     "--subnet", default="10.201.0.0/20", show_default=True, help="Of the network `mesh`; a /20 or larger."
 )
 @click.option(
-    "--image", default="meshpy-control-plane:0.1.0", show_default=True, help="The control plane's image."
+    "--image", default=control_plane_image, show_default="of this version", help="The control plane's image."
 )
 @click.option(
     "--socket-proxy", is_flag=True, help="Keep the engine's socket from the control plane: a proxy reads it."
@@ -47,70 +54,118 @@ def install(trust_domain: str, address: str, subnet: str, image: str, socket_pro
     """Make the CA, the mesh network and the control plane on the Swarm that `docker` points to.
 
     The root key stays on this machine, beside the operator's context (~/.config/meshpy): keep it offline.
-    What is there already is kept.
+    What is there already is kept: a second run changes nothing, a run after a broken one finishes it.
     """
-    docker = Docker(env={"MESHPY_CONTROL_PLANE_IMAGE": image, "MESHPY_TRUST_DOMAIN": trust_domain})
+    _check_subnet(subnet)
+    docker, engine = Docker(), EngineApi()
     docker.require_manager()
-    folder = Path(os.environ.get("MESHPY_CONTEXT", str(CONTEXT_FILE))).expanduser().parent
-    context = _make_trust(docker, folder, Context(url=f"https://{address}:15014", trust_domain=trust_domain))
-    _make_network(docker, subnet)
-    names = ("mesh.yml", "mesh-socket-proxy.yml") if socket_proxy else ("mesh.yml",)
-    files = [word for name in names for word in ("-c", str(stacks_folder() / name))]
-    docker.run("stack", "deploy", "--resolve-image", "never", *files, ROOT_NAMESPACE)
+    _make_network(docker, engine, subnet)
+    context = _make_trust(docker, Context(url=f"https://{address}:15014", trust_domain=trust_domain))
+    deploy_control_plane(image, context.trust_domain, has_socket_proxy=socket_proxy)
     click.echo("waiting for the control plane", err=True)
-    _wait_until_ready(Operator(context, timeout_s=5))
+    wait_until_ready(Operator(context, timeout_s=5))
     click.echo(f"control plane: {context.url}")
 
 
-def _make_trust(docker: Docker, folder: Path, context: Context) -> Context:
+def _check_subnet(subnet: str) -> None:
+    try:
+        bits = ipaddress.ip_network(subnet).prefixlen
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write it as 10.201.0.0/20", param_hint="--subnet") from error
+    if bits > SMALLEST_BITS:
+        what = (
+            f"{subnet} is too small: every sidecar needs an address in it; take a /{SMALLEST_BITS} or larger"
+        )
+        raise click.BadParameter(what, param_hint="--subnet")
+
+
+def _make_trust(docker: Docker, context: Context) -> Context:
     """Make CA, token and join key as Swarm secrets, unless they are there.
 
     Raises:
         MeshpyError: the Swarm has them and this machine has no context for them.
     """
-    file = folder / CONTEXT_FILE.name
-    if "meshpy-intermediate.key" in docker.names("secret"):
+    file, present = context_file(), docker.names("secret")
+    if SECRETS[-1] in present:  # the last that is made: with it, all of them are there
         if not file.exists():
             raise MeshpyError(
                 f"the mesh is installed, but {file} is missing: copy it from the machine that installed it"
             )
-        return Context.load()
+        found = Context.load()
+        if found.trust_domain != context.trust_domain:
+            what = (
+                f"the mesh has the trust domain {found.trust_domain}; another needs `meshpy uninstall` first"
+            )
+            raise click.BadParameter(what, param_hint="--trust-domain")
+        return found
+    for name in SECRETS:  # halves of a run that broke belong to a CA that nobody has
+        if name in present:
+            docker.run("secret", "rm", name)
+    if CA_CONFIG in docker.names("config"):
+        docker.run("config", "rm", CA_CONFIG)
+    return _new_trust(docker, context)
+
+
+def _new_trust(docker: Docker, context: Context) -> Context:
+    file = context_file()
     authority, root_key = CertificateAuthority.create(context.trust_domain, datetime.now(UTC))
     bundle = authority.bundle.to_pem().decode()
     token = secrets.token_urlsafe(32)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(folder / "root.key", key_to_pem(root_key))
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(file.with_name("root.key"), key_to_pem(root_key))
     saved = {"url": context.url, "token": token, "ca_pem": bundle, "trust_domain": context.trust_domain}
     write_atomic(file, json.dumps(saved, indent=2).encode())
-    for name, data in (
-        ("root.crt", bundle),
-        ("intermediate.crt", authority.intermediate.public_bytes(Encoding.PEM).decode()),
-        ("operator-token", token),
-        ("join-key", secrets.token_urlsafe(32)),
-        ("intermediate.key", key_to_pem(authority.intermediate_key).decode()),
-    ):
-        docker.create("secret", f"meshpy-{name}", data, LABELS)
-    docker.create("config", "meshpy-ca", bundle, LABELS)
+    docker.create("config", CA_CONFIG, bundle, PART)
+    contents = (
+        bundle,
+        authority.intermediate.public_bytes(Encoding.PEM).decode(),
+        token,
+        secrets.token_urlsafe(32),
+        key_to_pem(authority.intermediate_key).decode(),
+    )
+    for name, data in zip(SECRETS, contents, strict=True):
+        docker.create("secret", name, data, PART)
     return Context(context.url, token, bundle, context.trust_domain)
 
 
-def _make_network(docker: Docker, subnet: str) -> None:
-    if "mesh" in docker.names("network"):
+def _make_network(docker: Docker, engine: EngineApi, subnet: str) -> None:
+    """Make the mesh network; one that is there must be what a new one would be.
+
+    Raises:
+        MeshpyError: it is not, or its addresses are taken.
+    """
+    networks = [each for each in engine.get("/networks") or () if each.get("Scope") == "swarm"]
+    mesh = next((each for each in networks if each["Name"] == MESH), None)
+    if mesh is None:
+        _refuse_overlap(networks, subnet)
+        docker.run(
+            *(
+                "network",
+                "create",
+                "--driver",
+                "overlay",
+                "--internal",
+                "--label",
+                "meshpy.part=control-plane",
+            ),
+            *("--subnet", subnet, MESH),
+        )
         return
-    docker.run("network", "create", "--driver", "overlay", "--internal", "--subnet", subnet, "mesh")
+    if mesh.get("Driver") != "overlay" or not mesh.get("Internal") or mesh.get("Attachable"):
+        raise MeshpyError(
+            f"the network `{MESH}` is somebody else's: not an internal overlay; rename or remove it"
+        )
+    ranges = subnets_of(mesh)
+    if min((each.prefixlen for each in ranges), default=0) > SMALLEST_BITS:
+        click.echo(f"warning: `{MESH}` has {ranges[0]} only; see `meshpy check`", err=True)
 
 
-def _wait_until_ready(operator: Operator) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while True:
-        try:
-            operator.call("GET", "/v1/status")
-        except ApiError as error:
-            if time.monotonic() > deadline:
-                raise DockerError(
-                    f"the control plane was not ready within {READY_WITHIN_S:.0f} s ({error}); "
-                    "see `docker service ps mesh-system_control-plane`"
-                ) from error
-            time.sleep(0.5)
-        else:
-            return
+def _refuse_overlap(networks: list[dict[str, object]], subnet: str) -> None:
+    wanted = ipaddress.ip_network(subnet)
+    for each in networks:
+        for other in subnets_of(each):
+            if other.version == wanted.version and other.overlaps(wanted):
+                raise click.BadParameter(
+                    f"{subnet} overlaps {other} of the network {each['Name']}; choose another range",
+                    param_hint="--subnet",
+                )

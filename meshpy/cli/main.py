@@ -41,6 +41,10 @@ COMMANDS = {
     "inject": Target("meshpy.cli.inject:inject", "Write a stack file with a sidecar for each service."),
     "uninject": Target("meshpy.cli.inject:uninject", "Give an injected stack file back as it was."),
     "install": Target("meshpy.cli.install:install", "Put the mesh network and control plane on this Swarm."),
+    "upgrade": Target("meshpy.cli.upgrade:upgrade", "Bring control plane and sidecars to this version."),
+    "uninstall": Target(
+        "meshpy.cli.uninstall:uninstall", "Take the control plane and the mesh network away."
+    ),
     "check": Target("meshpy.cli.check:check", "Look whether the Swarm and the mesh are well."),
     "prepare": Target("meshpy.cli.deploy:prepare", "Make the secrets and configs that a stack needs."),
     "deploy": Target("meshpy.cli.deploy:deploy", "Inject a stack file and deploy it."),

@@ -7,8 +7,9 @@ Grammar (docker/cli cli/compose/template): `$$`, `$NAME`, `${NAME}`, `${NAME:-de
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-__all__ = ["UNKNOWN", "has_variable", "substitute", "substitute_known"]
+__all__ = ["UNKNOWN", "has_variable", "interpolate", "substitute", "substitute_known"]
 
 UNKNOWN = "\0"
 """Stands for a variable whose value only the deployer knows; no YAML text contains it."""
@@ -39,3 +40,18 @@ def _default(match: re.Match[str]) -> str:
     if match["escaped"]:
         return "$"
     return (match["argument"] or "") if match["op"] in ("-", ":-") else UNKNOWN
+
+
+def interpolate(text: str, env: Mapping[str, str]) -> str:
+    """The text as docker makes it of an environment; a variable that is set nowhere is empty."""
+    return VARIABLE.sub(lambda match: _in(match, env), text)
+
+
+def _in(match: re.Match[str], env: Mapping[str, str]) -> str:
+    if match["escaped"]:
+        return "$"
+    value = env.get(match["named"] or match["braced"])
+    op, argument = match["op"] or "", match["argument"] or ""
+    if op.endswith("-") and (value is None or (op == ":-" and not value)):
+        return argument
+    return value or ""

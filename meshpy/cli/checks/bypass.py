@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from meshpy.cli.checks.data_plane import AGAIN, NEED, SECTION, pods_of
-from meshpy.cli.checks.installed import MESH
 from meshpy.cli.checks.sending import Probes
-from meshpy.cli.checks.site import CONTROL_PLANE_SERVICE, Record, Site, labels_of, stack_of
+from meshpy.cli.checks.site import Record, Site, labels_of, stack_of
 from meshpy.cli.checks.verdict import Check, Verdict, failed, ok, unknown
+from meshpy.cli.control_plane_stack import CONTROL_PLANE, MESH
 
 __all__ = ["BYPASS", "send_within", "targets_of"]
 
@@ -44,7 +44,7 @@ def targets_of(site: Site, sidecar: Record, pod: str) -> list[Target]:
             for network in sorted(pods_of(other)):
                 found += [(f"the app {name} at {a}", a, _port(other)) for a in _addresses(site, app, network)]
         found += [(f"the sidecar of {name} at {a}", a, MESH_PORT) for a in _addresses(site, other, MESH)]
-    plane = next((each for each in site.services if each["Spec"]["Name"] == CONTROL_PLANE_SERVICE), None)
+    plane = next((each for each in site.services if each["Spec"]["Name"] == CONTROL_PLANE), None)
     if plane is not None:
         found += [(f"the control plane at {a}", a, CONTROL_PORT) for a in _addresses(site, plane, MESH)]
     for node in site.nodes:

@@ -14,7 +14,8 @@ from meshpy.errors import MeshpyError
 __all__ = ["CARRIERS", "are_encrypted", "send_across", "subnets_of"]
 
 PLAIN, SECRET = "plain", "encrypted"
-WAIT_S = 25
+WAIT_S = 40
+"""What gossip loses comes with the exchange of whole tables, every 30 s."""
 SKEW_S = 30.0
 """Half of how far before its time a certificate is valid (NotBefore −60 s)."""
 FULL = 0.9
@@ -79,10 +80,15 @@ def _unreached(site: Site, network: str) -> list[str]:
 
 
 def _overlay(site: Site) -> Verdict:
+    nodes = site.ready_nodes
+    deaf = sorted(each["node"] for each in site.across if len(each["reached"][PLAIN]) < len(nodes))
+    if deaf:
+        told = f"after {WAIT_S} s {', '.join(deaf)} did not know all {len(nodes)} tasks by name (gossip)"
+        return failed(told, PORTS)
     missing = _unreached(site, PLAIN)
     if missing:
         return failed(f"no packet came through: {', '.join(missing)}", PORTS)
-    return ok("one node: nothing to cross" if len(site.ready_nodes) == 1 else "every node reached every node")
+    return ok("one node: nothing to cross" if len(nodes) == 1 else "every node reached every node")
 
 
 def _virtual(site: Site) -> Verdict:

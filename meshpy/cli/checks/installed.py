@@ -7,18 +7,13 @@ from importlib.metadata import version
 
 from meshpy.cli.checks.carriers import FULL, SKEW_S, subnets_of
 from meshpy.cli.checks.engine import version_of
-from meshpy.cli.checks.site import CONTROL_PLANE_SERVICE, Site, network_ids
+from meshpy.cli.checks.site import Site, network_ids
 from meshpy.cli.checks.verdict import Check, Verdict, failed, ok, unknown, warning
+from meshpy.cli.control_plane_stack import CA_CONFIG, CONTROL_PLANE, MESH, SECRETS
 from meshpy.client import ApiError
 
-__all__ = ["BEFORE", "CA_CONFIG", "INSTALLED", "MESH", "SECRETS", "skew"]
+__all__ = ["BEFORE", "INSTALLED", "skew"]
 
-MESH = "mesh"
-CA_CONFIG = "meshpy-ca"
-SECRETS = tuple(
-    f"meshpy-{name}"
-    for name in ("root.crt", "intermediate.crt", "intermediate.key", "operator-token", "join-key")
-)
 SMALLEST_BITS = 20
 INSTALL = "run `meshpy install`"
 
@@ -98,16 +93,16 @@ def _context(site: Site) -> Verdict:
 
 
 def _runs(site: Site) -> Verdict:
-    service = next((each for each in site.services if each["Spec"]["Name"] == CONTROL_PLANE_SERVICE), None)
+    service = next((each for each in site.services if each["Spec"]["Name"] == CONTROL_PLANE), None)
     if service is None:
-        return failed(f"there is no service {CONTROL_PLANE_SERVICE}", INSTALL)
+        return failed(f"there is no service {CONTROL_PLANE}", INSTALL)
     running, wanted = (
         len(site.running(service)),
         service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 1),
     )
     if running < wanted:
         return failed(
-            f"{running} of {wanted} tasks run", f"see `docker service ps --no-trunc {CONTROL_PLANE_SERVICE}`"
+            f"{running} of {wanted} tasks run", f"see `docker service ps --no-trunc {CONTROL_PLANE}`"
         )
     mesh = site.network(MESH)
     if mesh is not None and mesh["Id"] not in network_ids(service):

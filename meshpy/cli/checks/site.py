@@ -13,9 +13,8 @@ from meshpy.cli.engine_api import STACK, EngineApi, filters
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 
-__all__ = ["CONTROL_PLANE_SERVICE", "NotAsked", "Record", "Site", "labels_of", "network_ids", "stack_of"]
+__all__ = ["NotAsked", "Record", "Site", "labels_of", "network_ids", "stack_of"]
 
-CONTROL_PLANE_SERVICE = "mesh-system_control-plane"
 Record = Mapping[str, Any]
 
 

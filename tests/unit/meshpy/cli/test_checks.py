@@ -17,10 +17,11 @@ from meshpy.cli.checks.carriers import CARRIERS
 from meshpy.cli.checks.data_plane import DATA_PLANE
 from meshpy.cli.checks.engine import ENGINE, known_faults, version_of
 from meshpy.cli.checks.identity import IDENTITY
-from meshpy.cli.checks.installed import BEFORE, INSTALLED, SECRETS, skew
+from meshpy.cli.checks.installed import BEFORE, INSTALLED, skew
 from meshpy.cli.checks.sending import probe_text
 from meshpy.cli.checks.site import NotAsked, Site
 from meshpy.cli.checks.verdict import Result, is_passed, run_checks
+from meshpy.cli.control_plane_stack import SECRETS
 from meshpy.cli.docker import DockerError
 from meshpy.cli.main import cli
 from meshpy.client import ApiError, Context
@@ -146,6 +147,13 @@ def told(name: str, *, plain: bool = True, secret: bool = True, virtual: bool = 
     return {"node": name, "reached": reached, "virtual": virtual, "esp": "" if secret else "no ESP"}
 
 
+def deaf(name: str) -> dict:
+    """A node that gossip does not reach: it finds no task but its own."""
+    heard = told(name)
+    del heard["reached"]["plain"]["10.0.9.3"]
+    return heard
+
+
 REACHED = {
     "shop_api-pod": {"reached": {"its sidecar 10.0.5.3": "refused", "the node one": ""}, "way_out": False}
 }
@@ -250,6 +258,7 @@ def without(path: str) -> dict:
         ),
         ("probe-tasks", site(across=[told("one")]), "unknown", "two"),
         ("overlay", site(across=[told("one", plain=False), told("two")]), "error", "one -> two"),
+        ("overlay", site(across=[told("two"), deaf("one")]), "error", "one did not know all 2 tasks by name"),
         ("ipvs", site(across=[told("one", virtual=False), told("two")]), "error", "IP_VS"),
         ("esp", site(across=[told("one", secret=False), told("two")]), "error", "one -> two (no ESP)"),
         ("clocks", site(across=[told("one", ahead_s=-45), told("two")]), "error", "two is -45.0 s from one"),
@@ -265,7 +274,7 @@ def without(path: str) -> dict:
             "error",
             "/20 or larger",
         ),
-        ("mesh-secrets", site(changed("/secrets", lambda s: s.pop(4))), "error", "meshpy-join-key missing"),
+        ("mesh-secrets", site(changed("/secrets", lambda s: s.pop(3))), "error", "meshpy-join-key missing"),
         ("control-plane-runs", site(changed("/tasks", lambda t: t.pop(0))), "error", "0 of 1"),
         ("control-plane-answers", site(without("/v1/status")), "error", "no control plane"),
         (

@@ -1,0 +1,79 @@
+"""The control plane as a stack: its names, its image, its deployment, and waiting for it."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from meshpy.cli.docker import Docker, DockerError
+from meshpy.client import CONTEXT_FILE, ApiError, Operator
+from meshpy.demo.stacks import stacks_folder
+from meshpy.model.names import ROOT_NAMESPACE
+
+__all__ = [
+    "CA_CONFIG",
+    "CONTROL_PLANE",
+    "MESH",
+    "SECRETS",
+    "context_file",
+    "control_plane_image",
+    "deploy_control_plane",
+    "proxy_image",
+    "wait_until_ready",
+]
+
+MESH = "mesh"
+CA_CONFIG = "meshpy-ca"
+CONTROL_PLANE = f"{ROOT_NAMESPACE}_control-plane"
+SECRETS = tuple(
+    f"meshpy-{name}"
+    for name in ("root.crt", "intermediate.crt", "operator-token", "join-key", "intermediate.key")
+)
+"""In the order in which `meshpy install` makes them: with the last all are there."""
+READY_WITHIN_S = 120.0
+
+
+def control_plane_image() -> str:
+    """The image of this version."""
+    return f"meshpy-control-plane:{version('swarm-meshpy')}"
+
+
+def proxy_image() -> str:
+    """The sidecars' image of this version."""
+    return f"meshpy-proxy:{version('swarm-meshpy')}"
+
+
+def context_file() -> Path:
+    """Where the operator's context is; the root key lies beside it."""
+    return Path(os.environ.get("MESHPY_CONTEXT", str(CONTEXT_FILE))).expanduser()
+
+
+def deploy_control_plane(image: str, trust_domain: str, *, has_socket_proxy: bool) -> None:
+    """Deploy stacks/mesh.yml, with the proxy before the engine's socket if wanted; what is right stays."""
+    docker = Docker(env={"MESHPY_CONTROL_PLANE_IMAGE": image, "MESHPY_TRUST_DOMAIN": trust_domain})
+    names = ("mesh.yml", "mesh-socket-proxy.yml") if has_socket_proxy else ("mesh.yml",)
+    files = [word for name in names for word in ("-c", str(stacks_folder() / name))]
+    docker.run("stack", "deploy", "--resolve-image", "never", *files, ROOT_NAMESPACE)
+
+
+def wait_until_ready(operator: Operator, within_s: float = READY_WITHIN_S) -> None:
+    """Wait until the control plane answers.
+
+    Raises:
+        DockerError: it does not in time.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            operator.call("GET", "/v1/status")
+        except ApiError as error:
+            if time.monotonic() > deadline:
+                raise DockerError(
+                    f"the control plane was not ready within {within_s:.0f} s ({error}); "
+                    f"see `docker service ps {CONTROL_PLANE}`"
+                ) from error
+            time.sleep(0.5)
+        else:
+            return

@@ -1,0 +1,158 @@
+"""Waiting until the services of a stack run as they should, and seeing early that they will not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshpy.cli.docker import DockerError
+from meshpy.cli.engine_api import STACK, EngineApi, filters
+from meshpy.cli.progress import Progress
+
+__all__ = ["NotRunningError", "Wait", "has_begun", "standing", "trouble_of"]
+
+LOOK_S = 0.5
+BEGIN_S = 10.0
+"""An update shows itself within milliseconds; a busy manager is given this long."""
+REJECTED = 3
+"""A node refuses a task for reasons that seldom go away: no such image, no such mount."""
+STOPPED = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
+
+Record = Mapping[str, Any]
+
+
+class NotRunningError(DockerError):
+    """Services do not run as they should; the message names them with the last error of their tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Args:
+    before: the services as they were before the change, by full name.
+    """
+
+    engine: EngineApi
+    stack: str
+    before: Mapping[str, Record]
+    timeout_s: float
+    progress: Progress
+
+    def until_running(self, only: Collection[str] | None = None) -> None:
+        """Wait for these services (full names), or for all of the stack.
+
+        Raises:
+            NotRunningError: it took too long, or it is plain that waiting will not help.
+        """
+        begun_s = time.monotonic()
+        while True:
+            services = self._services(only)
+            waiting = [each for each in services if not self._is_settled(each, time.monotonic() - begun_s)]
+            self.progress.show({_name(each): standing(each) for each in services}, set(map(_name, waiting)))
+            if services and not waiting:
+                return
+            tasks = self._tasks() if waiting else ()
+            hopeless = [each for each in waiting if self._is_hopeless(each, tasks)]
+            if hopeless or time.monotonic() - begun_s > self.timeout_s:
+                raise NotRunningError(self._why(hopeless or waiting, tasks, bool(hopeless)))
+            time.sleep(LOOK_S)
+
+    def _services(self, only: Collection[str] | None) -> list[Record]:
+        query = filters(label=f"{STACK}={self.stack}") | {"status": "true"}
+        found = self.engine.get("/services", query) or ()
+        return [each for each in found if only is None or _name(each) in only]
+
+    def _tasks(self) -> Sequence[Record]:
+        return self.engine.get("/tasks", filters(label=f"{STACK}={self.stack}")) or ()
+
+    def _is_settled(self, service: Record, waited_s: float) -> bool:
+        if not _is_complete(service) or _state(service) == "updating" or self._has_stopped(service):
+            return False
+        return waited_s > BEGIN_S or has_begun(service, self.before.get(_name(service)))
+
+    def _has_stopped(self, service: Record) -> bool:
+        """Whether its update was given up, and this one, not an earlier one."""
+        before = self.before.get(_name(service)) or {}
+        return _state(service) in STOPPED and _started(service) != _started(before)
+
+    def _is_hopeless(self, service: Record, tasks: Sequence[Record]) -> bool:
+        if self._has_stopped(service):
+            return True
+        mine = [each for each in tasks if each["ServiceID"] == service["ID"] and _is_of(each, service)]
+        rejected = [each for each in mine if each["Status"]["State"] == "rejected"]
+        return len(rejected) >= REJECTED and not any(each["Status"]["State"] == "running" for each in mine)
+
+    def _why(self, services: Sequence[Record], tasks: Sequence[Record], is_hopeless: bool) -> str:
+        told = "; ".join(
+            f"{_name(each)} ({standing(each)}): {trouble_of(each, tasks) or 'its tasks are not running yet'}"
+            for each in services
+        )
+        return told if is_hopeless else f"not running after {self.timeout_s:.0f} s: {told}"
+
+
+def trouble_of(service: Record, tasks: Sequence[Record]) -> str:
+    """The newest error of a service's tasks, and why an update stopped."""
+    mine = [each for each in tasks if each["ServiceID"] == service["ID"] and each["Status"].get("Err")]
+    newest = max(mine, key=lambda each: str(each["Status"]["Timestamp"]), default=None)
+    message = (service.get("UpdateStatus") or {}).get("Message", "") if _state(service) in STOPPED else ""
+    return "; ".join(filter(None, (newest["Status"]["Err"] if newest else "", message)))
+
+
+def has_begun(service: Record, before: Record | None) -> bool:
+    """Whether an update that must come has come: the engine starts it a moment after it was asked to."""
+    if before is None or _job(service) or not _wanted(service):
+        return True
+    if service["Spec"]["TaskTemplate"] == before["Spec"]["TaskTemplate"]:
+        return True
+    return _started(service) != _started(before)
+
+
+def standing(service: Record) -> str:
+    """`2/3`; of a job, `1/1 done`."""
+    if _job(service):
+        return f"{_status(service).get('CompletedTasks', 0)}/{_completions(service)} done"
+    return f"{_status(service).get('RunningTasks', 0)}/{_wanted(service)}"
+
+
+def _is_complete(service: Record) -> bool:
+    if _job(service):
+        return int(_status(service).get("CompletedTasks", 0)) >= _completions(service)
+    return int(_status(service).get("RunningTasks", 0)) >= _wanted(service)
+
+
+def _is_of(task: Record, service: Record) -> bool:
+    """Whether a task came from the spec that the service has now."""
+    image = task["Spec"].get("ContainerSpec", {}).get("Image")
+    return bool(image == service["Spec"]["TaskTemplate"].get("ContainerSpec", {}).get("Image"))
+
+
+def _job(service: Record) -> Record | None:
+    mode: Record = service["Spec"]["Mode"]
+    found: Record | None = mode.get("ReplicatedJob") if "ReplicatedJob" in mode else mode.get("GlobalJob")
+    return {} if found is None and "GlobalJob" in mode else found
+
+
+def _completions(service: Record) -> int:
+    job = service["Spec"]["Mode"].get("ReplicatedJob") or {}
+    return int(job.get("TotalCompletions") or job.get("MaxConcurrent") or _wanted(service))
+
+
+def _status(service: Record) -> Record:
+    return service.get("ServiceStatus") or {}
+
+
+def _wanted(service: Record) -> int:
+    return int(_status(service).get("DesiredTasks", 0))
+
+
+def _name(service: Record) -> str:
+    return str(service["Spec"]["Name"])
+
+
+def _state(service: Record) -> str:
+    return str((service.get("UpdateStatus") or {}).get("State", ""))
+
+
+def _started(service: Record) -> str:
+    return str((service.get("UpdateStatus") or {}).get("StartedAt", ""))

@@ -1,0 +1,30 @@
+"""The last test of all: the mesh is taken away, and nothing of it is left."""
+
+import pytest
+
+from tests.helpers.mesh import Mesh
+
+pytestmark = pytest.mark.docker
+
+
+def stacks(mesh: Mesh) -> list[str]:
+    return mesh.engine.docker("stack", "ls", "--format", "{{.Name}}").split()
+
+
+def test_uninstall_refuses_while_a_stack_is_meshed_and_then_leaves_nothing(deployed: Mesh):
+    engine = deployed.engine
+    refused = deployed.run("uninstall")
+    assert refused.code == 2
+    assert "meshed stacks are there: default" in refused.err
+    for name in stacks(deployed):
+        if name != "mesh-system":
+            engine.remove(name)
+    deployed.ok("uninstall")
+    left = [
+        *stacks(deployed),
+        *engine.docker("secret", "ls", "--format", "{{.Name}}").split(),
+        *engine.docker("config", "ls", "--format", "{{.Name}}").split(),
+        *engine.docker("volume", "ls", "-q").split(),
+    ]
+    networks = set(engine.docker("network", "ls", "-f", "driver=overlay", "--format", "{{.Name}}").split())
+    assert (left, networks) == ([], {"ingress"})
