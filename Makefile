@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint e2e bench docs clean lock
+.PHONY: setup demo test lint e2e bench docs house clean lock
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ lock:
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra docs -c requirements/dev.txt pyproject.toml -o requirements/docs.txt
+
+house: setup
+	$(BIN)/python tests/house.py
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/docs.txt
