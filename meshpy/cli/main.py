@@ -66,6 +66,7 @@ COMMANDS = {
     "logs": Target("meshpy.cli.requests:logs", "Show the last requests of the mesh."),
     "events": Target("meshpy.cli.events:events", "Show what was unusual in the traffic."),
     "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
+    "bench": Target("meshpy.cli.bench:bench", "Measure a stack of yours with and without the mesh."),
     "bug-report": Target("meshpy.cli.bug_report:bug_report", "Gather what helps to find a fault, redacted."),
     "plugin": Target("meshpy.cli.plugin:plugin", "Make `docker mesh …` out of this tool."),
     "completion": Target("meshpy.cli.plugin:completion", "Print the completion script of a shell."),

@@ -10,6 +10,7 @@ COMMANDS = {
     "docker": "docker-cli",  # before Debian 13 a part of docker.io
     "iptables": "iptables",
     "ip": "iproute2",
+    "curl": "curl",
     "debootstrap": "debootstrap",
     "nsenter": "util-linux",
 }

@@ -184,10 +184,12 @@ class Mesh:
         """Put policies in force, everywhere."""
         self.ok("apply", "-f", "-", stdin=text)
 
-    def set_policies(self, *files: Path) -> None:
-        """Have these files, and nothing else, in force everywhere."""
+    def set_policies(self, *files: Path, namespace: str = STACK) -> None:
+        """Have these files, and nothing else, in force everywhere; documents without one get `namespace`."""
         documents = [{"name": file.name, "text": file.read_text()} for file in files]
-        answer = self.operator.call("PUT", "/v1/policies", {"documents": documents})
+        answer = self.operator.call(
+            "PUT", "/v1/policies", {"documents": documents, "default_namespace": namespace}
+        )
         waited = self.operator.call("GET", f"/v1/revisions/{answer['revision']}/wait?timeout_s=20")
         assert waited["enforced"], waited
 
