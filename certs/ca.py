@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Self
 
 from cryptography import x509
@@ -40,7 +41,11 @@ class IssuedCertificate:
 class CertificateAuthority:
     """An intermediate with its key, its root, and other roots that are believed in during a rotation.
 
-    Invariants: `root` signed `intermediate`, and `intermediate_key` is its key; the root's key is not here.
+    Args:
+        above: certificates between the intermediate and the root, the lowest first; ours has none.
+
+    Invariants: each was signed by the next, `intermediate_key` is the key of the lowest; the root's key is
+    not here.
 
     Raises:
         CertError: on construction, if the parts do not belong together.
@@ -51,17 +56,21 @@ class CertificateAuthority:
     intermediate: x509.Certificate
     intermediate_key: ec.EllipticCurvePrivateKey = field(repr=False)
     other_roots: tuple[x509.Certificate, ...] = ()
+    above: tuple[x509.Certificate, ...] = ()
 
     def __post_init__(self) -> None:
         if not same_public_key(self.intermediate.public_key(), self.intermediate_key.public_key()):
             raise CertError("the intermediate's key does not belong to its certificate")
-        try:
-            self.intermediate.verify_directly_issued_by(self.root)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise CertError("the intermediate certificate was not signed by the root") from error
-        # A root brought along may carry no SPIFFE ID (X509-SVID §4.2 demands none); an intermediate is ours.
+        chain = (self.intermediate, *self.above, self.root)
+        for lower, upper in pairwise(chain):
+            try:
+                lower.verify_directly_issued_by(upper)
+            except (ValueError, TypeError, InvalidSignature) as error:
+                what = "root" if upper is self.root else "certificate above it"
+                raise CertError(f"the intermediate certificate was not signed by the {what}") from error
+        # What was brought along may carry no SPIFFE ID (X509-SVID §4.2 demands none).
         own = f"spiffe://{self.trust_domain}"
-        if _uris(self.intermediate) != [own] or _uris(self.root) not in ([], [own]):
+        if any(_uris(each) not in ([], [own]) for each in chain):
             raise CertError(f"the CA certificates are not of the trust domain {self.trust_domain}")
 
     @classmethod
@@ -109,7 +118,8 @@ class CertificateAuthority:
             ttl_s=ttl_s,
             serial=x509.random_serial_number(),
         )
-        chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (leaf, self.intermediate))
+        sent = (leaf, self.intermediate, *self.above)
+        chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in sent)
         return IssuedCertificate(
             chain, attested, leaf.not_valid_before_utc, leaf.not_valid_after_utc, leaf.serial_number
         )
@@ -129,7 +139,7 @@ class CertificateAuthority:
         intermediate = build_intermediate(
             key.public_key(), self.trust_domain, self.root, root_key, now=now, serial=serial
         )
-        return replace(self, intermediate=intermediate, intermediate_key=key)
+        return replace(self, intermediate=intermediate, intermediate_key=key, above=())
 
 
 def _uris(certificate: x509.Certificate) -> list[str]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs.bundle import certificates_from_pem
@@ -34,6 +34,7 @@ _ROOT_KEY = "root.key"
 _FILES = (_ROOTS, _INTERMEDIATE, _KEY, _ROOT_KEY)
 _STAGING = ".creating"
 _STAGED = ".created"
+_NO_ROOT_KEY = "no-root.key"
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -70,9 +71,10 @@ def read_file(path: Path) -> bytes:
 class CaStore:
     """A certificate authority in a directory.
 
-    `root.crt` (the roots believed in, the issuing one first), `intermediate.crt`, `intermediate.key` and
-    `root.key`, keys with mode 0600. `root.key` may be taken offline: it is needed only to make the next
-    intermediate. Creation is one commit (the rename of a staging directory): a crash leaves all or nothing.
+    `root.crt` (the roots believed in, the issuing one first), `intermediate.crt` (and those above it),
+    `intermediate.key` and `root.key`, keys with mode 0600. `root.key` may be taken offline: it is needed only
+    to make the next intermediate. Creation is one commit (the rename of a staging directory): a crash leaves
+    all or nothing.
     """
 
     directory: Path
@@ -98,12 +100,14 @@ class CaStore:
             StoreError: as in `load_or_create`.
         """
         roots = self._read(_ROOTS, certificates_from_pem)
-        intermediate = self._read(_INTERMEDIATE, certificates_from_pem)[0]
+        chain = self._read(_INTERMEDIATE, certificates_from_pem)
         key = self._read(_KEY, self._key)
-        if not same_public_key(key.public_key(), intermediate.public_key()):
+        if not same_public_key(key.public_key(), chain[0].public_key()):
             raise StoreError(f"{self.directory / _KEY}: is not the key of {_INTERMEDIATE}")
         try:
-            authority = CertificateAuthority(trust_domain, roots[0], intermediate, key, roots[1:])
+            authority = CertificateAuthority(
+                trust_domain, roots[0], chain[0], key, roots[1:], above=chain[1:]
+            )
         except CertError as error:
             raise StoreError(f"{self.directory / _INTERMEDIATE}: {error}") from error
         if (self.directory / _ROOT_KEY).exists():
@@ -122,18 +126,22 @@ class CaStore:
         return key
 
     def save(self, authority: CertificateAuthority, root_key: ec.EllipticCurvePrivateKey | None) -> None:
-        """Replace the stored authority in one commit; a stored root key that is not passed stays.
+        """Replace the stored authority in one commit.
+
+        A stored root key that is not passed stays; under another root it is kept as `root-<fingerprint>.key`.
 
         Raises:
             StoreError: the disk refuses; what was stored before still stands.
         """
+        chain = (authority.intermediate, *authority.above)
         files = {
             _ROOTS: authority.bundle.to_pem(),
-            _INTERMEDIATE: authority.intermediate.public_bytes(serialization.Encoding.PEM),
+            _INTERMEDIATE: b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain),
             _KEY: key_to_pem(authority.intermediate_key, self.passphrase),
         }
         if root_key is not None:
             files[_ROOT_KEY] = key_to_pem(root_key, self.passphrase)
+        files |= self._root_key_aside(authority, keeps_name=root_key is None)
         staging = self.directory / _STAGING
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -148,14 +156,29 @@ class CaStore:
             raise StoreError(f"{self.directory}: cannot be written: {error.strerror}") from error
         self._recover()
 
+    def _root_key_aside(self, new: CertificateAuthority, *, keeps_name: bool) -> dict[str, bytes]:
+        """The key of another root than the new one's, under a name of its own; and that its old name goes."""
+        path = self.directory / _ROOT_KEY
+        if not path.exists() or not (self.directory / _ROOTS).exists():
+            return {}
+        old = self._read(_ROOTS, certificates_from_pem)[0]
+        if old == new.root:
+            return {}
+        aside = {f"root-{old.fingerprint(hashes.SHA256()).hex()[:16]}.key": read_file(path)}
+        return aside | {_NO_ROOT_KEY: b""} if keeps_name else aside
+
     def _recover(self) -> None:
         """Finish a committed save, drop an uncommitted one."""
         try:
             _empty(self.directory / _STAGING)
             staged = self.directory / _STAGED
             if staged.is_dir():
-                for file in staged.iterdir():
-                    file.replace(self.directory / file.name)
+                for file in sorted(staged.iterdir(), key=lambda each: each.name == _NO_ROOT_KEY):
+                    if file.name == _NO_ROOT_KEY:  # last: the key stands under its other name by now
+                        (self.directory / _ROOT_KEY).unlink(missing_ok=True)
+                        file.unlink()
+                    else:
+                        file.replace(self.directory / file.name)
                 _sync_directory(self.directory)
                 staged.rmdir()
         except OSError as error:
