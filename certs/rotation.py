@@ -26,7 +26,7 @@ from certs.ca import CertificateAuthority
 from certs.errors import CertError
 from certs.keys import key_from_pem, key_to_pem
 
-__all__ = ["CaState", "Issuer", "Phase", "root_label"]
+__all__ = ["CaState", "Issuer", "Phase", "bundle_id", "root_label"]
 
 MAX_RETIRED = 4
 

@@ -69,6 +69,12 @@ def main() -> None:
 @click.option(
     "--ca-dir", type=FILE, envvar="MESHPY_CA_DIR", help="root.crt, intermediate.crt, intermediate.key."
 )
+@click.option(
+    "--ca-passphrase-file",
+    type=FILE,
+    envvar="MESHPY_CA_PASSPHRASE_FILE",
+    help="Of the CA's keys at rest, in --ca-dir and in the store.",
+)
 @click.option("--docker-host", envvar="DOCKER_HOST", help="A manager's engine; its local socket by default.")
 @click.option(
     "--operator-tls",
@@ -137,6 +143,7 @@ def serve(
     operator_token_file: Path,
     join_key_file: Path,
     ca_dir: Path | None,
+    ca_passphrase_file: Path | None,
     docker_host: str | None,
     operator_tls: str,
     operator_host: tuple[str, ...],
@@ -163,6 +170,7 @@ def serve(
             operator_token_file=operator_token_file,
             join_key_file=join_key_file,
             ca_dir=ca_dir,
+            ca_passphrase_file=ca_passphrase_file,
             stack=(stack, stack_name) if stack is not None and stack_name else None,
             inventory=inventory,
             docker_host=docker_host,

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
+import socket
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from certs.errors import CertError
+from certs.rotation import CaState
 from control_plane.anomalies.watch import Watch
 from control_plane.anomalies.webhook import Webhook
 from control_plane.api.ca import CaRoutes
+from control_plane.api.ca_rotation import CaRotationRoutes
 from control_plane.api.certificates import CertificateRoute
 from control_plane.api.dashboard import PATH as DASHBOARD
 from control_plane.api.dashboard import DashboardRoutes
@@ -36,6 +42,7 @@ from control_plane.api.tap import TapRoutes
 from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
+from control_plane.ca_state import SharedCa
 from control_plane.denylist import DenyList
 from control_plane.discovery.docker_client import DockerClient
 from control_plane.discovery.stack_file import read_stack
@@ -43,8 +50,9 @@ from control_plane.discovery.static import StaticDiscovery, read_inventory
 from control_plane.discovery.swarm import SwarmDiscovery
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
-from control_plane.errors import StartRefused
+from control_plane.errors import SignerError, StartRefused
 from control_plane.export import Export
+from control_plane.followers import Followers
 from control_plane.jwks.fetch import Fetcher
 from control_plane.jwks.guard import Guard
 from control_plane.jwks.issuer_keys import IssuerKeys
@@ -94,7 +102,7 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         streams = StreamRoute(parts)
         discovery = parts.discovery.run(parts.registry.set_view)
         registry, rollouts = parts.registry, parts.rollouts
-        following = (registry.follow(), parts.denylist.follow())
+        following = (registry.follow(), parts.denylist.follow(), parts.ca.follow(), parts.followers.run())
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (
@@ -121,6 +129,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *PolicyRoutes(parts).routes(),
         *RolloutRoutes(parts).routes(),
         *CaRoutes(parts).routes(),
+        *CaRotationRoutes(parts).routes(),
         *JaegerRoutes(parts).routes(),
         *ServiceRoutes(parts).routes(),
         *TapRoutes(parts).routes(),
@@ -174,17 +183,22 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     except OSError as error:
         raise StartRefused(f"the data directory {settings.data} cannot be made: {error.strerror}") from error
     join_key = read_secret(settings.join_key_file, "join key")
-    authority = load_authority(_ca_dir(settings), settings.data, settings.trust_domain)
-    signing = Signing(authority, ttl_s=settings.certificate_ttl_s)
     revocations = AppendLog(settings.data / "revoked-tokens.jsonl")
     stack.callback(revocations.close)
     audit = AppendLog(settings.data / "audit.jsonl")
     stack.callback(audit.close)
-    store, denied = _stores(settings, stack)
+    stores = _stores(settings, stack)
+    store = _policies(settings, stores)
+    passphrase = _ca_passphrase(settings, join_key)
+    authority = load_authority(
+        _ca_dir(settings), settings.data, settings.trust_domain, _file_passphrase(settings)
+    )
+    first = CaState.of(authority)
+    signing = await Signing.begin(first, settings.trust_domain, ttl_s=settings.certificate_ttl_s)
     discovery = _discovery(settings, stack)
     reports = Reports()
     registry = Registry(store, language)
-    distribution = Distribution(registry.shelf, reports, lambda: signing.bundle_pem)
+    distribution = Distribution(registry.shelf, reports, signing.trust)
     registry.notify = distribution.notify
     distribution.draining = lambda stream: registry.set_draining(stream.service, stream.task, stream.address)
     if isinstance(store, DirectoryStore):
@@ -195,8 +209,18 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         registry.set_denied(services)
         distribution.end(services)
 
-    denylist = DenyList(denied, revoke)
+    denylist = DenyList(stores("denied"), revoke)
     await denylist.start()
+
+    async def adopt(state: CaState) -> None:
+        await signing.adopt(state)
+        distribution.trust_changed()
+
+    ca = SharedCa(stores("ca"), first, passphrase, adopt)
+    await ca.start()
+    shared = stores("ca-progress") if settings.store is StoreKind.SWARM else None
+    followers = Followers(distribution, ca, lambda: registry.view, shared, _replica())
+    followers.remember(audit.records())
     issuer_keys = _issuer_keys(settings, registry)
     issuer_keys.start()
     log_of = Audit(audit)
@@ -220,6 +244,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         store=store,
         discovery=discovery,
         signing=signing,
+        ca=ca,
+        followers=followers,
         tokens=JoinTokens(join_key, revocations),
         attestor=_attestor(settings, registry, discovery),
         audit=log_of,
@@ -252,21 +278,49 @@ def _ca_dir(settings: Settings) -> Path | None:
     return settings.ca_dir
 
 
-def _stores(settings: Settings, stack: AsyncExitStack) -> tuple[Store, Store]:
-    """Of the policies, and of the deny-list."""
+def _stores(settings: Settings, stack: AsyncExitStack) -> Callable[[str], Store]:
+    """Opens sequences of revisions by name: files of ours, or in the Swarm's Raft."""
+    if settings.store is StoreKind.SWARM:
+        if settings.source is not Source.SWARM:
+            raise StartRefused("--store swarm goes with --discovery swarm; use --store sqlite")
+        client = DockerClient(settings.docker_host)
+        stack.push_async_callback(client.close)
+        return lambda name: SwarmStore(client, f"meshpy.{name}")
+
+    def open_file(name: str) -> Store:
+        store = SqliteStore(settings.data / f"{name}.sqlite")
+        stack.push_async_callback(store.close)
+        return store
+
+    return open_file
+
+
+def _policies(settings: Settings, stores: Callable[[str], Store]) -> Store:
     if (settings.policies_dir is not None) != (settings.store is StoreKind.DIRECTORY):
         raise StartRefused("--store directory and --policies-dir DIR go together")
-    if settings.store is not StoreKind.SWARM:
-        files = [SqliteStore(settings.data / f"{name}.sqlite") for name in ("revisions", "denied")]
-        for store in files:
-            stack.push_async_callback(store.close)
-        policies, folder = files[0], settings.policies_dir
-        return DirectoryStore(folder, policies) if folder else policies, files[1]
-    if settings.source is not Source.SWARM:
-        raise StartRefused("--store swarm goes with --discovery swarm; use --store sqlite")
-    client = DockerClient(settings.docker_host)
-    stack.push_async_callback(client.close)
-    return SwarmStore(client), SwarmStore(client, "meshpy.denied")
+    if settings.store is StoreKind.SWARM:
+        return stores("revision")
+    kept = stores("revisions")
+    return DirectoryStore(settings.policies_dir, kept) if settings.policies_dir is not None else kept
+
+
+def _file_passphrase(settings: Settings) -> bytes | None:
+    file = settings.ca_passphrase_file
+    return read_secret(file, "CA's passphrase") if file is not None else None
+
+
+def _ca_passphrase(settings: Settings, join_key: bytes) -> bytes:
+    """What encrypts the CA's keys in the store: what was given, else what the join key's holders have."""
+    given = _file_passphrase(settings)
+    if given is not None:
+        return given
+    derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"meshpy CA at rest 1").derive(join_key)
+    return derived.hex().encode()
+
+
+def _replica() -> str:
+    """This process among the replicas: a container's host name is its own, and so is a start."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
 def _discovery(settings: Settings, stack: AsyncExitStack) -> Discovery:
@@ -326,8 +380,8 @@ async def _renew(signing: Signing) -> None:
     while True:
         await asyncio.sleep(delay_s)
         try:
-            signing.renew()
+            await signing.renew()
             delay_s = signing.renew_after_s(random.random())  # noqa: S311 - jitter
-        except CertError as error:
+        except (CertError, SignerError) as error:
             log.error("the control plane's own certificate cannot be renewed: %s", error)  # noqa: TRY400
             delay_s = RENEW_RETRY_S

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from control_plane.snapshots import Printed, Shelf
 from control_plane.streams import Stream, SyncState
 from meshpy.model.names import ServiceName
 
-__all__ = ["Distribution", "Socket"]
+__all__ = ["Distribution", "Socket", "Trust"]
 
 MAX_GONE = 10_000
 GONE_AFTER_S = 300.0
@@ -25,6 +26,8 @@ MAX_FIELD = 256
 GREETING_S = 10.0
 HELLO_PAUSE_S = 0.1
 LOOK_S = 0.005
+RENEW_EACH_S, RENEW_WITHIN_S = 0.01, 30.0
+"""Over how long the renewals of a rotation are spread: by sidecar, and at most."""
 
 
 class Socket(Protocol):
@@ -41,18 +44,32 @@ class Socket(Protocol):
         """Send one frame; waits while the peer does not read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The roots of the mesh.
+
+    Args:
+        id: a short name of the set.
+        issuer: the key id of who has to have signed every certificate soon; empty when it does not matter.
+    """
+
+    id: str
+    pem: str
+    issuer: str = ""
+
+
 class Distribution:
     """Args:
-    bundle_pem: the trust bundle as of now.
+    trust: what sidecars believe in as of now.
     """
 
     def __init__(
         self,
         shelf: Shelf,
         reports: Reports,
-        bundle_pem: Callable[[], str],
+        trust: Callable[[], Trust],
     ) -> None:
-        self._shelf, self._reports, self._bundle_pem = shelf, reports, bundle_pem
+        self._shelf, self._reports, self._trust = shelf, reports, trust
         reports.taps.changed = reports.asks.changed = self._wake_all
         self.draining: Callable[[Stream], None] = lambda _stream: None
         self._live: dict[Stream, asyncio.Event] = {}
@@ -167,6 +184,9 @@ class Distribution:
                     self._told()
                 case "nack":
                     stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
+                case "believes":
+                    stream.believes = _field(message, "bundle")
+                    continue
                 case "draining":
                     self.draining(stream)
                     continue
@@ -177,6 +197,15 @@ class Distribution:
                     raise BadRequest("a message has a `type`")
             wake.set()
         return "the sidecar left"
+
+    def trust_changed(self) -> None:
+        """Have every stream look at what it believes in."""
+        self._wake_all()
+
+    def gone(self, view: View) -> list[Stream]:
+        """Those that left lately and may come back."""
+        self._forget(view)
+        return [stream for _, stream in self._gone.values()]
 
     def _wake_all(self) -> None:
         for wake in self._live.values():
@@ -189,9 +218,9 @@ class Distribution:
                 wake.clear()
                 await wake.wait()
             greeting.reschedule(None)
-        await socket.send(json.dumps({"type": "bundle", "pem": self._bundle_pem()}))
         while not stream.is_revoked:
             wake.clear()
+            await self._send_trust(stream, socket)
             taps, asks = self._reports.taps, self._reports.asks
             if stream.tapped != taps.generation:
                 stream.tapped = taps.generation
@@ -209,6 +238,17 @@ class Distribution:
                     self._told()
                 await wake.wait()
         return "its identity is revoked"
+
+    async def _send_trust(self, stream: Stream, socket: Socket) -> None:
+        """The roots when they changed, and the wish for another certificate when another issuer took over."""
+        trust = self._trust()
+        if stream.told_bundle != trust.id:
+            stream.told_bundle = trust.id
+            await socket.send(json.dumps({"type": "bundle", "pem": trust.pem, "id": trust.id}))
+        if trust.issuer and trust.issuer not in (stream.issuer, stream.asked_renewal):
+            stream.asked_renewal = trust.issuer
+            within_s = round(min(RENEW_WITHIN_S, RENEW_EACH_S * len(self._live)), 3)
+            await socket.send(json.dumps({"type": "renew", "within_s": within_s}))
 
     def _greet(self, stream: Stream, message: dict[str, Any], now_s: float) -> None:
         stream.task, stream.node = _field(message, "task"), _field(message, "node")

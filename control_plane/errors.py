@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from meshpy.errors import MeshpyError
 
 __all__ = [
@@ -11,11 +13,13 @@ __all__ = [
     "ControlPlaneError",
     "DiscoveryError",
     "Forbidden",
+    "Lagging",
     "MisdirectedRequest",
     "NotFound",
     "PreconditionFailed",
     "RateLimited",
     "ReadOnly",
+    "SignerError",
     "StartRefused",
     "StorageFull",
     "StoreError",
@@ -69,6 +73,23 @@ class Conflict(ControlPlaneError):  # noqa: N818 - named after its answer
 
 class PreconditionFailed(Conflict):
     """As Conflict, where `If-Match` said what was expected (RFC 9110 §13.1.1)."""
+
+
+class Lagging(Conflict):
+    """A root rotation must not go on: these sidecars would be cut off.
+
+    Args:
+        names: as `force` takes them.
+    """
+
+    def __init__(self, names: Sequence[str], why: str) -> None:
+        self.names = tuple(names)
+        some = ", ".join(self.names[:5]) + (" …" if len(self.names) > 5 else "")
+        super().__init__(0, 0, f"{len(self.names)} sidecar(s) lag: {some} ({why})")
+
+
+class SignerError(ControlPlaneError):
+    """A CA elsewhere could not be reached, refused, or gave something else than was asked for."""
 
 
 class DiscoveryError(ControlPlaneError):

@@ -8,10 +8,12 @@ from control_plane.anomalies.watch import Watch
 from control_plane.anomalies.webhook import Webhook
 from control_plane.attest import Attestor
 from control_plane.audit import Audit
+from control_plane.ca_state import SharedCa
 from control_plane.denylist import DenyList
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.export import Export
+from control_plane.followers import Followers
 from control_plane.jwks.issuer_keys import IssuerKeys
 from control_plane.looks import Looks
 from control_plane.rate import RateLimit
@@ -37,6 +39,8 @@ class Parts:
     store: Store
     discovery: Discovery
     signing: Signing
+    ca: SharedCa
+    followers: Followers
     tokens: JoinTokens
     attestor: Attestor
     audit: Audit

@@ -71,6 +71,8 @@ class OtlpSettings:
 class Settings:
     """Args:
     ca_dir: `root.crt`, `intermediate.crt`, `intermediate.key`; None: `<data>/ca`, made at the first start.
+    ca_passphrase_file: of the keys in `ca_dir` and in the store; None: `ca_dir` is plain (Swarm secrets), the
+        store's are under a passphrase that is derived from the join key.
     stack: (file, stack name) for STATIC; else `inventory`.
     docker_host: None takes DOCKER_HOST, then the usual socket.
     operator_hosts: names under which operators reach us.
@@ -88,6 +90,7 @@ class Settings:
     operator_token_file: Path
     join_key_file: Path
     ca_dir: Path | None = None
+    ca_passphrase_file: Path | None = None
     stack: tuple[Path, str] | None = None
     inventory: Path | None = None
     docker_host: str | None = None

@@ -2,86 +2,160 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+
+from certs.bundle import TrustBundle, certificates_from_pem
 from certs.ca import CertificateAuthority, IssuedCertificate
 from certs.csr import make_csr
 from certs.errors import CertError
 from certs.errors import StoreError as CaStoreError
-from certs.identity import Identity, renew_at
+from certs.identity import Identity, renew_after_s
 from certs.keys import generate_key
+from certs.rotation import CaState, Issuer, Phase, bundle_id, root_label
 from certs.spiffe import SpiffeId
 from certs.store import CaStore
 from certs.tls import judged, peer_id, server_context
+from control_plane.distribution import Trust
 from control_plane.errors import StartRefused
+from control_plane.signers.signer import LocalSigner, Signer
 from meshpy.model.names import CONTROL_PLANE, ServiceName
 
 __all__ = ["Signing", "load_authority"]
 
 ALPN = ["http/1.1"]
 
+log = logging.getLogger(__name__)
 
-def load_authority(ca_dir: Path | None, data_dir: Path, trust_domain: str) -> CertificateAuthority:
+
+def load_authority(
+    ca_dir: Path | None, data_dir: Path, trust_domain: str, passphrase: bytes | None = None
+) -> CertificateAuthority:
     """The CA from files that were given, or the one of our own data directory, made at the first start.
+
+    Args:
+        passphrase: of the keys in these files.
 
     Raises:
         StartRefused: files were named and any of them is missing or damaged, or ours are damaged.
     """
     try:
         if ca_dir is not None:
-            return CaStore(ca_dir).load(trust_domain)
-        return CaStore(data_dir / "ca").load_or_create(trust_domain, datetime.now(UTC))
+            return CaStore(ca_dir, passphrase).load(trust_domain)
+        return CaStore(data_dir / "ca", passphrase).load_or_create(trust_domain, datetime.now(UTC))
     except (CaStoreError, CertError) as error:
         raise StartRefused(f"the CA cannot be loaded: {error}") from error
 
 
 class Signing:
-    """One authority, and the identity that the control plane issues itself.
+    """Who signs, and the identity that the control plane issues itself; make it by `begin`.
 
     Args:
         ttl_s: the lifetime of every leaf.
     """
 
-    def __init__(self, authority: CertificateAuthority, *, ttl_s: int) -> None:
-        self.authority = authority
-        self.ttl_s = ttl_s
-        self._own = self._issue_own()
-        self._newest = self._context()
+    def __init__(self, signer: Signer, trust_domain: str, *, ttl_s: int) -> None:
+        self.signer, self.trust_domain, self.ttl_s = signer, trust_domain, ttl_s
+        self.state: CaState | None = None
+        self._own: Identity
+        self._newest: ssl.SSLContext
+        self._older: dict[str, ssl.SSLContext] = {}
+
+    @classmethod
+    async def begin(cls, source: CaState | Signer, trust_domain: str, *, ttl_s: int) -> Signing:
+        """Start with our own CA, or with one elsewhere.
+
+        Raises:
+            CertError, SignerError: no certificate can be had for ourselves.
+        """
+        signer = LocalSigner(source.authority) if isinstance(source, CaState) else source
+        signing = cls(signer, trust_domain, ttl_s=ttl_s)
+        signing.state = source if isinstance(source, CaState) else None
+        await signing.renew()
+        return signing
+
+    async def adopt(self, state: CaState) -> None:
+        """Sign by another state of our own CA from now on.
+
+        Raises:
+            CertError: its intermediate is not valid now; nothing changed.
+        """
+        before = self.signer, self.state
+        self.signer, self.state = LocalSigner(state.authority), state
+        try:
+            await self.renew()
+        except CertError:
+            self.signer, self.state = before
+            raise
 
     @property
-    def trust_domain(self) -> str:
-        return self.authority.trust_domain
+    def authority(self) -> CertificateAuthority:
+        """Our own CA.
+
+        Raises:
+            CertError: the CA is elsewhere.
+        """
+        if self.state is None:
+            raise CertError(f"the CA is elsewhere: {self.signer.describe()}")
+        return self.state.authority
+
+    @property
+    def issuing(self) -> x509.Certificate:
+        """Who signed our own certificate; where a root signs leaves, the root."""
+        chain = certificates_from_pem(self._own.chain_pem)
+        return chain[1] if len(chain) > 1 else self.bundle.roots[0]
+
+    @property
+    def bundle(self) -> TrustBundle:
+        return self.signer.bundle
 
     @property
     def bundle_pem(self) -> str:
-        return self.authority.bundle.to_pem().decode("ascii")
+        return self.bundle.to_pem().decode("ascii")
+
+    @property
+    def bundle_id(self) -> str:
+        return bundle_id(self.bundle)
+
+    def trust(self) -> Trust:
+        """What sidecars believe in, and by whom their certificates have to be during a rotation."""
+        state = self.state
+        issuer = state.issuer.key_id if state is not None and state.phase is Phase.ISSUING else ""
+        return Trust(self.bundle_id, self.bundle_pem, issuer)
 
     def spiffe_id(self, service: ServiceName) -> SpiffeId:
         return SpiffeId.for_service(self.trust_domain, service.namespace, service.name)
 
-    def issue(self, csr: bytes, service: ServiceName) -> IssuedCertificate:
+    async def issue(self, csr: bytes, service: ServiceName) -> IssuedCertificate:
         """Sign a leaf for a service that was attested.
 
         Raises:
             CsrRefused: the request is bad.
             CertError: the intermediate has expired.
+            SignerError: a CA elsewhere did not sign.
         """
-        return self.authority.issue(csr, self.spiffe_id(service), datetime.now(UTC), self.ttl_s)
+        return await self.signer.sign(csr, self.spiffe_id(service), self.ttl_s)
 
     def renew_after_s(self, jitter: float) -> float:
         """Seconds until our own certificate should be replaced; never less than one."""
-        return max(1.0, (renew_at(self._own, jitter) - datetime.now(UTC)).total_seconds())
+        return renew_after_s(self._own, datetime.now(UTC), jitter)
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Issue ourselves a new certificate; every context made here presents it from the next handshake on.
 
         Raises:
-            CertError: the intermediate has expired.
+            CertError, SignerError: it cannot be had.
         """
-        self._own = self._issue_own()
-        self._newest = self._context()
+        key, own = generate_key(), self.spiffe_id(CONTROL_PLANE)
+        issued = await self.signer.sign(make_csr(key, own), own, self.ttl_s)
+        identity = Identity.from_pem(issued.chain_pem, key)
+        newest = server_context(identity, self.bundle, alpn=ALPN)
+        self._own, self._newest = identity, newest
+        self._older = self._contexts_of_older_roots()
 
     def sidecar_context(self) -> ssl.SSLContext:
         """For sidecars: a client certificate is optional, and one that is no SVID ends the handshake."""
@@ -99,22 +173,38 @@ class Signing:
         """A context whose handshakes take certificate and roots from the newest one.
 
         OpenSSL calls the server-name callback in every handshake, with a name or without, and lets it change
-        the context (SSL_set_SSL_CTX): a listener keeps its context while certificates come and go.
+        the context (SSL_set_SSL_CTX): a listener keeps its context while certificates come and go. Who knows
+        an older root only says so by that name, and is shown a certificate under it.
         """
-        context = self._context()
+        context = server_context(self._own, self.bundle, alpn=ALPN)
 
-        def take_newest(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-            connection.context = self._newest
+        def take_newest(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+            connection.context = self._older.get(name or "", self._newest)
 
         context.sni_callback = take_newest
         return context
 
-    def _context(self) -> ssl.SSLContext:
-        return server_context(self._own, self.authority.bundle, alpn=ALPN)
+    def _contexts_of_older_roots(self) -> dict[str, ssl.SSLContext]:
+        state, found = self.state, {}
+        if state is None:
+            return {}
+        believed = state.authority.root
+        older = (*((state.other,) if state.other is not None else ()), *state.retired)
+        for issuer in older:
+            try:
+                identity = self._own_under(issuer)
+            except CertError as error:
+                log.info("no certificate of ours under an older root any more: %s", error)
+                continue
+            label = root_label(TrustBundle(self.trust_domain, (issuer.root,)).fingerprints[0])
+            if issuer.root != believed:
+                found[label] = server_context(identity, self.bundle, alpn=ALPN)
+        return found
 
-    def _issue_own(self) -> Identity:
+    def _own_under(self, issuer: Issuer) -> Identity:
         key, own = generate_key(), self.spiffe_id(CONTROL_PLANE)
-        issued = self.authority.issue(make_csr(key, own), own, datetime.now(UTC), self.ttl_s)
+        authority = issuer.authority(self.trust_domain, ())
+        issued = authority.issue(make_csr(key, own), own, datetime.now(UTC), self.ttl_s)
         return Identity.from_pem(issued.chain_pem, key)
 
 

@@ -46,6 +46,9 @@ class Stream:
         is_canary: whether it gets the candidate of a rollout.
         tapped: the generation of taps that its sidecar knows.
         asked: the number of the last question to all sidecars that it was sent.
+        issuer: the key id of who signed the certificate it connected with, hex.
+        told_bundle, believes: the set of roots that it was sent, that it acknowledged.
+        asked_renewal: the issuer that it was asked to have a certificate of.
     """
 
     service: ServiceName
@@ -67,6 +70,10 @@ class Stream:
     is_revoked: bool = False
     tapped: int = 0
     asked: int = 0
+    issuer: str = ""
+    told_bundle: str = ""
+    believes: str = ""
+    asked_renewal: str = ""
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from certs.bundle import TrustBundle
 from certs.errors import CertError
+from certs.rotation import root_label
 from certs.spiffe import SpiffeId
 from certs.tls import verify_peer
 from meshpy.errors import DocumentError, MeshpyError, Place, Problem
@@ -151,7 +153,7 @@ class Operator:
         tls.minimum_version = ssl.TLSVersion.TLSv1_3
         tls.check_hostname = False  # the SPIFFE id is checked instead, before anything is sent
         tls.load_verify_locations(cadata=self.context.ca_pem)
-        return http.client.HTTPSConnection(url.hostname, port, timeout=self.timeout_s, context=tls)
+        return _NamedRoot(url.hostname, port, self.timeout_s, tls, self.context)
 
     def _connect(self, connection: http.client.HTTPConnection) -> None:
         connection.connect()
@@ -166,6 +168,19 @@ class Operator:
                 )
             except CertError as error:
                 raise ApiError(0, f"{self.context.url} is not the control plane: {error}") from error
+
+
+class _NamedRoot(http.client.HTTPSConnection):
+    """Says by the server name which root it believes in: a context may be from before a rotation."""
+
+    def __init__(self, host: str, port: int, timeout_s: float, tls: ssl.SSLContext, context: Context) -> None:
+        super().__init__(host, port, timeout=timeout_s, context=tls)
+        roots = TrustBundle.from_pem(context.trust_domain, context.ca_pem.encode())
+        self._tls, self._server_name = tls, root_label(roots.fingerprints[0])
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
 def _read(status: int, text: bytes) -> Any:

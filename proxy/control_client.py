@@ -76,6 +76,7 @@ class ControlClient:
         self._given_addresses = sidecar.addresses
         self._enrolled: Enrolled | None = None
         self._is_from_cache = False
+        self._failures = 0
         self._cache = Cache(options.cache, options) if options.cache is not None else None
         self._renewed = asyncio.Event()
         self._renewal_asked = asyncio.Event()
@@ -135,10 +136,19 @@ class ControlClient:
     # -- certificates
 
     async def _enrol(self) -> None:
-        """Have a certificate: of the current one while it is valid, else by the join token."""
+        """Have a certificate: by the current one while it is valid, else by the join token.
+
+        Every other failure the token is tried: our certificate may be under a root that nobody believes in.
+        """
         current = self._enrolled
         bundle = current.bundle if current is not None else self._first_bundle()
-        enrolled = await enrol(self._options, current.identity if current is not None else None, bundle)
+        held = current.identity if current is not None and self._failures % 2 == 0 else None
+        try:
+            enrolled = await enrol(self._options, held, bundle)
+        except FAILURES:
+            self._failures += 1
+            raise
+        self._failures = 0
         self._take_addresses(enrolled.addresses)
         await self._sidecar.set_identity(enrolled.identity, enrolled.bundle)
         self._enrolled, self._is_from_cache = enrolled, False

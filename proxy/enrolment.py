@@ -20,6 +20,7 @@ from certs.csr import csr_to_pem, make_csr
 from certs.errors import CertError
 from certs.identity import Identity
 from certs.keys import generate_key
+from certs.rotation import root_label
 from certs.spiffe import SpiffeId
 from certs.tls import anonymous_context, client_context, judged, verify_peer
 from meshpy.errors import MeshpyError
@@ -84,6 +85,8 @@ def stream_context(options: ControlOptions, identity: Identity, bundle: TrustBun
 async def enrol(options: ControlOptions, current: Identity | None, bundle: TrustBundle) -> Enrolled:
     """Ask for a certificate of a new key: with `current` while it is valid, else with the join token.
 
+    The server name says which root we believe in: a task may begin with a bundle from before a rotation.
+
     Raises:
         EnrolmentError: the control plane refuses, or its answer is not understood.
         CertError: the answer holds no certificate of ours.
@@ -100,7 +103,8 @@ async def enrol(options: ControlOptions, current: Identity | None, bundle: Trust
     else:
         request["token"] = options.token_file.read_text(encoding="utf-8").strip()
         context = _to_control_plane(anonymous_context(bundle, alpn=_ALPN), options.trust_domain)
-    answer = await _post(f"https://{options.address}:{options.port}/v1/certificates", request, context)
+    url = f"https://{options.address}:{options.port}/v1/certificates"
+    answer = await _post(url, request, context, root_label(bundle.fingerprints[0]))
     try:
         identity = Identity.from_pem(answer["chain"].encode(), key)
         believed = TrustBundle.from_pem(options.trust_domain, answer["bundle"].encode())
@@ -117,10 +121,10 @@ def _to_control_plane(context: ssl.SSLContext, trust_domain: str) -> ssl.SSLCont
     return judged(context, lambda tls: verify_peer(tls, trust_domain, datetime.now(UTC), expected=expected))
 
 
-async def _post(url: str, body: object, context: ssl.SSLContext) -> Any:
+async def _post(url: str, body: object, context: ssl.SSLContext, server_name: str | None) -> Any:
     async with (
         aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-        session.post(url, json=body, ssl=context) as response,
+        session.post(url, json=body, ssl=context, server_hostname=server_name) as response,
     ):
         text = await response.text()
         if response.status != 200:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from control_plane.api.operators import Role, require
 from control_plane.api.policies import message_of
@@ -39,12 +40,14 @@ class CaRoutes:
     async def show_ca(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         signing = self._parts.signing
-        authority = signing.authority
+        state = signing.state
         return web.json_response(
             {
                 "trust_domain": signing.trust_domain,
-                "roots": [_certificate(root) for root in authority.bundle.roots],
-                "intermediate": _certificate(authority.intermediate),
+                "signer": signing.signer.describe(),
+                "phase": str(state.phase) if state is not None else "steady",
+                "roots": [_certificate(root) for root in signing.bundle.roots],
+                "intermediate": _certificate(signing.issuing),
                 "leaf_ttl_s": signing.ttl_s,
                 "issued": self._parts.audit.issued,
                 "refused": self._parts.audit.refused,
@@ -83,6 +86,7 @@ def _service(request: web.Request) -> Any:
 
 def _certificate(certificate: x509.Certificate) -> dict[str, str]:
     return {
+        "fingerprint": certificate.fingerprint(hashes.SHA256()).hex(),
         "subject": certificate.subject.rfc4514_string(),
         "serial": f"{certificate.serial_number:x}",
         "not_before": certificate.not_valid_before_utc.isoformat(),

@@ -81,6 +81,7 @@ class CertificateRoute:
             "certificate-issued", **facts, serial=f"{issued.serial:x}", not_after=_rfc3339(issued.not_after)
         )
         self._parts.audit.issued += 1
+        self._parts.followers.issued(attested.service, attested.task, issued.not_after)
         return web.json_response(self._answer(attested, issued))
 
     async def _issue(
@@ -95,7 +96,7 @@ class CertificateRoute:
         self._parts.denylist.check(service)
         attested = await self._parts.attestor.attest(Claim(service, task, address))
         csr = member(body, "csr", str).encode("utf-8", "surrogatepass")
-        return attested, self._parts.signing.issue(csr, attested.service)
+        return attested, await self._parts.signing.issue(csr, attested.service)
 
     def _prove(self, request: web.Request, service: ServiceName, token: object) -> str:
         """Compare the claimed service with the certificate or the token of the caller; tells which it was.

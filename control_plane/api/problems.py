@@ -17,11 +17,13 @@ from control_plane.errors import (
     ControlPlaneError,
     DiscoveryError,
     Forbidden,
+    Lagging,
     MisdirectedRequest,
     NotFound,
     PreconditionFailed,
     RateLimited,
     ReadOnly,
+    SignerError,
     StartRefused,
     StorageFull,
     StoreError,
@@ -45,12 +47,14 @@ STATUS: Mapping[type[Exception], int] = {
     DiscoveryError: 503,
     DocumentError: 422,
     Forbidden: 403,
+    Lagging: 409,
     MeshpyError: 500,
     MisdirectedRequest: 421,
     NotFound: 404,
     PreconditionFailed: 412,
     RateLimited: 429,
     ReadOnly: 409,
+    SignerError: 503,
     StartRefused: 503,
     StorageFull: 507,
     StoreError: 503,
@@ -103,6 +107,8 @@ def _answer(error: Exception) -> web.Response:
     members: dict[str, Any] = {}
     if isinstance(error, Conflict):
         members["newest"] = error.newest
+    if isinstance(error, Lagging):
+        members["lagging"] = list(error.names)
     if isinstance(error, AttestationRefused):
         members["evidence"] = error.evidence
     answer = problem(status, str(error), **members)

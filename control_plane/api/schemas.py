@@ -8,6 +8,12 @@ __all__ = [
     "APPLIED",
     "BUNDLE",
     "CA",
+    "CA_ADVANCE",
+    "CA_EXPORT",
+    "CA_EXPORTED",
+    "CA_NEXT",
+    "CA_REQUESTED",
+    "CA_ROTATION",
     "DENIED",
     "DOCUMENTS",
     "HEALTH",
@@ -57,6 +63,7 @@ PROBLEM = _object(
         "errors": _list(FINDING),
         "newest": COUNT,
         "evidence": TEXT,
+        "lagging": _list(TEXT),
     },
     optional=("errors", "newest", "evidence"),
 )
@@ -109,10 +116,14 @@ REVISION_LIST = _object(
     }
 )
 PINNED = _object({"revision": COUNT, "pinned": {"type": "boolean"}})
-_CERTIFICATE = _object({"subject": TEXT, "serial": TEXT, "not_before": TEXT, "not_after": TEXT})
+_CERTIFICATE = _object(
+    {"fingerprint": TEXT, "subject": TEXT, "serial": TEXT, "not_before": TEXT, "not_after": TEXT}
+)
 CA = _object(
     {
         "trust_domain": TEXT,
+        "signer": TEXT,
+        "phase": TEXT,
         "roots": _list(_CERTIFICATE),
         "intermediate": _CERTIFICATE,
         "leaf_ttl_s": COUNT,
@@ -120,6 +131,27 @@ CA = _object(
         "refused": COUNT,
     }
 )
+CA_ROTATION = _object(
+    {
+        "phase": {"enum": ["steady", "trusting", "issuing"]},
+        "state": COUNT,
+        "bundle": TEXT,
+        "root": TEXT,
+        "other": _or_null(TEXT),
+        "retired": _list(TEXT),
+        "has_request": {"type": "boolean"},
+        "ready": COUNT,
+        "expected": COUNT,
+        "waiting_for": _list(_object({"name": TEXT, "why": TEXT})),
+    }
+)
+CA_REQUESTED = _object({"csr": TEXT})
+CA_NEXT = _object(
+    {"root": TEXT, "chain": TEXT, "key": TEXT, "passphrase": TEXT}, optional=("key", "passphrase")
+)
+CA_ADVANCE = _object({"from": TEXT, "force": _list(TEXT)}, optional=("force",))
+CA_EXPORT = _object({"passphrase": {"type": "string", "minLength": 12}})
+CA_EXPORTED = _object({"trust_domain": TEXT, "root": TEXT, "chain": TEXT, "key": TEXT})
 DENIED = _object({"denied": _list(_object({"service": TEXT, "message": TEXT}))})
 JAEGER = _object(
     {"data": {}, "total": COUNT, "limit": COUNT, "offset": COUNT, "errors": {"type": ["array", "null"]}}

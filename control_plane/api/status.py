@@ -118,7 +118,7 @@ class StatusRoutes:
     async def bundle(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         signing = self._parts.signing
-        prints = list(signing.authority.bundle.fingerprints)
+        prints = list(signing.bundle.fingerprints)
         return web.json_response(
             {"trust_domain": signing.trust_domain, "pem": signing.bundle_pem, "fingerprints": prints}
         )

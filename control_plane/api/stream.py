@@ -54,7 +54,10 @@ class StreamRoute:
         service = self._identify(request)
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False)
         await socket.prepare(request)
-        stream = Stream(service, source_address(request), not_after=_certificate(request).not_valid_after_utc)
+        shown = _certificate(request)
+        stream = Stream(
+            service, source_address(request), not_after=shown.not_valid_after_utc, issuer=_issuer(shown)
+        )
         self._open.add(socket)
         try:
             why = await self._parts.distribution.serve(stream, _WebSocket(socket))
@@ -82,6 +85,15 @@ class StreamRoute:
         name = ServiceName(namespace, service)
         self._parts.denylist.check(name)
         return name
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    """The key id of who signed it, hex; our own leaves always say."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except (ValueError, x509.ExtensionNotFound):
+        return ""
+    return (found.value.key_identifier or b"").hex()
 
 
 def _certificate(request: web.Request) -> x509.Certificate:

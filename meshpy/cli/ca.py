@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import click
 
+from meshpy.cli.ca_files import export, import_ca, init, request, sign
+from meshpy.cli.ca_rotate import rotate
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
@@ -22,11 +24,12 @@ WARN_DAYS = 30
 
 @click.group()
 def ca() -> None:
-    """Look at the CA; revoke and restore identities.
+    """Look at the CA, make, rotate, import and export it; revoke and restore identities.
 
     \b
     Examples:
       meshpy ca status
+      meshpy ca rotate --dry-run
       meshpy ca revoke shop/api -m "its image was tampered with"
       meshpy ca restore shop/api
     """
@@ -45,8 +48,11 @@ def status(output: str) -> None:
     else:
         click.echo(
             f"trust domain {answer['trust_domain']}, certificates of {answer['leaf_ttl_s']} s,"
-            f" {answer['issued']} issued, {answer['refused']} refused since the start"
+            f" {answer['issued']} issued, {answer['refused']} refused since the start;"
+            f" signed by: {answer['signer']}"
         )
+        if answer["phase"] != "steady":
+            click.echo(f"a root rotation is under way ({answer['phase']}): go on with `meshpy ca rotate`")
         rows = [
             (what, each["subject"], each["serial"][:16], each["not_after"][:19], f"{left} days")
             for (what, each), left in zip(certificates, days, strict=True)
@@ -56,6 +62,10 @@ def status(output: str) -> None:
             print_table(("REVOKED", "WHY"), [(e["service"], e["message"] or "-") for e in answer["denied"]])
     if min(days) < WARN_DAYS:
         sys.exit(1)
+
+
+for command in (init, request, sign, import_ca, export, rotate):
+    ca.add_command(command)
 
 
 def _days_left(certificate: Mapping[str, Any]) -> int:
