@@ -94,7 +94,7 @@ async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
         calm_interpreter()
         await stop.wait()
         _log.info("stopping: %g s for what is in progress", options.grace_s)
-        await sidecar.drain(options.grace_s)
+        await sidecar.drain(options.grace_s, options.quiet_s)
         for task in background:
             task.cancel()
     return 0

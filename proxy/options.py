@@ -89,6 +89,7 @@ class Options:
     node: the host name of the node that it runs on, for locality.
     sampling_pct: of the traces that begin here so many percent are sampled.
     slow_s: a request that takes longer is traced although it is not sampled.
+    quiet_s: a stop is over when nobody has come for so long, at the latest after `grace_s`.
     """
 
     source: StaticOptions | ControlOptions
@@ -106,6 +107,7 @@ class Options:
     otlp: OtlpOptions = OtlpOptions()
     log: LogOptions = field(default_factory=LogOptions)
     flow_log: str = "off"
+    quiet_s: float = 0.0
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -155,6 +157,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         ),
         _log_options(environment),
         environment.get("MESHPY_FLOW_LOG", "off"),
+        float(_number(environment, "MESHPY_QUIET_S", 0 if isinstance(source, StaticOptions) else QUIET_S)),
     )
 
 
@@ -225,6 +228,8 @@ def _decimal(environment: Mapping[str, str], name: str, default: float, highest:
     return value
 
 
+QUIET_S = 3
+"""On a Swarm: clients keep a sidecar's address for as long as their resolver or their pool does."""
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 

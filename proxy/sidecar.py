@@ -283,21 +283,30 @@ class Sidecar:
             await asyncio.sleep(_LOG_FLUSH_S)
             self.log.flush()
 
-    async def drain(self, grace_s: float) -> None:
+    async def drain(self, grace_s: float, quiet_s: float = 0.0) -> None:
         """Finish what is in progress: go on accepting, answer with `Connection: close`, wait, cut what is
         left.
 
         An idle connection gets a few seconds for the request that may be on its way to it: whoever looks
         names up learns of the stop later than we do (SWARM C 23).
+
+        Args:
+            quiet_s: it is over when nobody has come for so long; clients that keep a looked-up address go on
+                coming for a while, and would find nobody.
         """
         end = self.loop.time() + grace_s
+        accepted, since = self.capacity.accepted, self.loop.time()
         idle_end = self.loop.time() + min(_IDLE_GRACE_S, grace_s / 2)
         self.shared.is_draining = self.shared.ends_connections = True
         self.draining.set()
         for down in list(self.shared.open):
             down.begin_drain()
-        while self.loop.time() < end and (self.shared.open or self.shared.splices):
-            if self.loop.time() >= idle_end:
+        while (now := self.loop.time()) < end:
+            if self.capacity.accepted != accepted:
+                accepted, since = self.capacity.accepted, now
+            if now - since >= quiet_s and not (self.shared.open or self.shared.splices):
+                break
+            if now >= idle_end:
                 for down in list(self.shared.open):
                     down.drain()
             await asyncio.sleep(_POLL_S)

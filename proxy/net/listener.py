@@ -71,15 +71,18 @@ class Capacity:
 
     Args:
         whole: what this is a part of: a listener's share of the process.
+
+    Attributes:
+        accepted: how many there ever were.
     """
 
-    __slots__ = ("_is_closed", "_listeners", "_whole", "limit", "open")
+    __slots__ = ("_is_closed", "_listeners", "_whole", "accepted", "limit", "open")
 
     def __init__(self, limit: int = 0, whole: Capacity | None = None) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = max(8, (soft - 32) * 2 // 5)
         self.limit = min(limit, most) if limit else most
-        self.open = 0
+        self.open = self.accepted = 0
         self._whole = whole
         self._is_closed = False
         self._listeners: set[Listener] = set()
@@ -97,6 +100,7 @@ class Capacity:
     def take(self) -> None:
         """A connection was accepted."""
         self.open += 1
+        self.accepted += 1
         if self._whole is not None:
             self._whole.take()
 

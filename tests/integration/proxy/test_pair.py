@@ -455,3 +455,16 @@ async def test_draining_finishes_what_is_in_progress_and_says_close(pki):
         assert (await client.answer()).body == b"late"
         await draining
         assert asyncio.get_running_loop().time() - started < 4
+
+
+async def test_a_drain_is_over_when_nobody_comes_any_more(pki):
+    """Clients that keep a looked-up address find the sidecar until they look the name up again."""
+    async with backend(ok()) as app, pair(pki, app.port) as (port, _, web, _):
+        draining = asyncio.get_running_loop().create_task(web.drain(20, quiet_s=1.0))
+        for _ in range(4):
+            await asyncio.sleep(0.5)
+            async with await Client.connect(port) as late:
+                assert (await late.get()).status == 200
+            assert not draining.done()
+        async with asyncio.timeout(10):
+            await draining
