@@ -71,20 +71,21 @@ CONTROL_PLANE = "mesh-system_control-plane"
 ORDER = ("POST", "http://api:8080/orders", '{"id": 3}')
 
 
+def is_served(mesh: Mesh) -> bool:
+    """Two seconds without a failure: names reach other nodes by gossip, seconds after an app is healthy."""
+    with mesh.load(mesh.engine.task(CALLER), *ORDER, rate=20) as load:
+        time.sleep(2)
+        counted = load.result()
+    return counted.counts == {"201": counted.total}
+
+
 @pytest.fixture(scope="module")
 def far(mesh: Mesh, nodes: dict[str, Node]):
     """Caller and Redis on the manager, two replicas of `api` on the workers, `near` on node-2; all meshed."""
     mesh.ok("deploy", *INJECT, "-c", "-", FAR, stdin=STACK, timeout_s=400)
     assert set(nodes) <= {task.node for task in mesh.engine.running(API)}
 
-    def is_served() -> bool:
-        # An app's name reaches the node of its sidecar by gossip, seconds after the app is healthy.
-        with mesh.load(mesh.engine.task(CALLER), *ORDER, rate=20) as load:
-            time.sleep(2)
-            counted = load.result()
-        return counted.counts == {"201": counted.total}
-
-    mesh.engine.wait("orders are taken on both nodes", is_served, 90)
+    mesh.engine.wait("orders are taken on both nodes", lambda: is_served(mesh), 90)
     yield mesh
     mesh.engine.remove(FAR)
 
@@ -194,8 +195,23 @@ def place(mesh: Mesh, what: str) -> list[str]:
     return sorted(task.node for task in mesh.engine.alive(what))
 
 
+def spread(mesh: Mesh, service: str) -> None:
+    """One of two replicas on each worker: updates may have put both on one, and with it both would go."""
+    for _ in range(3):
+        if place(mesh, service) == ["node-2", "node-3"]:
+            return
+        for count in (1, 2):
+            mesh.engine.docker("service", "scale", "--detach", f"{service}={count}")
+            mesh.engine.wait_running(service, count, SLOW_S)
+            mesh.engine.wait(f"{count} are left", lambda n=count: len(place(mesh, service)) == n, SLOW_S)
+    raise AssertionError(f"{service} is on {place(mesh, service)}")
+
+
 def test_draining_a_node_loses_no_request(far: Mesh):
     """node-3 is drained under load: api and its sidecar move to node-2; nothing fails, nothing is doubled."""
+    for service in (API, SIDECAR):
+        spread(far, service)
+    far.engine.wait("orders are taken", lambda: is_served(far), 60)
     engine, before = far.engine, orders(far)
 
     def has_moved() -> bool:
