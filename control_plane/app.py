@@ -27,6 +27,7 @@ from control_plane.api.certificates import CertificateRoute
 from control_plane.api.dashboard import PATH as DASHBOARD
 from control_plane.api.dashboard import DashboardRoutes
 from control_plane.api.events import EventRoutes
+from control_plane.api.flows import FlowRoutes
 from control_plane.api.jaeger import JaegerRoutes
 from control_plane.api.openapi import describe
 from control_plane.api.operators import Operators, Role, load_operators, require
@@ -52,6 +53,7 @@ from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
 from control_plane.errors import SignerError, StartRefused
 from control_plane.export import Export
+from control_plane.flows import FlowLog
 from control_plane.followers import Followers
 from control_plane.jwks.fetch import Fetcher
 from control_plane.jwks.guard import Guard
@@ -107,6 +109,7 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (
             parts.reports.recall.run(),
+            parts.reports.flows.run(),
             parts.export.run_spans(),
             parts.export.run_metrics(),
             parts.watch.run(),
@@ -133,6 +136,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *JaegerRoutes(parts).routes(),
         *ServiceRoutes(parts).routes(),
         *TapRoutes(parts).routes(),
+        *FlowRoutes(parts).routes(),
         *RequestRoutes(parts).routes(),
         *EventRoutes(parts).routes(),
     ]
@@ -196,7 +200,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     first = CaState.of(authority)
     signing = await Signing.begin(first, settings.trust_domain, ttl_s=settings.certificate_ttl_s)
     discovery = _discovery(settings, stack)
-    reports = Reports()
+    reports = Reports(flows=FlowLog(settings.data / "flows.json"))
     registry = Registry(store, language)
     distribution = Distribution(registry.shelf, reports, signing.trust)
     registry.notify = distribution.notify

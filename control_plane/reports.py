@@ -9,6 +9,7 @@ from typing import Any
 
 from control_plane.asks import Asks
 from control_plane.errors import BadRequest
+from control_plane.flows import FlowLog
 from control_plane.streams import Stream
 from control_plane.taps import Taps
 from control_plane.telemetry import Telemetry
@@ -41,6 +42,7 @@ class Reports:
     traces: TraceStore = field(default_factory=TraceStore)
     taps: Taps = field(default_factory=Taps)
     asks: Asks = field(default_factory=Asks)
+    flows: FlowLog = field(default_factory=FlowLog)
     recall: Recall = field(init=False)
     forward: Callable[[Stream, Span], None] = _nowhere
     paths: Callable[[ServiceName, Mapping[str, Any]], None] = lambda _service, _message: None
@@ -59,6 +61,8 @@ class Reports:
                 with suppress(BadRequest):
                     figures = self.telemetry.record(stream.service, message.get("records"), now_s)
                     stream.traffic += figures
+            case "seen":
+                self.flows.record(stream.service, message)
             case "spans":
                 self._keep_spans(stream, message.get("spans"))
             case "tapped":

@@ -31,6 +31,7 @@ _MAX_RECALLED = 1000
 _WAITING_FRAMES = 16
 _REPORT_EVERY_S = 1.0
 _TAP_EVERY_S = 0.25
+_ADMITTED_EVERY_S = 5.0
 _VERSION = "0.1.0"
 
 
@@ -79,7 +80,7 @@ class ControlStream:
         self._sidecar.paths.restart()
         await self._hello()
         async with asyncio.TaskGroup() as group:
-            telling = (self._report(), self._tell_tapped(), self._tell_draining())
+            telling = (self._report(), self._tell_admitted(), self._tell_tapped(), self._tell_draining())
             works = (self._work(), *telling, self._close_after(until))
             beside = [group.create_task(work) for work in works]
             try:
@@ -202,3 +203,10 @@ class ControlStream:
             spans = self._sidecar.outbox.take()
             if spans:
                 await self._socket.send_json({"type": "spans", "spans": spans})
+
+    async def _tell_admitted(self) -> None:
+        """Told even when it is empty: a workload that is watched and not called is known to be so."""
+        telemetry = self._sidecar.telemetry
+        while True:
+            await self._socket.send_json(telemetry.admitted.take(telemetry.verdicts))
+            await asyncio.sleep(_ADMITTED_EVERY_S)

@@ -16,11 +16,13 @@ from certs.errors import PeerRefused
 from meshpy.engine.authenticate import Authenticator, Refused
 from meshpy.engine.authorize import ConnectionJudge
 from meshpy.engine.inbound import as_authenticated
+from meshpy.engine.rate_limits import STAGE as RATE_LIMIT
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
+from proxy.admitted import Kinds
 from proxy.authentication import changed_plan, hide_tokens, unauthenticated
 from proxy.config import Compiled, InboundTarget
 from proxy.consult import Consultation
@@ -45,6 +47,8 @@ __all__ = ["Caller", "Inbound", "identify"]
 _log = logging.getLogger("meshpy.proxy")
 
 _MEMO_ENTRIES = 256
+_ADMITTING = ("", RATE_LIMIT)
+"""Stages of answers of our own that say nothing of who may do what."""
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class Caller:
     edge: Edge | None = None
     grpc_edge: Edge | None = None
     limits: tuple[Limiter, ...] = ()
+    kinds: Kinds | None = None
 
     def renew(self, compiled: Compiled, local_address: str) -> None:
         """Judge the connection by a new configuration."""
@@ -286,6 +291,12 @@ class Inbound:
             edge = caller.edge
             if edge is None:
                 edge = caller.edge = self._reporter.telemetry.edge(edge_key(caller, self._live.value, "http"))
+        kinds = caller.kinds
+        if kinds is None:
+            kinds = caller.kinds = self._reporter.telemetry.admitted.of(edge.key.source, caller.port)
+        reply = exchange.reply
+        if reply is None or reply.stage in _ADMITTING:
+            kinds.add(exchange.head.method, exchange.head.path)
         self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
 
 

@@ -132,6 +132,10 @@ class InboundTcp:
             return None
         return caller.judge.judge(None)
 
+    @property
+    def port(self) -> int:
+        return self._caller.port
+
     def edge_key(self, _side: OpaqueSide) -> EdgeKey:
         return edge_key(self._caller, self._live.value, "tcp")
 
@@ -314,8 +318,11 @@ class OpaqueSide(Side):
         self.host = host
         host.active += 1
         host.upstream.connections += 1
-        self.edge = self.reporter.telemetry.edge(self.role.edge_key(self))
+        key = self.role.edge_key(self)
+        self.edge = self.reporter.telemetry.edge(key)
         self.edge.opened += 1
+        if isinstance(self.role, InboundTcp):
+            self.reporter.telemetry.admitted.of(key.source, self.role.port).add("", "")
         upstream = self.splice.upstream
         upstream.connection_made(fresh.transport)
         fresh.transport.set_protocol(upstream)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from meshpy.model.metrics import Exemplar, Family
+from proxy.admitted import Admitted
 from proxy.decide.grpc import FAILURES
 from proxy.metric_overrides import MetricOverrides
 
@@ -125,6 +126,7 @@ class Telemetry:
         self.mirrors: dict[tuple[str, str], int] = {}
         self.gauges: dict[str, float] = {}
         self.overrides = MetricOverrides((), ())
+        self.admitted = Admitted()
         self.sources: list[Callable[[], Iterable[Family]]] = []
         """Families of parts that count for themselves."""
         self._reported: dict[EdgeKey, dict[str, object]] = {}

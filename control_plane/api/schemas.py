@@ -16,6 +16,7 @@ __all__ = [
     "CA_ROTATION",
     "DENIED",
     "DOCUMENTS",
+    "FLOWS",
     "HEALTH",
     "JAEGER",
     "PINNED",
@@ -271,3 +272,13 @@ STATUS = _object(
         ),
     }
 )
+
+FLOW = _object(
+    {"source": TEXT, "port": COUNT, "method": TEXT, "path": TEXT, "requests": COUNT}
+    | {"first_s": NUMBER, "last_s": NUMBER}
+)
+CALLEE = _object(
+    {"service": TEXT, "since_s": NUMBER, "watched_s": NUMBER, "lost": COUNT, "flows": _list(FLOW)}
+)
+RULE = _object({"policy": TEXT, "rule": TEXT, "requests": COUNT, "last_s": NUMBER})
+FLOWS = _object({"now_s": NUMBER, "since_s": NUMBER, "callees": _list(CALLEE), "rules": _list(RULE)})

@@ -12,7 +12,7 @@ from meshpy.engine.prepared import Prepared
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import Snapshot
 
-__all__ = ["Replay", "Row", "last_used", "replay"]
+__all__ = ["Replay", "Row", "replay"]
 
 
 @dataclass(slots=True)
@@ -83,15 +83,3 @@ def _asked(side: Prepared, entry: Entry) -> tuple[Explanation, tuple[str, ...]]:
     if not side[entry.destination].jwt:
         unknown.pop(TOKEN, None)
     return answer, tuple(unknown)
-
-
-def last_used(
-    recording: Recording, snapshots: Mapping[ServiceName, Snapshot]
-) -> dict[tuple[str, str], float]:
-    """(policy, rule) → when a recorded request was last decided by it, in seconds since the epoch."""
-    side = Prepared(snapshots, with_steps=False)
-    found: dict[tuple[str, str], float] = {}
-    for entry in recording.entries:
-        verdict = _asked(side, entry)[0].verdict
-        found[verdict.policy, verdict.rule] = entry.time_s
-    return found

@@ -135,6 +135,15 @@ class Offline:
         snapshots = compile_mesh(inventory, documents, trust_domain=trust_domain, revision=0)
         return cls(namespace, inventory, snapshots, findings.warnings, documents, findings.errors)
 
+    @property
+    def trust_domain(self) -> str:
+        """Of every service of the mesh."""
+        return next((each.workload.trust_domain for each in self.snapshots.values()), "cluster.local")
+
+    def compiled(self, policies: PolicySet) -> Mapping[ServiceName, Snapshot]:
+        """The same services under other policies."""
+        return compile_mesh(self.inventory, policies, trust_domain=self.trust_domain, revision=0)
+
     def ask(self, question: Question) -> Explanation:
         """Judge one request.
 

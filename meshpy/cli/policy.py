@@ -33,9 +33,9 @@ _COMMANDS = {
         "meshpy.cli.policy_replay:replay_command", "Send recorded requests through a candidate."
     ),
     "suggest": Target(
-        "meshpy.cli.policy_replay:suggest_command", "Write least-privilege policies from traffic."
+        "meshpy.cli.policy_suggest:suggest_command", "Write least-privilege policies from traffic."
     ),
-    "unused": Target("meshpy.cli.policy_replay:unused_command", "List rules that no recorded request used."),
+    "unused": Target("meshpy.cli.policy_unused:unused_command", "List rules that no request needed."),
     "schema": Target("meshpy.cli.policy_schema:schema", "Print the JSON Schema of a kind."),
 }
 

@@ -9,9 +9,10 @@ import pytest
 
 from meshpy.analysis.coverage import coverage
 from meshpy.analysis.recording import read_recording
-from meshpy.analysis.replay import last_used, replay
-from meshpy.analysis.suggest import Threshold, suggest
+from meshpy.analysis.replay import replay
+from meshpy.analysis.suggest import Observed, Sighting, Threshold, suggest
 from meshpy.analysis.templates import templates_of
+from meshpy.analysis.used import calls_of, last_used, outside_rules
 from meshpy.compile import compile_mesh
 from meshpy.engine.explain import Source, explain
 from meshpy.engine.request import Request
@@ -132,8 +133,60 @@ def test_what_the_log_does_not_hold_is_uncertain_not_guessed(tmp_path):
 
 def test_last_used_names_the_rule_that_decided(tmp_path):
     candidate = mesh(authorization(READS))
-    used = last_used(read_recording(http(tmp_path, entry(1, "/a"), entry(9, "/b")), candidate), candidate)
+    read = read_recording(http(tmp_path, entry(1, "/a"), entry(9, "/b")), candidate)
+    used = last_used(calls_of(read), candidate)
     assert used["AuthorizationPolicy shop/p", "rules[0]"] == 9.0
+
+
+NETWORK = """
+selector: app == 'api'
+tier: first
+ingress:
+- {action: Deny, protocol: TCP, destination: {ports: [81]}}
+- {action: Pass, source: {selector: app == 'web'}}
+"""
+EGRESS = """
+selector: app == 'web'
+types: [Egress]
+egress:
+- {action: Allow, destination: {selector: app == 'api'}}
+- {action: Allow, destination: {nets: [192.0.2.0/24]}}
+- {action: Allow}
+"""
+
+
+def test_rules_on_the_way_to_the_decider_are_used_too(tmp_path):
+    """A Pass, an Allow of the network stage and the caller's own egress rule, none of which the log names."""
+    documents = (
+        document("Tier", "{order: 1}", "first"),
+        document("NetworkPolicy", NETWORK, "pass"),
+        document("NetworkPolicy", "selector: app == 'api'\ningress: [{action: Allow}]", "open"),
+        document("NetworkPolicy", EGRESS, "out"),
+        authorization(READS),
+    )
+    candidate = mesh(*documents)
+    used = last_used(calls_of(read_recording(http(tmp_path, entry(1, "/a")), candidate)), candidate)
+    assert set(used) == {
+        ("NetworkPolicy shop/pass", "ingress[1]"),
+        ("NetworkPolicy shop/open", "ingress[0]"),
+        ("NetworkPolicy shop/out", "egress[0]"),
+        ("AuthorizationPolicy shop/p", "rules[0]"),
+    }
+    assert outside_rules(loaded(*documents)) == {("NetworkPolicy shop/out", "egress[1]")}
+
+
+def test_what_was_lost_keeps_a_callee_from_being_stable():
+    api, web = ServiceName("shop", "api"), ServiceName("shop", "web")
+    seen = (
+        Sighting(web, api, 8080, "GET", "/p/{*}", 900, 0.0),
+        Sighting(None, api, 8080, "GET", "/", 5, 1.0),
+    )
+    watched = {api: 25 * HOUR}
+    for lost, state in (({}, "stable"), ({api: 95}, "stabilizing")):
+        (found,) = suggest(Observed(seen, watched, 25 * HOUR, lost), Threshold())
+        assert (found.state, found.requests, found.outside) == (state, 905, 5)
+        assert found.confidence == pytest.approx(905 / (905 + sum(lost.values())))
+        assert 'paths: ["/p/{*}"]' in found.document()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +231,7 @@ def recorded(tmp_path, hours=48, last=()):
 
 def test_the_suggestion_allows_what_was_seen_and_nothing_else(tmp_path):
     open_mesh = mesh()
-    (found,) = suggest(read_recording(recorded(tmp_path), open_mesh), Threshold(24 * HOUR, 50))
+    (found,) = suggest(Observed.of(read_recording(recorded(tmp_path), open_mesh)), Threshold(24 * HOUR, 50))
     assert found.state == "stable"
     assert found.confidence == 1.0
     staged, enforced = loaded(found.document()), loaded(found.document(staged=False))
@@ -204,14 +257,14 @@ def test_a_callee_learns_then_stabilises_then_is_stable(tmp_path):
         (recorded(tmp_path, last=late), "stabilizing"),
         (recorded(tmp_path), "stable"),
     ):
-        (found,) = suggest(read_recording(lines, open_mesh), Threshold(24 * HOUR, 50))
+        (found,) = suggest(Observed.of(read_recording(lines, open_mesh)), Threshold(24 * HOUR, 50))
         assert found.state == wanted
         assert (found.confidence == 1.0) is (wanted == "stable")
 
 
 def test_refused_requests_are_no_evidence(tmp_path):
     lines = http(tmp_path, entry(1, "/a", stage="deny"))
-    assert suggest(read_recording(lines, mesh()), Threshold()) == []
+    assert suggest(Observed.of(read_recording(lines, mesh())), Threshold()) == []
 
 
 def test_coverage_names_the_rules_and_routes_that_no_answer_reached():
