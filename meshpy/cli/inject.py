@@ -33,6 +33,7 @@ def inject_options(command: Command) -> Command:
         endpoint_mode: str | None,
         encrypt: bool | None,
         cache: bool | None,
+        permissive: bool | None,
         assume: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
@@ -41,6 +42,7 @@ def inject_options(command: Command) -> Command:
             endpoint_mode=endpoint_mode,
             encrypted=encrypt,
             cache=cache,
+            permissive=permissive,
             assume=_assumed(assume),
         )
         return command(*args, options=options, **kwargs)
@@ -51,6 +53,11 @@ def inject_options(command: Command) -> Command:
             multiple=True,
             metavar="SERVICE=PORTS",
             help='Ports the file does not show: --assume api=8080/http; "api=" listens on nothing.',
+        ),
+        click.option(
+            "--permissive/--strict",
+            default=None,
+            help="While callers move: sidecars stand beside apps on their old networks.  [default: strict]",
         ),
         click.option(
             "--encrypt/--no-encrypt",

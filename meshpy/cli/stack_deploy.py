@@ -18,10 +18,10 @@ from meshpy.cli.stack_state import StackState, update_service
 from meshpy.cli.trust import ca_config
 from meshpy.client import Operator
 from meshpy.errors import MeshpyError
-from meshpy.inject import Injected, only_sidecars
+from meshpy.inject import Injected, only_sidecars, without_sidecars
 from meshpy.policy import Document
 
-__all__ = ["Deployment", "services_behind", "until_in_mesh"]
+__all__ = ["Deployment", "are_apps_first", "services_behind", "until_in_mesh"]
 
 LOOK_S = 0.5
 
@@ -73,10 +73,18 @@ class Deployment:
         ca = ca_config(self.engine, self.docker, self.operator)
         hashed = with_hashed_names(injected.text, self.stack, folder, ca_config=ca)
         waiting = Wait(self.engine, self.stack, before.services, self.timeout_s, self.progress)
-        self._free_ports(injected, before)
-        self._stack_deploy(only_sidecars(hashed.text), folder)
-        if wait:
-            waiting.until_running({f"{self.stack}_{name}" for name in injected.report.sidecars})
+        sidecars = {f"{self.stack}_{name}" for name in injected.report.sidecars}
+        if are_apps_first(before.services, is_permissive=injected.report.permissive):
+            self._stack_deploy(without_sidecars(hashed.text), folder)
+            if wait:
+                there = {each["Spec"]["Name"] for each in self.engine.of_stack("services", self.stack)}
+                waiting.until_running(there - sidecars)
+        else:
+            if not injected.report.permissive:
+                self._free_ports(injected, before)
+            self._stack_deploy(only_sidecars(hashed.text), folder)
+            if wait:
+                waiting.until_running(sidecars)
         revision = put_in_force(self.operator, self.stack, policies)
         if revision is not None:
             self.progress.say(f"  √ policies of the stack file: revision {revision}")
@@ -130,6 +138,18 @@ class Deployment:
         except MeshpyError as error:
             return f"the policies could not be set back: {error}"
         return f"policies are those of revision {revision} again (revision {made['revision']})"
+
+
+def are_apps_first(before: Mapping[str, Mapping[str, Any]], *, is_permissive: bool) -> bool:
+    """Whether apps must be in their new place before sidecars are, so that no caller is without a callee.
+
+    On the way in, a sidecar that answers to its app's name on an old network must find the app behind it; on
+    the way out of permissive, it must stay there until the last caller has left.
+    """
+    labels = [each["Spec"].get("Labels") or {} for each in before.values()]
+    was_permissive = any("meshpy.permissive" in each for each in labels)
+    was_meshed = any("meshpy.workload" in each for each in labels)
+    return bool(before) and (not was_meshed if is_permissive else was_permissive)
 
 
 def until_in_mesh(

@@ -13,6 +13,7 @@ from meshpy.inject.injecting import (
     only_sidecars,
     policies_of_stack,
     uninject,
+    without_sidecars,
 )
 from meshpy.inject.options import InjectOptions, Settings
 from meshpy.inject.report import Report
@@ -27,4 +28,5 @@ __all__ = [
     "only_sidecars",
     "policies_of_stack",
     "uninject",
+    "without_sidecars",
 ]

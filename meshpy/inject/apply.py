@@ -59,15 +59,25 @@ def _wanted(plan: Plan) -> dict[str, Any]:
     """Every service of the result by its key: untouched ones as they are."""
     wanted: dict[str, Any] = {}
     for member in plan.members:
-        wanted[member.key] = _marked(member) if member.exempt else _app(member)
+        wanted[member.key] = _marked(member) if member.exempt else _app(plan, member)
     for member in plan.meshed:
         wanted[f"{member.key}-sidecar"] = sidecar_service(plan, member)
     return wanted
 
 
-def _app(member: Member) -> dict[str, Any]:
-    """The app alone with its sidecar: pod networks only, no ports, no labels that lead proxies to it."""
+def _app(plan: Plan, member: Member) -> dict[str, Any]:
+    """The app alone with its sidecar: pod networks only, no ports, no labels that lead proxies to it.
+
+    A permissive one gets the pod networks besides and keeps all else.
+    """
     service = deepcopy(dict(member.service))
+    if plan.settings.permissive:
+        before = service.get("networks") or ["default"]
+        keys = [pod.key for pod in member.pods]
+        service["networks"] = (
+            {**before, **dict.fromkeys(keys)} if isinstance(before, dict) else [*before, *keys]
+        )
+        return service
     service.pop("ports", None)
     theirs = {alias.lower() for pod in member.pods for alias in pod.aliases}
     own = [alias for a in member.attachments for alias in a.aliases if alias.lower() not in theirs]

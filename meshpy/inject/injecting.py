@@ -8,6 +8,8 @@ from typing import Any
 from meshpy.errors import DocumentError
 from meshpy.inject import emit
 from meshpy.inject.apply import apply_plan
+from meshpy.inject.edit import Editor, find
+from meshpy.inject.goyaml import MappingNode
 from meshpy.inject.inventory import inventory_of_plan
 from meshpy.inject.options import InjectOptions
 from meshpy.inject.original import ROOT_KEY, Original, pack, unpack
@@ -19,7 +21,15 @@ from meshpy.inject.stackfile import BOM, StackFile
 from meshpy.model.inventory import Inventory
 from meshpy.policy import Document
 
-__all__ = ["Injected", "inject", "inventory_of_stack", "only_sidecars", "policies_of_stack", "uninject"]
+__all__ = [
+    "Injected",
+    "inject",
+    "inventory_of_stack",
+    "only_sidecars",
+    "policies_of_stack",
+    "uninject",
+    "without_sidecars",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +126,23 @@ def only_sidecars(text: str, file: str = "-") -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_sidecars(text: str, file: str = "-") -> str:
+    """The injected stack with its apps alone: deployed first where callers must not lose them meanwhile."""
+    parsed = StackFile.parse(text, file)
+    editor = Editor.of(parsed.text)
+    found = find(parsed.root, "services")
+    services = found[1] if found else None
+    if not isinstance(services, MappingNode):
+        return text
+    every = parsed.value["services"]
+    sidecars = [key for key, service in every.items() if key.endswith("-sidecar") and _is_sidecar(service)]
+    if services.flow_style:  # there is no line to take away
+        editor.set(parsed.root, "services", {key: every[key] for key in every if key not in sidecars})
+    for key in sidecars if not services.flow_style else ():
+        editor.remove(services, key)
+    return editor.result()
+
+
 def _is_sidecar(service: Any) -> bool:
     labels = (service.get("deploy") or {}).get("labels") or ()
     return any(str(label).startswith("meshpy.workload") for label in labels)
@@ -123,9 +150,8 @@ def _is_sidecar(service: Any) -> bool:
 
 def _again(chosen: InjectOptions, before: InjectOptions) -> InjectOptions:
     """Options of now before those of the earlier injection."""
-    said = {name: getattr(chosen, name) for name in InjectOptions.__slots__ if getattr(chosen, name)}
-    if chosen.encrypted is not None:
-        said["encrypted"] = chosen.encrypted
+    every = {name: getattr(chosen, name) for name in InjectOptions.__slots__}
+    said = {name: value for name, value in every.items() if value is not None}
     said["assume"] = {**before.assume, **chosen.assume}
     return replace(before, **said)
 

@@ -23,6 +23,7 @@ class InjectOptions:
     mesh_network: str | None = None
     control_plane: str | None = None
     cache: bool | None = None
+    permissive: bool | None = None
     assume: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -37,6 +38,8 @@ class Settings:
         mesh_network: the external network between sidecars.
         control_plane: HOST:PORT.
         cache: whether sidecars keep on a volume what a start without the control plane needs.
+        permissive: while callers move: apps keep their networks, ports and proxy labels, and sidecars stand
+            beside them there.
     """
 
     image: str = "meshpy-proxy:0.1.0"
@@ -46,3 +49,4 @@ class Settings:
     mesh_network: str = "mesh"
     control_plane: str = "control-plane:15012"
     cache: bool = False
+    permissive: bool = False

@@ -308,8 +308,12 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
     doors = tuple(
         a
         for a in member.attachments
-        if a.network.external or any(m.exempt and a.network.full in m.networks for m in members)
+        if work.settings.permissive
+        or a.network.external
+        or any(m.exempt and a.network.full in m.networks for m in members)
     )
+    if work.settings.permissive:  # ports stay with the app, which is the one that is published still
+        member = replace(member, published=(), orders=replace(member.orders, proxy_protocol=()))
     return replace(member, pods=tuple(pods), doors=doors)
 
 

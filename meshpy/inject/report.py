@@ -39,6 +39,7 @@ class Report:
     join_secrets: Mapping[str, str] = field(default_factory=dict)
     configs: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    permissive: bool = False
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +61,7 @@ class Report:
             "join_secrets": dict(self.join_secrets),
             "configs": list(self.configs),
             "networks": list(self.networks),
+            "permissive": self.permissive,
             "notes": list(self.notes),
         }
 
@@ -101,8 +103,16 @@ def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
         {member.key: join_secret(plan.stack_name, member.key) for member in plan.meshed},
         ("meshpy-ca",) if plan.meshed else (),
         (plan.settings.mesh_network,) if plan.meshed else (),
-        _joined((*plan.notes, *notes)),
+        plan.settings.permissive,
+        _joined((*plan.notes, *_permissive(plan), *notes)),
     )
+
+
+def _permissive(plan: Plan) -> tuple[str, ...]:
+    fact = (
+        "permissive: it can still be reached and call past its sidecar; inject without --permissive ends it"
+    )
+    return tuple(f"{m.key}: {fact}" for m in plan.meshed) if plan.settings.permissive else ()
 
 
 def _joined(notes: tuple[str, ...]) -> tuple[str, ...]:

@@ -172,11 +172,11 @@ def _deploy(plan: Plan, member: Member) -> dict[str, Any]:
     )
     value["update_config"] = {"parallelism": 1, "order": order}
     value["restart_policy"] = {"condition": "any", "delay": "1s"}
-    value["labels"] = _labels(member)
+    value["labels"] = _labels(plan, member)
     return value
 
 
-def _labels(member: Member) -> dict[str, Any] | list[str]:
+def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
     ports = [f"{port.text}/{port.protocol}" for port in member.ports]
     ingress = [port.text for port in member.ports if port.published or member.doors]
     binds = [f"{name}={pod.full}" for pod in member.pods[1:] for name in pod.aliases]
@@ -197,6 +197,9 @@ def _labels(member: Member) -> dict[str, Any] | list[str]:
     ):
         if words:
             labels[name] = ",".join(words)
+    if plan.settings.permissive:
+        labels["meshpy.permissive"] = ",".join(sorted(member.networks))
+        return labels
     theirs = (member.service.get("deploy") or {}).get("labels")
     moved = [(name, text) for name, text, _ in pairs(theirs) if is_proxy_label(name)]
     if (

@@ -17,6 +17,7 @@ __all__ = [
     "POLICY_KEYS",
     "ROOT_KEYS",
     "ROOT_POLICY_KEYS",
+    "ROOT_SWITCHES",
     "SERVICE_KEYS",
     "Orders",
     "PortWord",
@@ -31,7 +32,18 @@ SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_prot
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
 ROOT_POLICY_KEYS = ("default_deny", "mtls", "timeout", "retries", "hosts", "policies")
-ROOT_KEYS = ("trust_domain", "encrypted", "image", "endpoint_mode", "mesh_network", "control_plane", "cache")
+ROOT_KEYS = (
+    "trust_domain",
+    "encrypted",
+    "image",
+    "endpoint_mode",
+    "mesh_network",
+    "control_plane",
+    "cache",
+    "permissive",
+)
+ROOT_SWITCHES = ("encrypted", "cache", "permissive")
+"""Those of them that are true or false."""
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")
 EGRESS = re.compile(rf"({HOST.pattern}):(\d{{1,5}})(?:/([a-z0-9]+))?")
@@ -183,7 +195,7 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
     problems = [] if isinstance(said, dict) else [stack.problem(("x-mesh",), "must be a mapping")]
     settings = Settings()
     for key, value in said.items() if isinstance(said, dict) else ():
-        kind = bool if key in ("encrypted", "cache") else str
+        kind = bool if key in ROOT_SWITCHES else str
         if key in ROOT_POLICY_KEYS:
             continue
         if key not in ROOT_KEYS:

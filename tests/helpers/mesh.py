@@ -219,10 +219,24 @@ class Mesh:
 
     @contextmanager
     def load(
-        self, task: Task, method: str, url: str, body: str = "", *, rate: float = 50, at_most_s: float = 240
+        self,
+        task: Task,
+        method: str,
+        url: str,
+        body: str = "",
+        *,
+        rate: float = 50,
+        at_most_s: float = 240,
+        is_fresh: bool = False,
     ) -> Iterator[Load]:
-        """Send `rate` requests per second from inside a container of the shop, while the block runs."""
-        command = [*self.engine.docker_at(task), "exec", "-i", task.container, "python", "-c", LOAD]
+        """Send `rate` requests per second from inside a container of the shop, while the block runs.
+
+        Args:
+            is_fresh: each request looks the name up and connects for itself.
+        """
+        script = LOAD.replace("(limit=64)", "(limit=64, force_close=True, use_dns_cache=False)")
+        command = [*self.engine.docker_at(task), "exec", "-i", task.container, "python", "-c"]
+        command.append(script if is_fresh else LOAD)
         command += [method, url, body]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         process = subprocess.Popen([*command, str(rate), str(at_most_s)], env=self.env, text=True, **pipes)
