@@ -10,12 +10,13 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.connection import UpstreamConnection
 from proxy.net.h2_connection import H2Connection
 from proxy.net.pool import Surroundings, Upstream
+from proxy.turns import Turns
 
 __all__ = ["Clusters", "find_changed"]
 
@@ -26,10 +27,6 @@ _RESOLVE_TIMEOUT_S = 5.0
 _SWEEP_EVERY_S = 5.0
 _FIRST_ANSWER_S = 1.0
 _BUILD_TURNS = 10_000
-
-
-_HOSTS_AT_ONCE = 200
-"""Made in a millisecond or two; then others have their turn."""
 
 
 def find_changed(wanted: Mapping[str, Cluster], prepared: Mapping[str, Upstream]) -> list[str]:
@@ -47,37 +44,41 @@ class Clusters:
     async def prepare(self, wanted: Mapping[str, Cluster]) -> dict[str, Upstream]:
         """The upstreams for a snapshot, new ones made; nothing that is live is changed yet."""
         prepared: dict[str, Upstream] = {}
-        made = 0
+        turns = Turns()
         for name, cluster in wanted.items():
             upstream = self.live.get(name)
             if upstream is None:
                 upstream = Upstream(cluster, self.own)
-                made += 1 + len(cluster.endpoints)
             prepared[name] = upstream
-            if made > _HOSTS_AT_ONCE:
-                made = 0
-                await asyncio.sleep(0)
+            await turns.rest()
         return prepared
 
-    def commit(
-        self, wanted: Mapping[str, Cluster], prepared: dict[str, Upstream], changed: Collection[str]
+    async def update(
+        self,
+        wanted: Mapping[str, Cluster],
+        prepared: Mapping[str, Upstream],
+        changed: Iterable[str],
+        turns: Turns,
     ) -> None:
-        """Make the prepared set the live one.
+        """Give upstreams their new cluster, one by one; routes that lead to them follow.
 
         Args:
-            changed: those of its names whose cluster differs from that of their upstream (`find_changed`).
+            changed: those names whose cluster differs from that of their upstream (`find_changed`).
         """
-        for name, upstream in self.live.items():
-            if name not in prepared:
-                upstream.retire_connections()
         for name in changed:
             prepared[name].update(wanted[name])
-        self.live = prepared
+            await turns.rest()
 
-    def refresh(self) -> None:
+    def commit(self, prepared: dict[str, Upstream]) -> list[Upstream]:
+        """Make the prepared set the live one; returns those that are no longer wanted."""
+        before, self.live = self.live, prepared
+        return [upstream for name, upstream in before.items() if name not in prepared]
+
+    async def refresh(self, turns: Turns) -> None:
         """Where this sidecar and its endpoints are may have changed."""
-        for upstream in self.live.values():
+        for upstream in list(self.live.values()):
             upstream.refresh()
+            await turns.rest()
 
     def retire_connections(self) -> None:
         """Our certificate was renewed: idle connections end, busy ones after their exchange."""

@@ -52,7 +52,9 @@ def follow(exchange: Exchange, role: Role, decision: Plan | Reply | Consultation
 
 def _answer_at_head(exchange: Exchange, reply: Reply) -> None:
     """Answer without the content: only a request that has none leaves a connection usable."""
-    exchange.is_request_complete = exchange.is_request_complete or exchange.head.framing is Framing.NONE
+    head = exchange.head
+    has_none = head.framing is Framing.NONE or (head.framing is Framing.LENGTH and not head.content_length)
+    exchange.is_request_complete = exchange.is_request_complete or has_none
     exchange.answer(reply)
 
 

@@ -15,9 +15,9 @@ GRACE_S = 5.0
 """From the change of policy to the end of an answer that it refuses: most are complete by then."""
 
 
-def recheck_exchange(exchange: Exchange | None, role: Role) -> None:
+def recheck_exchange(exchange: Exchange, role: Role) -> None:
     """Judge a request again; it is ended after GRACE_S when it is still going and still refused."""
-    if exchange is not None and _refusal(exchange, role) is not None:
+    if _refusal(exchange, role) is not None:
         exchange.down.own.wheel.after(GRACE_S, lambda: _end(exchange, role))
 
 

@@ -37,11 +37,13 @@ from proxy.options import ProcessLimits
 from proxy.overload import Guard, cgroup_limit
 from proxy.path_watch import PathWatch
 from proxy.recent import Recent
+from proxy.recheck import recheck_exchange
 from proxy.report import Reporter
 from proxy.sides import Shared
 from proxy.spans import Outbox, Spans
 from proxy.tap import Tap
 from proxy.telemetry import Telemetry
+from proxy.turns import Turns
 
 __all__ = ["Sidecar"]
 
@@ -191,17 +193,22 @@ class Sidecar:
         # What is replaced takes a millisecond or two to free: each part in a turn of its own.
         for number, old in enumerate((self.snapshot.value, before), 1):
             self.loop.call_later(number * _FREE_AFTER_S, _forget, old)
+        turns = Turns()
+        await self.clusters.update(snapshot.clusters, prepared, changed, turns)
         self.snapshot.value = snapshot
-        self.clusters.commit(snapshot.clusters, prepared, changed)
-        self.clusters.refresh()
+        dropped = self.clusters.commit(prepared)
         self.health.follow(self.clusters.live)
         self.live.value = compiled
         self._report_as(snapshot)
         listeners.commit(wanted, opened)
-        self._recheck(snapshot)
         self.telemetry.labels = {compiled.workload: snapshot.workload.labels}
         self.telemetry.gauges["meshpy_config_revision"] = float(snapshot.revision)
         self.telemetry.gauges["meshpy_config_applied_timestamp_seconds"] = time.time()
+        await self._recheck(snapshot, turns)
+        await self.clusters.refresh(turns)
+        for upstream in dropped:
+            upstream.retire_connections()
+            await turns.rest()
         _log.info("snapshot %s in force, revision %d", snapshot.version, snapshot.revision)
 
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
@@ -235,18 +242,24 @@ class Sidecar:
             raise ConfigError("this sidecar has no certificate")
         return credentials
 
-    def _recheck(self, snapshot: Snapshot) -> None:
-        """What is open now must be what the new snapshot would let in."""
+    async def _recheck(self, snapshot: Snapshot, turns: Turns) -> None:
+        """What is open must be what the new snapshot lets in; new requests are judged by it already."""
         denied = snapshot.denied
         if denied:
             self.clusters.cut(
                 lambda each: each.certificate is not None and str(each.certificate.spiffe_id) in denied
             )
-        for down in list(self.shared.open):
-            down.recheck()
         for splice in list(self.shared.splices):
-            if not splice.is_still_admitted():
+            if splice in self.shared.splices and not splice.is_still_admitted():
                 splice.cut()
+            await turns.rest()
+        for down in list(self.shared.open):
+            if down in self.shared.open:
+                down.recheck()
+                for exchange in down.exchanges():
+                    recheck_exchange(exchange, down.role)
+                    await turns.rest()
+            await turns.rest()
 
     async def run(self) -> None:
         """Background work, until cancelled."""

@@ -37,6 +37,7 @@ class ClientConnection(Protocol):
     """
 
     own: Shared
+    role: Role
     peer_address: str
     local_address: str
     memo: dict[object, object]
@@ -46,7 +47,7 @@ class ClientConnection(Protocol):
         """End at once: the peer may not speak any more."""
 
     def recheck(self) -> None:
-        """The configuration has changed."""
+        """The configuration has changed: a peer that may no longer speak is sent away, when idle at once."""
 
     def expire(self) -> None:
         """The peer's certificate has ended."""

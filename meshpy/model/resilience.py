@@ -170,6 +170,8 @@ class ConnectionPool:
     """Limits and time limits of a cluster.
 
     Args:
+        connect_timeout_s: of the TCP connection; the peer's kernel makes it, for a starved process too.
+        handshake_timeout_s: of the TLS handshake after it, for which the peer needs CPU.
         idle_timeout_s: of a pooled HTTP connection.
         tunnel_idle_timeout_s: of an opaque connection; None never ends one for being idle.
         stream_idle_timeout_s: of an exchange on which no byte moves; 0 is no limit.
@@ -180,6 +182,7 @@ class ConnectionPool:
 
     max_connections: int = UNLIMITED
     connect_timeout_s: float = 2.0
+    handshake_timeout_s: float = 10.0
     idle_timeout_s: float = 600.0
     tunnel_idle_timeout_s: float | None = None
     stream_idle_timeout_s: float = 0.0

@@ -49,9 +49,11 @@ def connection_pool(cursor: Cursor | None, budget: RetryBudget) -> ConnectionPoo
     keepalive = _known(tcp, "tcpKeepalive", ("time", "interval", "probes"))
     requests_each = http.integer("maxRequestsPerConnection", 0, 2**31 - 1)
     stream_idle_s = http.duration("streamIdleTimeout")
+    connect_s = tcp.duration("connectTimeout", 0.001)
     return ConnectionPool(
         max_connections=tcp.integer("maxConnections", 1, UINT32) or default.max_connections,
-        connect_timeout_s=tcp.duration("connectTimeout", 0.001) or default.connect_timeout_s,
+        connect_timeout_s=connect_s or default.connect_timeout_s,
+        handshake_timeout_s=connect_s or default.handshake_timeout_s,
         idle_timeout_s=http.duration("idleTimeout", 0.001) or default.idle_timeout_s,
         tunnel_idle_timeout_s=tcp.duration("idleTimeout") or None,
         stream_idle_timeout_s=default.stream_idle_timeout_s if stream_idle_s is None else stream_idle_s,

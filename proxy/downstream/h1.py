@@ -26,7 +26,6 @@ from proxy.http.head import RequestHead, ResponseHead
 from proxy.intake import follow, forward, no_memory, take
 from proxy.net.connection import UpstreamConnection, UpstreamSide
 from proxy.plan import Plan, Reply
-from proxy.recheck import recheck_exchange
 from proxy.sides import Role, Shared
 
 __all__ = ["Downstream"]
@@ -267,8 +266,6 @@ class Downstream(H1Answers):
             self.is_last = True
             if self.exchange is None:
                 self.transport.close()
-                return
-        recheck_exchange(self.exchange, self.role)
 
     def begin_drain(self) -> None:
         """HTTP/1.1 tells with the next answer (`Connection: close`)."""

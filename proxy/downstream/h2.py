@@ -25,7 +25,6 @@ from proxy.http.h2stream import Stream
 from proxy.http.head import RequestHead
 from proxy.intake import take
 from proxy.plan import Reply
-from proxy.recheck import recheck_exchange
 from proxy.sides import Role, Shared
 
 __all__ = ["H2Downstream"]
@@ -206,8 +205,6 @@ class H2Downstream(HttpConnection):
         """The configuration has changed: who may no longer speak is sent away, with what it asked for."""
         if not self.role.is_still_admitted(self):
             self.begin_drain()
-        for each in list(self.codec.streams.values()):
-            recheck_exchange(cast("ServerStream", each).exchange, self.role)
 
     def check(self) -> None:
         """The connection's one timer."""

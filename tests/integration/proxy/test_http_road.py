@@ -393,6 +393,17 @@ async def test_faults_delay_and_abort_at_the_caller(pki):
     assert [request.body for request in app.requests] == [b"body"]
 
 
+async def test_an_answer_of_the_mesh_to_a_post_without_content_keeps_the_connection(pki):
+    """`Content-Length: 0` leaves nothing of the request to come."""
+    rule = RouteRule(DirectResponse(403, "no"))
+    async with backend() as app, road(pki, app.port, rule) as (port, _), await Client.connect(port) as client:
+        for _ in range(2):
+            answer = await client.post("/", b"")
+            assert (answer.status, "connection" in answer.headers) == (403, False)
+        await client.send(b"POST / HTTP/1.1\r\nHost: api\r\nContent-Length: 5\r\n\r\n")
+        assert (await client.answer()).headers["connection"] == "close"
+
+
 async def test_every_line_of_the_log_is_json_whatever_strangers_send(pki):
     log = LogLines()
     async with (

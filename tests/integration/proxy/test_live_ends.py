@@ -186,3 +186,32 @@ async def test_tunnels_are_cut_at_once(pki):
         await api.apply(replace(snapshot, version="deny", authorization=DENY_ALL))
         assert await client.is_closed()
         assert asyncio.get_running_loop().time() - begun < 0.35
+
+
+async def test_others_have_their_turn_between_two_judgements(pki, monkeypatch):
+    """However much is open when a snapshot comes, the loop is held up by one piece of it at a time."""
+    monkeypatch.setattr("proxy.turns.TURN_S", 0.0)
+    order: list[str] = []
+    judged = recheck.recheck_exchange
+
+    def noted(exchange, role):
+        order.append("judged")
+        judged(exchange, role)
+
+    async def others():
+        while True:
+            order.append("turn")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("proxy.sidecar.recheck_exchange", noted)
+    async with pair(pki, events) as (client, snapshot, api), contextlib.AsyncExitStack() as stack:
+        door = client.writer.get_extra_info("peername")[1]
+        clients = [client, *[await stack.enter_async_context(await Client.connect(door)) for _ in range(4)]]
+        for each in clients:
+            await begin(each, "/events")
+        async with asyncio.TaskGroup() as group:
+            busy = group.create_task(others())
+            await api.apply(replace(snapshot, version="again"))
+            busy.cancel()
+    assert order.count("judged") == len(clients)
+    assert "judged,judged" not in ",".join(order)
