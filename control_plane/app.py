@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiohttp import web
@@ -30,6 +30,7 @@ from control_plane.api.events import EventRoutes
 from control_plane.api.flows import FlowRoutes
 from control_plane.api.jaeger import JaegerRoutes
 from control_plane.api.openapi import describe
+from control_plane.api.operator_tokens import OperatorTokenRoutes
 from control_plane.api.operators import Operators, Role, load_operators, require
 from control_plane.api.policies import PolicyRoutes
 from control_plane.api.problems import guard
@@ -60,6 +61,7 @@ from control_plane.jwks.guard import Guard
 from control_plane.jwks.issuer_keys import IssuerKeys
 from control_plane.looks import Looks
 from control_plane.metrics import families
+from control_plane.operator_tokens import OperatorTokens
 from control_plane.parts import Parts
 from control_plane.registry import Language, Registry
 from control_plane.reports import Reports
@@ -104,7 +106,9 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         streams = StreamRoute(parts)
         discovery = parts.discovery.run(parts.registry.set_view)
         registry, rollouts = parts.registry, parts.rollouts
-        following = (registry.follow(), parts.denylist.follow(), parts.ca.follow(), parts.followers.run())
+        operators = replace(operators, issued=parts.operator_tokens)
+        shared = (parts.denylist.follow(), parts.ca.follow(), parts.operator_tokens.follow())
+        following = (registry.follow(), *shared, parts.followers.run())
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (
@@ -139,6 +143,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *FlowRoutes(parts).routes(),
         *RequestRoutes(parts).routes(),
         *EventRoutes(parts).routes(),
+        *OperatorTokenRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -225,6 +230,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     shared = stores("ca-progress") if settings.store is StoreKind.SWARM else None
     followers = Followers(distribution, ca, lambda: registry.view, shared, _replica())
     followers.remember(audit.records())
+    operator_tokens = OperatorTokens(stores("operators"))
+    await operator_tokens.start()
     issuer_keys = _issuer_keys(settings, registry)
     issuer_keys.start()
     log_of = Audit(audit)
@@ -255,6 +262,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         audit=log_of,
         rollouts=Rollouts(registry, distribution, reports.telemetry, log_of),
         denylist=denylist,
+        operator_tokens=operator_tokens,
         issuer_keys=issuer_keys,
     )
     return parts

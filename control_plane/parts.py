@@ -16,6 +16,7 @@ from control_plane.export import Export
 from control_plane.followers import Followers
 from control_plane.jwks.issuer_keys import IssuerKeys
 from control_plane.looks import Looks
+from control_plane.operator_tokens import OperatorTokens
 from control_plane.rate import RateLimit
 from control_plane.registry import Registry
 from control_plane.reports import Reports
@@ -46,5 +47,6 @@ class Parts:
     audit: Audit
     rollouts: Rollouts
     denylist: DenyList
+    operator_tokens: OperatorTokens
     issuer_keys: IssuerKeys
     enrolments: RateLimit = field(default_factory=RateLimit)

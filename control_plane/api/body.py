@@ -10,7 +10,7 @@ from aiohttp import web
 
 from control_plane.errors import BadRequest, TooLarge
 
-__all__ = ["json_body", "member", "read_json"]
+__all__ = ["check_members", "json_body", "member", "read_json"]
 
 READ_S = 30.0
 
@@ -62,9 +62,22 @@ def member(body: dict[str, Any], name: str, kind: type, default: Any = ...) -> A
     value = body.get(name, default)
     if value is ...:
         raise BadRequest(f"`{name}` is missing")
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON has one kind of number: 7.0 is a whole one
     if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise BadRequest(f"`{name}` must be of type {kind.__name__}")
     return value
+
+
+def check_members(body: dict[str, Any], *known: str) -> None:
+    """Nothing, when an object has no other members than these.
+
+    Raises:
+        BadRequest: it has; what is not understood is not passed over.
+    """
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        raise BadRequest(f"{unknown[0][:100]!r} is not known here; known are {', '.join(known)}")
 
 
 def _constant(name: str) -> NoReturn:

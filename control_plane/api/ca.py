@@ -12,12 +12,13 @@ from control_plane.api.operators import Role, require
 from control_plane.api.policies import message_of
 from control_plane.api.routes import Route
 from control_plane.api.schemas import CA, DENIED
+from control_plane.api.texts import prose
 from control_plane.parts import Parts
 from control_plane.tokens import checked_service
 
 __all__ = ["CaRoutes"]
 
-WHY = {"message": ({"type": "string", "maxLength": 1_000}, "why")}
+WHY = {"message": (prose(1_000), "why")}
 
 
 class CaRoutes:

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from aiohttp import web
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import JAEGER
+from control_plane.api.texts import WHOLE
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
 from control_plane.traces.store import Query, Trace
@@ -28,6 +30,7 @@ DEFAULT_LIMIT = 20
 DEFAULT_LOOKBACK_MS = 3_600_000
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|µs|ms|s|m|h)")
 _UNITS_US = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+LASTING: dict[str, Any] = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(us|µs|ms|s|m|h))?$"}
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{1,32}")
 
 
@@ -41,20 +44,27 @@ class JaegerRoutes:
         answer = (200, "Jaeger's envelope", JAEGER)
         view = Role.VIEWER
         text = {"type": "string"}
-        query = dict.fromkeys(("service", "operation", "limit", "tags", "tag"), (text, "as Jaeger has it"))
-        query |= dict.fromkeys(("start", "end", "lookback"), (text, "as Jaeger has it"))
-        query |= dict.fromkeys(("minDuration", "maxDuration"), (text, "`1.5ms`, `2s`"))
+        query: dict[str, tuple[dict[str, Any], str]] = {
+            "service": ({"type": "string", "minLength": 1}, "its name; left out with `traceID` alone"),
+            "operation": (text, "as Jaeger has it"),
+            "tag": ({"type": "string", "pattern": ":"}, "`key:value`"),
+            "tags": ({"type": "string", "enum": ["", "{}"]}, "a JSON object of texts"),
+            "lookback": (text, "as Jaeger has it"),
+        }
+        query |= dict.fromkeys(("limit", "start", "end"), (WHOLE, "as Jaeger has it"))
+        query |= dict.fromkeys(("minDuration", "maxDuration"), (LASTING, "`1.5ms`, `2s`"))
         of = {"service": (text, "its name"), "spanKind": (text, "client or server")}
-        when = {"endTs": (text, "milliseconds"), "lookback": (text, "milliseconds")}
-        one = "/api/services/{service}/operations"
-        return [
+        when = dict.fromkeys(("endTs", "lookback"), (WHOLE, "milliseconds"))
+        one, needed = "/api/services/{service}/operations", frozenset({"service"})
+        routes = [
             Route("GET", "/api/services", self.services, view, "Services with spans", answer),
             Route("GET", one, self.operation_names, view, "Names of a service's spans", answer),
             Route("GET", "/api/operations", self.operations, view, "Names and kinds", answer, of),
-            Route("GET", "/api/traces", self.find, view, "Search traces", answer, query),
+            Route("GET", "/api/traces", self.find, view, "Search traces", answer, query, needs=needed),
             Route("GET", "/api/traces/{trace}", self.trace, view, "One trace", answer),
             Route("GET", "/api/dependencies", self.dependencies, view, "Who called whom", answer, when),
         ]
+        return [replace(route, refusal=JAEGER) for route in routes]
 
     async def services(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)

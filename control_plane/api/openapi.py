@@ -9,6 +9,7 @@ from typing import Any
 
 from control_plane.api.routes import Route
 from control_plane.api.schemas import PROBLEM
+from control_plane.api.texts import PARAMETERS
 
 __all__ = ["describe"]
 
@@ -37,6 +38,10 @@ def _operation(route: Route) -> dict[str, Any]:
     if schema is not None:
         answer["content"] = {"application/json": {"schema": schema}}
     refusal = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    if route.refusal is not None:
+        refusal["application/json"] = {"schema": route.refusal}
+    # What is no HTTP request at all is answered before any of this is asked.
+    refusal["text/plain"] = {"schema": {"type": "string"}}
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__ + _camel(route.path),
         "summary": route.summary,
@@ -46,10 +51,16 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.role is not None:
         operation["x-role"] = route.role.name.lower()
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": PARAMETERS[name]}
         for name in _PARAMETER.findall(route.path)
     ] + [
-        {"name": name, "in": "query", "schema": schema, "description": description}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in route.needs,
+            "schema": schema,
+            "description": description,
+        }
         for name, (schema, description) in route.query.items()
     ]
     if parameters:

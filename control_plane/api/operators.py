@@ -9,27 +9,21 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
 from yarl import URL
 
 from control_plane.errors import Forbidden, MisdirectedRequest, StartRefused, Unauthenticated
+from control_plane.operator_tokens import OperatorTokens, digest_of
+from control_plane.roles import Role
 
 __all__ = ["Operators", "Role", "load_operators", "require"]
 
 MIN_TOKEN_CHARS = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Role(IntEnum):
-    """Each may what the one before may."""
-
-    VIEWER = 1
-    EDITOR = 2
-    ADMIN = 3
 
 
 AUTHOR: web.RequestKey[str] = web.RequestKey("author", str)
@@ -41,10 +35,12 @@ class Operators:
     """Args:
     roles: by the SHA-256 of the token, hex.
     hosts: names under which this server is known, besides addresses and localhost.
+    issued: tokens that were made since, each with an end.
     """
 
     roles: Mapping[str, Role]
     hosts: frozenset[str] = frozenset()
+    issued: OperatorTokens | None = None
 
     def identify(self, authorization: str) -> tuple[str, Role]:
         """Who sent this header: a short name for logs, and the role.
@@ -53,11 +49,14 @@ class Operators:
             Unauthenticated: no bearer token, or one that is not known.
         """
         scheme, _, token = authorization.partition(" ")
-        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        digest = digest_of(token.strip())
         found = None
         for known, role in self.roles.items():  # no early exit: the time must not tell which one is close
             if hmac.compare_digest(known, digest):
                 found = role
+        issued = self.issued.find(digest, datetime.now(UTC)) if self.issued is not None else None
+        if scheme.lower() == "bearer" and issued is not None:
+            return f"{issued.name} (token {issued.id})", issued.role
         if scheme.lower() != "bearer" or found is None:
             raise Unauthenticated("a bearer token of this control plane is needed")
         return f"token-{digest[:8]}", found

@@ -10,11 +10,12 @@ from typing import Any
 
 from aiohttp import web
 
-from control_plane.api.body import json_body, member
+from control_plane.api.body import check_members, json_body, member
 from control_plane.api.conditions import expected_by, tagged
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import APPLIED, DOCUMENTS, PINNED, POLICIES, REVISION_LIST, WAITED
+from control_plane.api.texts import is_line, is_prose, prose
 from control_plane.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from control_plane.parts import Parts
 from control_plane.policy_set import removed, upserted
@@ -32,7 +33,7 @@ MAX_NUMBER = 10**15
 MAX_WAIT_S = 60.0
 DEFAULT_WAIT_S = 10.0
 DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "check and compile only; nothing is changed")}
-WHY = {**DRY_RUN, "message": ({"type": "string", "maxLength": MAX_MESSAGE}, "why")}
+WHY = {**DRY_RUN, "message": (prose(MAX_MESSAGE), "why")}
 
 LIMIT = {
     "limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "how many"),
@@ -238,6 +239,7 @@ class _Wanted:
 
 async def _wanted(request: web.Request) -> _Wanted:
     body = await json_body(request, MAX_BODY)
+    check_members(body, *DOCUMENTS["properties"])
     namespace = member(body, "default_namespace", str, "default")
     expected = member(body, "expected_revision", int, None)
     items = member(body, "documents", list)
@@ -253,19 +255,20 @@ def message_of(text: str) -> str:
     """A message as it is kept.
 
     Raises:
-        BadRequest: it is too long, or not printable.
+        BadRequest: it is too long, or has control characters.
     """
-    if len(text) > MAX_MESSAGE or not text.replace("\n", "").isprintable():
-        raise BadRequest(f"a message is printable text of at most {MAX_MESSAGE} characters")
+    if not is_prose(text, MAX_MESSAGE):
+        raise BadRequest(f"a message is text of at most {MAX_MESSAGE} characters, without control characters")
     return text.strip()
 
 
 def _document(item: object, namespace: str) -> Document:
     if not isinstance(item, dict):
         raise BadRequest('a document is {"name": …, "text": …}')
+    check_members(item, "name", "text", "namespace")
     name = member(item, "name", str)
-    if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise BadRequest(f"a document's name is printable and of at most {MAX_NAME} characters")
+    if not is_line(name, 1, MAX_NAME):
+        raise BadRequest(f"a document's name is one line of 1 to {MAX_NAME} characters")
     return Document(name, member(item, "text", str), member(item, "namespace", str, namespace) or namespace)
 
 

@@ -22,8 +22,10 @@ class Route:
     Args:
         role: who may; None is everybody.
         query: parameters by name: (schema, description).
+        needs: the names of those that must be there.
         body: the JSON schema of the request body.
         answer: (status, description, JSON schema or None).
+        refusal: the schema of refusals, where another program's form takes the place of problem+json.
     """
 
     method: str
@@ -34,6 +36,8 @@ class Route:
     answer: tuple[int, str, dict[str, Any] | None]
     query: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
     body: dict[str, Any] | None = None
+    needs: frozenset[str] = frozenset()
+    refusal: dict[str, Any] | None = None
 
 
 def resources(routes: list[Route]) -> tuple[web.RouteDef, ...]:

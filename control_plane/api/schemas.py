@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from control_plane.api.texts import line, prose
+
 __all__ = [
     "APPLIED",
     "BUNDLE",
@@ -19,6 +21,9 @@ __all__ = [
     "FLOWS",
     "HEALTH",
     "JAEGER",
+    "NEW_TOKEN",
+    "OPERATOR_TOKEN",
+    "OPERATOR_TOKENS",
     "PINNED",
     "POLICIES",
     "PROBLEM",
@@ -37,11 +42,17 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
+ROLE: Schema = {"enum": ["viewer", "editor", "admin"]}
 
 
 def _object(members: Schema, optional: tuple[str, ...] = ()) -> Schema:
     required = [name for name in members if name not in optional]
     return {"type": "object", "properties": members, "required": required}
+
+
+def _closed(members: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    """As requests have it: what is not known is refused."""
+    return {**_object(members, optional), "additionalProperties": False}
 
 
 def _list(item: Schema) -> Schema:
@@ -68,22 +79,33 @@ PROBLEM = _object(
     },
     optional=("errors", "newest", "evidence"),
 )
-DOCUMENTS = _object(
+_PERCENT: Schema = {"type": "number", "default": 5, "minimum": 0, "maximum": 100}
+DOCUMENTS = _closed(
     {
-        "documents": _list(_object({"name": TEXT, "text": TEXT, "namespace": TEXT}, optional=("namespace",))),
+        "documents": _list(
+            _closed({"name": line(1, 512), "text": TEXT, "namespace": TEXT}, optional=("namespace",))
+        ),
         "expected_revision": _or_null(COUNT),
         "default_namespace": {"type": "string", "default": "default"},
-        "message": TEXT,
-        "rollout": _object(
-            {
-                "canary": {"type": ["string", "null"], "description": 'replicas, "1", or a share, "25%"'},
-                "watch_s": {"type": "number", "default": 60},
-                "max_denied_pct": {"type": "number", "default": 5},
-                "max_error_pct": {"type": "number", "default": 5},
-                "hold": {"type": "boolean", "default": False},
-            },
-            optional=("canary", "watch_s", "max_denied_pct", "max_error_pct", "hold"),
-        ),
+        "message": prose(1_000),
+        "rollout": {
+            **_closed(
+                {
+                    "canary": {
+                        "type": ["string", "null"],
+                        "pattern": "^([1-9][0-9]{0,5}|([1-9][0-9]?|100)%)$",
+                        "description": 'replicas, "1", or a share, "25%"',
+                    },
+                    "watch_s": {"type": "number", "default": 60, "minimum": 1, "maximum": 24 * 3600},
+                    "max_denied_pct": _PERCENT,
+                    "max_error_pct": _PERCENT,
+                    "hold": {"type": "boolean", "default": False, "description": "goes with `canary`"},
+                },
+                optional=("canary", "watch_s", "max_denied_pct", "max_error_pct", "hold"),
+            ),
+            "if": {"properties": {"hold": {"const": True}}, "required": ["hold"]},
+            "then": {"properties": {"canary": {"type": "string"}}, "required": ["canary"]},
+        },
     },
     optional=("expected_revision", "default_namespace", "message", "rollout"),
 )
@@ -207,9 +229,28 @@ WAITED = _object(
     }
 )
 BUNDLE = _object({"trust_domain": TEXT, "pem": TEXT, "fingerprints": _list(TEXT)})
-SERVICE = _object({"service": {"type": "string", "description": "NAMESPACE/SERVICE"}})
+SERVICE = _closed(
+    {
+        "service": {
+            "type": "string",
+            "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$",
+            "description": "NAMESPACE/SERVICE",
+        }
+    }
+)
 TOKEN = _object({"token": TEXT, "service": TEXT, "id": TEXT})
 HEALTH = _object({"status": TEXT})
+_TOKEN_KEPT = {"id": TEXT, "name": TEXT, "role": ROLE, "created": TEXT, "ends": TEXT, "by": TEXT}
+OPERATOR_TOKEN = _object({**_TOKEN_KEPT, "token": TEXT})
+OPERATOR_TOKENS = _object({"tokens": _list(_object(_TOKEN_KEPT))})
+NEW_TOKEN = _closed(
+    {
+        "name": line(1, 100),
+        "role": ROLE,
+        "ttl_s": {"type": "integer", "minimum": 60, "maximum": 366 * 24 * 3600, "default": 90 * 24 * 3600},
+    },
+    optional=("ttl_s",),
+)
 REVOKED = _object({"revoked": TEXT})
 _COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
 INVENTORY = _object({"revision": COUNT, "trust_domain": TEXT, "inventory": {"type": "object"}})

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from control_plane.api.body import json_body, member
+from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, REVOKED, SERVICE, STATUS, TOKEN
@@ -126,6 +126,7 @@ class StatusRoutes:
     async def issue(self, request: web.Request) -> web.Response:
         author = require(request, Role.EDITOR)
         body = await json_body(request, MAX_BODY)
+        check_members(body, "service")
         service = checked_service(member(body, "service", str))
         token = self._parts.tokens.issue(service, datetime.now(UTC))
         ident = self._parts.tokens.read(token).id

@@ -1,0 +1,64 @@
+"""`meshpy token`: tokens of operators, for people and for CI."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from meshpy.cli.output import ask_format, duration_s, print_json, print_table
+from meshpy.client import Context, Operator
+
+__all__ = ["token"]
+
+PATH = "/v1/operator-tokens"
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens of operators. Needs the role admin.
+
+    \b
+    Examples:
+      meshpy token create grafana --role viewer
+      meshpy token create ci --role editor --ttl 720h
+      meshpy token revoke 3f2a9c1d7e5b4a60
+    """
+
+
+@token.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(["viewer", "editor", "admin"]), required=True)
+@click.option("--ttl", type=duration_s, default="2160h", show_default=True, help="How long it is good.")
+@ask_format
+def create(name: str, role: str, ttl: float, output: str) -> None:
+    """Make a token for NAME and print it, this once."""
+    answer: dict[str, Any] = Operator(Context.load()).call(
+        "POST", PATH, {"name": name, "role": role, "ttl_s": int(ttl)}
+    )
+    if output == "json":
+        print_json(answer)
+        return
+    click.echo(f"token {answer['id']} of a {role}, until {answer['ends'][:19]}:", err=True)
+    click.echo(answer["token"])
+
+
+@token.command("list")
+@ask_format
+def list_tokens(output: str) -> None:
+    """List the tokens that are good; those of the token file are not among them."""
+    answer: dict[str, Any] = Operator(Context.load()).call("GET", PATH)
+    if output == "json":
+        print_json(answer)
+        return
+    rows = [(e["id"], e["name"], e["role"], e["created"][:19], e["ends"][:19]) for e in answer["tokens"]]
+    print_table(("ID", "NAME", "ROLE", "CREATED", "ENDS"), rows)
+
+
+@token.command()
+@click.argument("ident", metavar="ID")
+def revoke(ident: str) -> None:
+    """Refuse a token from now on."""
+    Operator(Context.load()).call("DELETE", f"{PATH}/{quote(ident, safe='')}")
+    click.echo(f"token {ident} is revoked")
