@@ -38,6 +38,7 @@ from control_plane.api.requests import RequestRoutes
 from control_plane.api.rollouts import RolloutRoutes
 from control_plane.api.routes import Route, resources
 from control_plane.api.services import ServiceRoutes
+from control_plane.api.sidecars import SidecarRoutes
 from control_plane.api.status import OPEN_PATHS, StatusRoutes
 from control_plane.api.stream import StreamRoute
 from control_plane.api.tap import TapRoutes
@@ -144,6 +145,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *RequestRoutes(parts).routes(),
         *EventRoutes(parts).routes(),
         *OperatorTokenRoutes(parts).routes(),
+        *SidecarRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:

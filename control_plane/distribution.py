@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -139,6 +139,11 @@ class Distribution:
         self._forget(view)
         streams = [*self._live, *(stream for _, stream in self._gone.values())]
         return [self._shown(stream) for stream in sorted(streams, key=lambda s: (s.service, s.task))]
+
+    def held(self, service: str, version: str) -> Mapping[str, Any] | None:
+        """What a version that a sidecar of the service holds says; None when it is not known any more."""
+        found = self._shelf.known(ServiceName.parse(service), version)
+        return found.data if found is not None else None
 
     def states(self) -> Iterable[tuple[ServiceName, SyncState]]:
         """Where every connected sidecar stands."""
@@ -297,8 +302,15 @@ class Distribution:
             "revision": stream.revision,
             "canary": stream.is_canary,
             "reason": stream.reason,
-            "certificate_not_after": stream.not_after.isoformat().replace("+00:00", "Z"),
+            "held_s": None if stream.held_at_s is None else round(time.monotonic() - stream.held_at_s, 1),
+            "certificate_not_before": _rfc3339(stream.not_before or stream.not_after),
+            "certificate_not_after": _rfc3339(stream.not_after),
+            "certificate_serial": stream.serial,
         }
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 async def _first_of(*works: Awaitable[str]) -> str:

@@ -42,6 +42,8 @@ class Stream:
         held: the version the sidecar said it holds.
         revision: the policy revision of that version; 0 when it is not known.
         not_after: when the certificate it connected with ends, and the stream with it.
+        not_before, serial: of that certificate.
+        held_at_s: when it began to decide by what it holds, as far as is known here.
         traffic: what its sidecar reported since the stream began.
         is_canary: whether it gets the candidate of a rollout.
         tapped: the generation of taps that its sidecar knows.
@@ -74,6 +76,9 @@ class Stream:
     told_bundle: str = ""
     believes: str = ""
     asked_renewal: str = ""
+    not_before: datetime | None = None
+    serial: str = ""
+    held_at_s: float | None = None
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.
@@ -84,6 +89,7 @@ class Stream:
         self.held, self.revision = held, known.revision if known else 0
         self.in_flight, self.rejected, self.reason = None, "", ""
         self.is_greeted, self.changed_at_s = True, now_s
+        self.held_at_s = now_s if held else None
 
     def recognise(self, newest: Printed) -> bool:
         """Learn the revision of a version that was held before we knew it (after our restart).
@@ -110,7 +116,7 @@ class Stream:
         if self.in_flight is not None and self.in_flight.version == version:
             self.held, self.revision = version, self.in_flight.revision
             self.in_flight, self.rejected, self.reason = None, "", ""
-            self.changed_at_s = now_s
+            self.changed_at_s = self.held_at_s = now_s
 
     def nack(self, version: str, reason: str, now_s: float) -> None:
         """The sidecar refused `version` and goes on with what it holds."""

@@ -32,6 +32,8 @@ __all__ = [
     "ROLLOUT",
     "SERVICE",
     "SERVICE_DETAIL",
+    "SIDECARS",
+    "SIDECAR_CONFIG",
     "STATUS",
     "TOKEN",
     "WAITED",
@@ -254,6 +256,34 @@ NEW_TOKEN = _closed(
 REVOKED = _object({"revoked": TEXT})
 _COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
 INVENTORY = _object({"revision": COUNT, "trust_domain": TEXT, "inventory": {"type": "object"}})
+_SIDECAR = _object(
+    {
+        "service": TEXT,
+        "task": TEXT,
+        "node": TEXT,
+        "address": TEXT,
+        "meshpy": TEXT,
+        "state": TEXT,
+        "version": TEXT,
+        "held": TEXT,
+        "revision": COUNT,
+        "canary": {"type": "boolean"},
+        "reason": TEXT,
+        "held_s": _or_null(NUMBER),
+        "certificate_not_before": TEXT,
+        "certificate_not_after": TEXT,
+        "certificate_serial": TEXT,
+    }
+)
+SIDECARS = _object({"sidecars": _list(_SIDECAR), "next": _or_null(TEXT)})
+SIDECAR_CONFIG = _object(
+    {
+        "sidecar": _SIDECAR,
+        "snapshot": {"type": ["object", "null"], "description": "null: what it holds is not known here"},
+        "trust_domain": TEXT,
+        "roots": _list(TEXT),
+    }
+)
 STATUS = _object(
     {
         "meshpy": {**TEXT, "description": "the version of the control plane"},
@@ -270,24 +300,7 @@ STATUS = _object(
         "services": _list(
             _object({"name": TEXT, "endpoints": COUNT, "sidecars": COUNT, "synced": COUNT, "exempt": TEXT})
         ),
-        "sidecars": _list(
-            _object(
-                {
-                    "service": TEXT,
-                    "task": TEXT,
-                    "node": TEXT,
-                    "address": TEXT,
-                    "meshpy": TEXT,
-                    "state": TEXT,
-                    "version": TEXT,
-                    "held": TEXT,
-                    "revision": COUNT,
-                    "canary": {"type": "boolean"},
-                    "reason": TEXT,
-                    "certificate_not_after": TEXT,
-                }
-            )
-        ),
+        "sidecars": _list(_SIDECAR),
         "edges": _list(
             _object(
                 {

@@ -56,7 +56,12 @@ class StreamRoute:
         await socket.prepare(request)
         shown = _certificate(request)
         stream = Stream(
-            service, source_address(request), not_after=shown.not_valid_after_utc, issuer=_issuer(shown)
+            service,
+            source_address(request),
+            not_after=shown.not_valid_after_utc,
+            not_before=shown.not_valid_before_utc,
+            serial=f"{shown.serial_number:x}",
+            issuer=_issuer(shown),
         )
         self._open.add(socket)
         try:

@@ -23,6 +23,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "number": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
     "id": {"type": "string", "pattern": "^[0-9a-zA-Z]{1,64}$"},
     "service": {"type": "string"},
+    "task": {"type": "string", "minLength": 1},
     "trace": {"type": "string", "pattern": "^[0-9a-fA-F]{1,32}$"},
 }
 """Those in paths, by name."""

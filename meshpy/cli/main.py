@@ -65,6 +65,7 @@ COMMANDS = {
     "tap": Target("meshpy.cli.requests:tap", "Show requests of the mesh as they end."),
     "logs": Target("meshpy.cli.requests:logs", "Show the last requests of the mesh."),
     "events": Target("meshpy.cli.events:events", "Show what was unusual in the traffic."),
+    "proxy": Target("meshpy.cli.proxy:proxy", "Show where sidecars stand, and what one decides by."),
     "token": Target("meshpy.cli.token:token", "Make, list and revoke tokens of operators."),
     "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
     "bench": Target("meshpy.cli.bench:bench", "Measure a stack of yours with and without the mesh."),

@@ -21,7 +21,7 @@ from tests.helpers.json_bodies import NO_JSON, STRANGE
 
 TOKENS = {Role.VIEWER: VIEWER, Role.EDITOR: EDITOR, Role.ADMIN: ADMIN}
 FILLED = {"kind": "VirtualService", "namespace": "shop", "name": "x", "number": "1", "id": "ab12"}
-FILLED |= {"service": "web.shop", "trace": "a" * 32}
+FILLED |= {"service": "web.shop", "trace": "a" * 32, "task": "t1"}
 ENDLESS = {"/v1/tap": "?for_s=0"}
 TEN_MB = 10_000_000
 

@@ -24,7 +24,7 @@ async def _operations(mesh):
     """Every (method, path) of the OpenAPI document, parameters filled in."""
     paths = (await mesh.call("GET", "/openapi.json"))[1]["paths"]
     filled = {"kind": "VirtualService", "namespace": "shop", "name": "x", "number": "1", "id": "abc"}
-    filled |= {"service": "web.shop", "trace": "a" * 32}
+    filled |= {"service": "web.shop", "trace": "a" * 32, "task": "t1"}
     return [
         (method.upper(), re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], path) + ENDLESS.get(path, ""))
         for path, operations in paths.items()
