@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
+PUBLISH := $(VENV)/.publish
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint e2e bench docs house clean lock
+.PHONY: setup demo test lint e2e bench docs house release clean lock
 
 setup: $(STAMP)
 
@@ -38,14 +39,25 @@ bench: setup
 lock:
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
-	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra docs -c requirements/dev.txt pyproject.toml -o requirements/docs.txt
+	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra publish -c requirements/dev.txt pyproject.toml -o requirements/publish.txt
 
 house: setup
 	$(BIN)/python tests/house.py
 
-docs: setup
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/docs.txt
+$(PUBLISH): requirements/publish.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/publish.txt
+	@touch $@
+
+docs: $(PUBLISH)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Of one commit always the same bytes, but for what a compiler on another machine makes of the codec.
+release: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null)
+release: $(PUBLISH)
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
+	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible -o dist/swarm-meshpy.cdx.json
+	cd dist && sha256sum -- * > SHA256SUMS
 
 clean:
 	rm -rf proxy/http/native/*.so $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

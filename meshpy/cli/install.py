@@ -17,17 +17,22 @@ from meshpy.cli.checks.carriers import subnets_of
 from meshpy.cli.control_plane_stack import (
     CA_CONFIG,
     MESH,
+    READY_WITHIN_S,
     SECRETS,
     context_file,
     control_plane_image,
     deploy_control_plane,
     wait_until_ready,
 )
+from meshpy.cli.converge import Wait
 from meshpy.cli.docker import Docker
 from meshpy.cli.engine_api import EngineApi
+from meshpy.cli.progress import Progress
+from meshpy.cli.stack_state import StackState
 from meshpy.cli.trust import PART
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
+from meshpy.model.names import ROOT_NAMESPACE
 
 __all__ = ["install"]
 
@@ -61,8 +66,11 @@ def install(trust_domain: str, address: str, subnet: str, image: str, socket_pro
     docker.require_manager()
     _make_network(docker, engine, subnet)
     context = _make_trust(docker, Context(url=f"https://{address}:15014", trust_domain=trust_domain))
+    before = StackState.read(engine, ROOT_NAMESPACE)
     deploy_control_plane(image, context.trust_domain, has_socket_proxy=socket_proxy)
     click.echo("waiting for the control plane", err=True)
+    # Of an older image that is still leaving an answer would say nothing.
+    Wait(engine, ROOT_NAMESPACE, before.services, READY_WITHIN_S, Progress()).until_running()
     wait_until_ready(Operator(context, timeout_s=5))
     click.echo(f"control plane: {context.url}")
 
