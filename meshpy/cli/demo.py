@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from meshpy.cli.output import ask_format, duration_s
+from meshpy.cli.output import ask_format, duration_s, print_json
 from meshpy.demo.measure import policy_to_enforced_ms, summary
 from meshpy.demo.runner import Demo, run_demo
 from meshpy.demo.stacks import stacks_folder
@@ -62,7 +61,7 @@ def demo(
             _say("stopping")
         edges = running.operator.call("GET", "/v1/status")["edges"]
         result = summary(edges, running.plan.inventory) | {"policy_apply_to_enforced_ms": enforced_ms}
-    click.echo(json.dumps(result, indent=2))
+    print_json(result)
 
 
 def _texts(paths: Sequence[Path]) -> dict[str, str]:

@@ -16,7 +16,15 @@ import click
 
 from meshpy.errors import DocumentError
 
-__all__ = ["ask_format", "duration_s", "print_error", "print_json", "print_table", "wants_json"]
+__all__ = [
+    "ask_format",
+    "duration_s",
+    "print_error",
+    "print_json",
+    "print_record",
+    "print_table",
+    "wants_json",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,11 +32,29 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 
+_YAML = "meshpy.yaml"
+
+
 def ask_format(command: Command) -> Command:
-    """Give a command `-o table|json`, passed to it as `output`."""
+    """Give a command `-o table|json|yaml`, passed to it as `output`.
+
+    YAML is JSON in other clothes: the command is asked for `json`, and `print_json` and `print_record` know.
+    """
     return click.option(
-        "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print."
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml"]),
+        default="table",
+        callback=_dressed,
+        help="How to print.",
     )(command)
+
+
+def _dressed(ctx: click.Context, _option: click.Parameter, value: str) -> str:
+    if value != "yaml":
+        return value
+    ctx.meta[_YAML] = True
+    return "json"
 
 
 def wants_json(args: Sequence[str]) -> bool:
@@ -41,7 +67,24 @@ def wants_json(args: Sequence[str]) -> bool:
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One value, as JSON or as the YAML that was asked for."""
+    click.echo(_yaml(value) if _wants_yaml() else json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_record(value: object) -> None:
+    """One of many that come one by one: a line of JSON, or a YAML document."""
+    click.echo(f"---\n{_yaml(value)}" if _wants_yaml() else json.dumps(value, ensure_ascii=False))
+
+
+def _wants_yaml() -> bool:
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_YAML))
+
+
+def _yaml(value: object) -> str:
+    from meshpy.cli.yaml_output import yaml_text  # noqa: PLC0415 - the library takes 50 ms to come
+
+    return yaml_text(value)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from urllib.parse import urlencode
 
 import click
 
-from meshpy.cli.output import ask_format, duration_s, print_json, print_table
+from meshpy.cli.output import ask_format, duration_s, print_json, print_record, print_table
 from meshpy.cli.traffic_filter import ends_options, filter_of, filter_options
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
@@ -114,7 +113,7 @@ def top(output: str, since_s: float, rows: int, once: bool, **wanted: Any) -> No
 
     if output == "json":
         for group in look():
-            click.echo(json.dumps(group))
+            print_record(group)
         return
     _show(look, _top_table, output, is_watched=is_watched)
 
@@ -147,7 +146,7 @@ def _show(
         if output == "table":
             table(rows)
         elif is_watched:
-            click.echo(json.dumps(list(rows)))
+            print_record(list(rows))
         else:
             print_json(list(rows))
         if not is_watched:
