@@ -16,6 +16,7 @@ import uvloop
 from certs.errors import CertError
 from certs.store import CaStore
 from control_plane.app import running
+from control_plane.audit import verify
 from control_plane.errors import StartRefused
 from control_plane.language import MeshLanguage
 from control_plane.readiness import is_ready
@@ -245,6 +246,21 @@ async def _serve_socket_proxy(listen: str, docker_host: str) -> None:
     async with serving(listen, docker_host):
         logging.getLogger("control_plane").info("a read-only view of %s on %s", docker_host, listen)
         await stop.wait()
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def audit(file: Path) -> None:
+    """Follow the chain of an audit log (FILE); exit 1 when a line was changed, taken out or put in."""
+    try:
+        chain = verify(file)
+    except OSError as error:
+        click.echo(f"meshpy-control-plane: {file}: cannot be read: {error.strerror}", err=True)
+        sys.exit(EXIT_COULD_NOT_RUN)
+    if chain.broken_at:
+        click.echo(f"{file}:{chain.broken_at}: does not follow from the line before it")
+        sys.exit(1)
+    click.echo(f"{chain.records} records, head {chain.head}")
 
 
 @main.group()

@@ -9,7 +9,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from control_plane.api.sidecars import SidecarRoutes
 from control_plane.api.status import OPEN_PATHS, StatusRoutes
 from control_plane.api.stream import StreamRoute
 from control_plane.api.tap import TapRoutes
+from control_plane.api.tokens import TokenRoutes
 from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
@@ -73,6 +74,7 @@ from control_plane.store.directory import DirectoryStore
 from control_plane.store.revisions import Store
 from control_plane.store.sqlite import SqliteStore
 from control_plane.store.swarm import SwarmStore
+from control_plane.token_ledger import TokenLedger
 from control_plane.tokens import JoinTokens
 from meshpy.model.names import ServiceName
 
@@ -109,7 +111,7 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         registry, rollouts = parts.registry, parts.rollouts
         operators = replace(operators, issued=parts.operator_tokens)
         shared = (parts.denylist.follow(), parts.ca.follow(), parts.operator_tokens.follow())
-        following = (registry.follow(), *shared, parts.followers.run())
+        following = (registry.follow(), *shared, parts.ledger.follow(), parts.followers.run())
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (
@@ -138,6 +140,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *RolloutRoutes(parts).routes(),
         *CaRoutes(parts).routes(),
         *CaRotationRoutes(parts).routes(),
+        *TokenRoutes(parts).routes(),
         *JaegerRoutes(parts).routes(),
         *ServiceRoutes(parts).routes(),
         *TapRoutes(parts).routes(),
@@ -194,8 +197,6 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     except OSError as error:
         raise StartRefused(f"the data directory {settings.data} cannot be made: {error.strerror}") from error
     join_key = read_secret(settings.join_key_file, "join key")
-    revocations = AppendLog(settings.data / "revoked-tokens.jsonl")
-    stack.callback(revocations.close)
     audit = AppendLog(settings.data / "audit.jsonl")
     stack.callback(audit.close)
     stores = _stores(settings, stack)
@@ -234,6 +235,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     followers.remember(audit.records())
     operator_tokens = OperatorTokens(stores("operators"))
     await operator_tokens.start()
+    ledger = TokenLedger(stores("tokens"), _revoked_before(settings))
+    await ledger.start()
     issuer_keys = _issuer_keys(settings, registry)
     issuer_keys.start()
     log_of = Audit(audit)
@@ -259,7 +262,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         signing=signing,
         ca=ca,
         followers=followers,
-        tokens=JoinTokens(join_key, revocations),
+        tokens=JoinTokens(join_key),
+        ledger=ledger,
         attestor=_attestor(settings, registry, discovery),
         audit=log_of,
         rollouts=Rollouts(registry, distribution, reports.telemetry, log_of),
@@ -274,6 +278,15 @@ def _webhook(settings: Settings) -> Webhook | None:
     if settings.webhook is None:
         return None
     return Webhook(settings.webhook, ssl.create_default_context(), random.random)
+
+
+def _revoked_before(settings: Settings) -> frozenset[str]:
+    """Tokens that a release without the ledger revoked, in a file of its own."""
+    path = settings.data / "revoked-tokens.jsonl"
+    if not path.exists():
+        return frozenset()
+    with closing(AppendLog(path)) as old:
+        return frozenset(str(record.get("id", "")) for record in old.records())
 
 
 def _issuer_keys(settings: Settings, registry: Registry) -> IssuerKeys:

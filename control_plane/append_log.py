@@ -11,7 +11,12 @@ from typing import Any
 
 from control_plane.errors import StartRefused, StorageFull, StoreError
 
-__all__ = ["AppendLog"]
+__all__ = ["AppendLog", "line_of"]
+
+
+def line_of(record: Mapping[str, Any]) -> bytes:
+    """A record as its line, without the end of the line."""
+    return json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
 
 
 class AppendLog:
@@ -48,7 +53,11 @@ class AppendLog:
             StorageFull: no space; the file is as it was.
             StoreError: any other failure of the disk.
         """
-        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        self.append_line(line_of(record))
+
+    def append_line(self, content: bytes) -> None:
+        """As `append`, with the line as `line_of` made it."""
+        line = content + b"\n"
         size = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, line)

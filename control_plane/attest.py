@@ -16,7 +16,7 @@ from control_plane.discovery.view import MESH_NETWORK, Discovery, View
 from control_plane.errors import AttestationRefused
 from meshpy.model.names import ROOT_NAMESPACE, ServiceName
 
-__all__ = ["Attested", "Attestor", "Claim", "LocalAttestor", "SwarmAttestor"]
+__all__ = ["Attested", "Attestor", "Claim", "LocalAttestor", "SwarmAttestor", "require_meshed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class LocalAttestor:
     view: Callable[[], View]
 
     async def attest(self, claim: Claim) -> Attested:
-        _require_meshed(self.view(), claim.service)
+        require_meshed(self.view(), claim.service)
         if not ipaddress.ip_address(claim.address).is_loopback:
             raise AttestationRefused("address", f"{claim.address} is no loopback address of this machine")
         return Attested(claim.service, claim.task, {})
@@ -83,7 +83,7 @@ class SwarmAttestor:
 
 
 def _judge(view: View, claim: Claim) -> Attested:
-    _require_meshed(view, claim.service)
+    require_meshed(view, claim.service)
     sidecar = f"{claim.service.swarm_name}-sidecar"
     task = view.tasks.get(claim.task)
     if task is None:
@@ -98,7 +98,12 @@ def _judge(view: View, claim: Claim) -> Attested:
     return Attested(claim.service, claim.task, task.addresses)
 
 
-def _require_meshed(view: View, service: ServiceName) -> None:
+def require_meshed(view: View, service: ServiceName) -> None:
+    """Nothing, unless there is no such service in the mesh.
+
+    Raises:
+        AttestationRefused: it is unknown, exempt, or the mesh itself.
+    """
     known = view.inventory.services.get(service)
     if service.namespace == ROOT_NAMESPACE:
         raise AttestationRefused("service", f"{service} is the mesh itself; nothing is issued for it here")

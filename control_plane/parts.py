@@ -23,6 +23,7 @@ from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
 from control_plane.signing import Signing
 from control_plane.store.revisions import Store
+from control_plane.token_ledger import TokenLedger
 from control_plane.tokens import JoinTokens
 
 __all__ = ["Parts"]
@@ -43,6 +44,7 @@ class Parts:
     ca: SharedCa
     followers: Followers
     tokens: JoinTokens
+    ledger: TokenLedger
     attestor: Attestor
     audit: Audit
     rollouts: Rollouts

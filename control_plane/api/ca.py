@@ -50,6 +50,11 @@ class CaRoutes:
                 "roots": [_certificate(root) for root in signing.bundle.roots],
                 "intermediate": _certificate(signing.issuing),
                 "leaf_ttl_s": signing.ttl_s,
+                "audit": {
+                    "records": self._parts.audit.chain.records,
+                    "head": self._parts.audit.chain.head,
+                    "broken_at": self._parts.audit.chain.broken_at,
+                },
                 "issued": self._parts.audit.issued,
                 "refused": self._parts.audit.refused,
             }

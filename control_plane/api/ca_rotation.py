@@ -14,7 +14,7 @@ from certs.brought import brought_issuer, brought_key
 from certs.errors import CertError
 from certs.keys import generate_key, key_to_pem
 from certs.rotation import CaState
-from control_plane.api.body import json_body, member
+from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import CA_ADVANCE, CA_EXPORT, CA_EXPORTED, CA_NEXT, CA_REQUESTED, CA_ROTATION
@@ -71,6 +71,7 @@ class CaRotationRoutes:
     async def next(self, request: web.Request) -> web.Response:
         author = require(request, Role.ADMIN)
         body = await json_body(request, MAX_BODY)
+        check_members(body, "root", "chain", "key", "passphrase")
         state = self._state()
         key = _key(body, state.pending_key)
         root, chain = member(body, "root", str), member(body, "chain", str)
@@ -85,6 +86,7 @@ class CaRotationRoutes:
     async def advance(self, request: web.Request) -> web.Response:
         author = require(request, Role.ADMIN)
         body = await json_body(request, MAX_BODY)
+        check_members(body, "from", "force")
         phase, force = member(body, "from", str), member(body, "force", list, [])
         state = self._state()
         if phase != str(state.phase):
@@ -111,7 +113,9 @@ class CaRotationRoutes:
 
     async def export(self, request: web.Request) -> web.Response:
         author = require(request, Role.ADMIN)
-        passphrase = member(await json_body(request, MAX_BODY), "passphrase", str).encode()
+        body = await json_body(request, MAX_BODY)
+        check_members(body, "passphrase")
+        passphrase = member(body, "passphrase", str).encode()
         if len(passphrase) < MIN_PASSPHRASE:
             raise BadRequest(
                 f"`passphrase` has at least {MIN_PASSPHRASE} bytes: it is all that protects the key"

@@ -12,11 +12,12 @@ from typing import Any
 from aiohttp import web
 
 from certs.ca import IssuedCertificate
+from certs.csr import check_csr
 from certs.errors import CertError, PeerRefused
 from certs.spiffe import SpiffeId
 from certs.tls import peer_id
 from control_plane.api.body import json_body, member
-from control_plane.attest import Attested, Claim
+from control_plane.attest import Attested, Claim, require_meshed
 from control_plane.errors import (
     AttestationRefused,
     ControlPlaneError,
@@ -25,7 +26,7 @@ from control_plane.errors import (
     Unauthenticated,
 )
 from control_plane.parts import Parts
-from control_plane.tokens import checked_service
+from control_plane.tokens import JoinToken, checked_service
 from meshpy.model.names import ServiceName
 
 __all__ = ["CertificateRoute", "peer_of", "source_address"]
@@ -92,14 +93,42 @@ class CertificateRoute:
         facts["service"] = str(service)
         task = member(body, "task", str, "")
         facts["task"] = task
-        facts["by"] = self._prove(request, service, body.get("token"))
+        token = self._prove(request, service, body.get("token"), address)
+        facts["by"] = f"token {token.id}" if token is not None else "certificate"
         self._parts.denylist.check(service)
-        attested = await self._parts.attestor.attest(Claim(service, task, address))
         csr = member(body, "csr", str).encode("utf-8", "surrogatepass")
+        attested = await self._attest(Claim(service, task, address), token, csr)
         return attested, await self._parts.signing.issue(csr, attested.service)
 
-    def _prove(self, request: web.Request, service: ServiceName, token: object) -> str:
-        """Compare the claimed service with the certificate or the token of the caller; tells which it was.
+    async def _attest(self, claim: Claim, token: JoinToken | None, csr: bytes) -> Attested:
+        """On the Swarm the engine must agree; outside, a token for one certificate is spent, and who came in
+        by one renews from where it came.
+
+        Raises:
+            AttestationRefused, Unauthenticated: some evidence is missing; the message says which.
+        """
+        parts = self._parts
+        if token is not None and token.is_once:
+            require_meshed(parts.registry.view, claim.service)
+            check_csr(csr, parts.signing.spiffe_id(claim.service))  # a bad one must not cost the token
+            await parts.ledger.spend(token, claim.address, datetime.now(UTC))
+            return Attested(claim.service, claim.task, {})
+        try:
+            return await parts.attestor.attest(claim)
+        except AttestationRefused as error:
+            if token is not None or error.evidence == "service":
+                raise
+            if not await parts.ledger.has_joined(claim.service, claim.address):
+                raise
+            return Attested(claim.service, claim.task, {})
+
+    def _prove(
+        self, request: web.Request, service: ServiceName, token: object, address: str
+    ) -> JoinToken | None:
+        """Compare the claimed service with the certificate or the token of the caller.
+
+        Returns:
+            The token; None when it was a certificate.
 
         Raises:
             Unauthenticated: neither is there, or it does not verify.
@@ -111,13 +140,16 @@ class CertificateRoute:
                 raise AttestationRefused(
                     "certificate", f"the certificate shown is of {held}, not of {service}"
                 )
-            return "certificate"
+            return None
         if token is None:
             raise Unauthenticated("a join token is needed, or a connection with a valid certificate")
-        proven = self._parts.tokens.read(token)
+        proven = self._parts.tokens.read(token, datetime.now(UTC))
+        self._parts.ledger.check(proven)
         if proven.service != service:
             raise AttestationRefused("token", f"the join token is of another service than {service}")
-        return f"token {proven.id}"
+        if proven.address and proven.address != address:
+            raise AttestationRefused("address", f"the join token is for {proven.address}, not for {address}")
+        return proven
 
     async def _refused(self, error: Exception, facts: dict[str, str | int]) -> None:
         self._parts.audit.refused += 1

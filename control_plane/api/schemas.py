@@ -30,12 +30,13 @@ __all__ = [
     "REVISION_LIST",
     "REVOKED",
     "ROLLOUT",
-    "SERVICE",
     "SERVICE_DETAIL",
     "SIDECARS",
     "SIDECAR_CONFIG",
     "STATUS",
     "TOKEN",
+    "TOKEN_LIST",
+    "TOKEN_WANTED",
     "WAITED",
 ]
 
@@ -152,6 +153,7 @@ CA = _object(
         "roots": _list(_CERTIFICATE),
         "intermediate": _CERTIFICATE,
         "leaf_ttl_s": COUNT,
+        "audit": _object({"records": COUNT, "head": TEXT, "broken_at": COUNT}),
         "issued": COUNT,
         "refused": COUNT,
     }
@@ -171,11 +173,11 @@ CA_ROTATION = _object(
     }
 )
 CA_REQUESTED = _object({"csr": TEXT})
-CA_NEXT = _object(
+CA_NEXT = _closed(
     {"root": TEXT, "chain": TEXT, "key": TEXT, "passphrase": TEXT}, optional=("key", "passphrase")
 )
-CA_ADVANCE = _object({"from": TEXT, "force": _list(TEXT)}, optional=("force",))
-CA_EXPORT = _object({"passphrase": {"type": "string", "minLength": 12}})
+CA_ADVANCE = _closed({"from": TEXT, "force": _list(TEXT)}, optional=("force",))
+CA_EXPORT = _closed({"passphrase": {"type": "string", "minLength": 12}})
 CA_EXPORTED = _object({"trust_domain": TEXT, "root": TEXT, "chain": TEXT, "key": TEXT})
 DENIED = _object({"denied": _list(_object({"service": TEXT, "message": TEXT}))})
 JAEGER = _object(
@@ -231,16 +233,38 @@ WAITED = _object(
     }
 )
 BUNDLE = _object({"trust_domain": TEXT, "pem": TEXT, "fingerprints": _list(TEXT)})
-SERVICE = _closed(
+TOKEN_WANTED = _closed(
     {
-        "service": {
-            "type": "string",
-            "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$",
-            "description": "NAMESPACE/SERVICE",
-        }
+        "service": {"type": "string", "description": "NAMESPACE/SERVICE"},
+        "once": {"type": "boolean", "description": "for one certificate, outside the Swarm"},
+        "ttl_s": {"type": "integer", "minimum": 1, "maximum": 2_592_000},
+        "address": {"type": "string", "description": "the only IP address it may be used from"},
+    },
+    optional=("once", "ttl_s", "address"),
+)
+TOKEN = _object(
+    {
+        "token": TEXT,
+        "service": TEXT,
+        "id": TEXT,
+        "once": {"type": "boolean"},
+        "expires": _or_null(TEXT),
     }
 )
-TOKEN = _object({"token": TEXT, "service": TEXT, "id": TEXT})
+_TOKEN_SHOWN = _object(
+    {
+        "id": TEXT,
+        "service": TEXT,
+        "state": {"enum": ["valid", "used", "expired", "revoked"]},
+        "once": {"type": "boolean"},
+        "created": TEXT,
+        "author": TEXT,
+        "expires": _or_null(TEXT),
+        "used_at": _or_null(TEXT),
+        "used_by": _or_null(TEXT),
+    }
+)
+TOKEN_LIST = _object({"tokens": _list(_TOKEN_SHOWN)})
 HEALTH = _object({"status": TEXT})
 _TOKEN_KEPT = {"id": TEXT, "name": TEXT, "role": ROLE, "created": TEXT, "ends": TEXT, "by": TEXT}
 OPERATOR_TOKEN = _object({**_TOKEN_KEPT, "token": TEXT})

@@ -1,27 +1,23 @@
-"""`/v1/status`, `/v1/bundle`, join tokens, and what probes and scrapers ask for."""
+"""`/v1/status`, `/v1/bundle`, and what probes and scrapers ask for."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from aiohttp import web
 
-from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, REVOKED, SERVICE, STATUS, TOKEN
-from control_plane.errors import BadRequest, Unavailable
+from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, STATUS
+from control_plane.errors import Unavailable
 from control_plane.metrics import families
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
-from control_plane.tokens import checked_service
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
 from meshpy.wire import encode
 
@@ -33,7 +29,7 @@ MAX_ID = 64
 
 
 class StatusRoutes:
-    """Handlers that read, and the two that make and revoke join tokens."""
+    """Handlers that read."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -43,9 +39,6 @@ class StatusRoutes:
         alive = (200, "it does", HEALTH)
         now = (200, "the mesh now", STATUS)
         stock = (200, "services, ports, labels and networks, as discovery sees them", INVENTORY)
-        made = (201, "a token", TOKEN)
-        revoked = (200, "it is refused from now on", REVOKED)
-        tokens = "/v1/join-tokens"
         view = Role.VIEWER
         return [
             Route("GET", "/healthz", self.healthz, None, "Whether the process lives", alive),
@@ -54,8 +47,6 @@ class StatusRoutes:
             Route("GET", "/v1/status", self.status, view, "The mesh now", now),
             Route("GET", "/v1/inventory", self.inventory, view, "What policies compile against", stock),
             Route("GET", "/v1/bundle", self.bundle, view, "The trust bundle", (200, "roots", BUNDLE)),
-            Route("POST", tokens, self.issue, Role.EDITOR, "Make a join token", made, body=SERVICE),
-            Route("DELETE", tokens + "/{id}", self.revoke, Role.ADMIN, "Revoke a join token", revoked),
         ]
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -122,25 +113,6 @@ class StatusRoutes:
         return web.json_response(
             {"trust_domain": signing.trust_domain, "pem": signing.bundle_pem, "fingerprints": prints}
         )
-
-    async def issue(self, request: web.Request) -> web.Response:
-        author = require(request, Role.EDITOR)
-        body = await json_body(request, MAX_BODY)
-        check_members(body, "service")
-        service = checked_service(member(body, "service", str))
-        token = self._parts.tokens.issue(service, datetime.now(UTC))
-        ident = self._parts.tokens.read(token).id
-        await self._parts.audit.write("join-token", author=author, service=str(service), id=ident)
-        return web.json_response({"token": token, "service": str(service), "id": ident}, status=201)
-
-    async def revoke(self, request: web.Request) -> web.Response:
-        author = require(request, Role.ADMIN)
-        ident = request.match_info["id"]
-        if len(ident) > MAX_ID or not ident.isalnum():
-            raise BadRequest("a token's id is what POST /v1/join-tokens answered")
-        await asyncio.to_thread(self._parts.tokens.revoke, [ident], datetime.now(UTC))
-        await self._parts.audit.write("join-token-revoked", author=author, id=ident)
-        return web.json_response({"revoked": ident})
 
     async def metrics(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)

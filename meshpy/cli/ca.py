@@ -38,7 +38,9 @@ def ca() -> None:
 @ca.command()
 @ask_format
 def status(output: str) -> None:
-    """Show the CA's certificates and revoked identities. Exit 1 when a certificate ends within 30 days."""
+    """Show the CA's certificates and revoked identities. Exit 1 when a certificate ends within 30 days, or
+    the audit log was changed.
+    """
     operator = Operator(Context.load())
     answer: dict[str, Any] = operator.call("GET", "/v1/ca") | operator.call("GET", "/v1/ca/denied")
     certificates = [("root", each) for each in answer["roots"]] + [("intermediate", answer["intermediate"])]
@@ -51,6 +53,12 @@ def status(output: str) -> None:
             f" {answer['issued']} issued, {answer['refused']} refused since the start;"
             f" signed by: {answer['signer']}"
         )
+        audit = answer["audit"]
+        click.echo(f"audit log: {audit['records']} records, head {audit['head'][:32]}")
+        if audit["broken_at"]:
+            click.echo(
+                f"the audit log was changed: line {audit['broken_at']} does not follow from the one before"
+            )
         if answer["phase"] != "steady":
             click.echo(f"a root rotation is under way ({answer['phase']}): go on with `meshpy ca rotate`")
         rows = [
@@ -60,7 +68,7 @@ def status(output: str) -> None:
         print_table(("CERTIFICATE", "SUBJECT", "SERIAL", "ENDS", "LEFT"), rows)
         if answer["denied"]:
             print_table(("REVOKED", "WHY"), [(e["service"], e["message"] or "-") for e in answer["denied"]])
-    if min(days) < WARN_DAYS:
+    if min(days) < WARN_DAYS or answer["audit"]["broken_at"]:
         sys.exit(1)
 
 

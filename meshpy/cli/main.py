@@ -57,6 +57,7 @@ COMMANDS = {
     "rollback": Target("meshpy.cli.revisions:rollback", "Put an earlier revision in force again."),
     "rollout": Target("meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way."),
     "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities."),
+    "join-token": Target("meshpy.cli.join_token:join_token", "Make, list and revoke tokens of sidecars."),
     "describe": Target("meshpy.cli.describe:describe", "Show one service, whole."),
     "stat": Target("meshpy.cli.traffic:stat", "Show requests, success and latency of services."),
     "edges": Target("meshpy.cli.traffic:edges", "Show who calls whom, and whether by mTLS."),

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from certs.bundle import TrustBundle
+from certs.identity import Identity
 from certs.keys import generate_key
 from certs.tls import client_context, verify_peer
 from control_plane.attest import SwarmAttestor
@@ -73,6 +74,59 @@ async def test_a_revoked_token_gets_nothing(mesh):
     assert (await mesh.ask(_body(token=made["token"])))[0] == 401
 
 
+async def _once(mesh, **fields):
+    body = {"service": "shop/api", "once": True, "ttl_s": 60, **fields}
+    return (await mesh.call("POST", "/v1/join-tokens", body))[1]
+
+
+async def test_fifty_replays_of_one_token_are_one_certificate(mesh):
+    """In parallel, each with a key of its own: one is signed, by the audit log too."""
+    made = await _once(mesh)
+    asked = [mesh.ask(_body(token=made["token"])) for _ in range(50)]
+    statuses = [status for status, _ in await asyncio.gather(*asked)]
+    assert (statuses.count(200), statuses.count(401)) == (1, 49)
+    audit = [json.loads(line) for line in (mesh.folder / "data" / "audit.jsonl").read_text().splitlines()]
+    assert [each["event"] for each in audit].count("certificate-issued") == 1
+    (shown,) = (await mesh.call("GET", "/v1/join-tokens"))[1]["tokens"]
+    assert (shown["state"], shown["used_by"], shown["once"]) == ("used", "127.0.0.1", True)
+    assert made["token"] not in json.dumps(shown)
+
+
+async def test_a_bad_request_does_not_cost_the_token(mesh):
+    made = await _once(mesh)
+    assert (await mesh.ask(_body(token=made["token"], csr="nonsense")))[0] == 400
+    assert (await mesh.ask(_body(token=made["token"], csr=csr_pem(generate_key(), WEB))))[0] == 400
+    assert (await mesh.ask(_body(token=made["token"])))[0] == 200
+
+
+async def test_a_token_for_another_address_or_that_ended_gets_nothing(mesh):
+    status, answer = await mesh.ask(_body(token=(await _once(mesh, address="192.0.2.7"))["token"]))
+    assert (status, answer["evidence"]) == (403, "address")
+    ended = mesh.running.parts.tokens.issue(API, datetime(2020, 1, 1, tzinfo=UTC), ttl_s=60)
+    status, answer = await mesh.ask(_body(token=ended))
+    assert (status, "ended at 2020" in answer["detail"]) == (401, True)
+
+
+@pytest.mark.parametrize("wrong", [{"ttl_s": 0}, {"ttl_s": True}, {"address": "10.0.0.0/8"}, {"once": "yes"}])
+async def test_a_token_is_made_by_what_is_understood(mesh, wrong):
+    body = {"service": "shop/api", **wrong}
+    assert (await mesh.call("POST", "/v1/join-tokens", body))[0] == 400
+
+
+async def test_outside_the_swarm_a_token_joins_and_the_certificate_renews_until_it_is_revoked(mesh):
+    """The engine knows no such task; the evidence is the token, then the address it came in from."""
+    SwarmWorld(mesh)
+    made = await _once(mesh)
+    key = generate_key()
+    status, answer = await mesh.ask(_body(token=made["token"], csr=csr_pem(key, API)))
+    assert status == 200
+    tls = mesh.speaking_as(Identity.from_pem(answer["chain"].encode(), key))
+    assert (await mesh.ask(_body(), tls))[0] == 200
+    assert (await mesh.call("DELETE", f"/v1/join-tokens/{made['id']}"))[0] == 200
+    status, answer = await mesh.ask(_body(), tls)
+    assert (status, answer["evidence"]) == (403, "task")
+
+
 async def test_renewal_needs_the_certificate_alone_and_keeps_the_name(mesh):
     identity = await mesh.enrol(API)
     tls = mesh.speaking_as(identity)
@@ -98,7 +152,6 @@ def _old_identity(signing):
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from certs.identity import Identity
     from certs.profile import build_leaf
 
     key, authority = generate_key(), signing.authority
