@@ -26,6 +26,7 @@ from proxy.control_stream import ControlStream
 from proxy.enrolment import FAILURES, Enrolled, EnrolmentError, enrol, stream_context
 from proxy.net.interfaces import interfaces, moved
 from proxy.options import ControlOptions
+from proxy.replicas import to_any_replica
 from proxy.sidecar import Sidecar
 
 __all__ = ["ControlClient"]
@@ -231,7 +232,7 @@ class ControlClient:
         context = stream_context(options, identity, self._current().bundle)
         url = f"https://{options.address}:{options.port}/v1/stream"
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_connect=_CONNECT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession(timeout=timeout, connector=to_any_replica()) as session:
             # Bounded as a whole: a peer that takes the connection and never answers must not hold us.
             async with asyncio.timeout(_CONNECT_S + _UPGRADE_S):
                 socket = await session.ws_connect(

@@ -26,6 +26,7 @@ from certs.tls import anonymous_context, client_context, judged, verify_peer
 from meshpy.errors import MeshpyError
 from meshpy.model.names import CONTROL_PLANE
 from proxy.options import ControlOptions
+from proxy.replicas import to_any_replica
 
 __all__ = ["FAILURES", "Enrolled", "EnrolmentError", "enrol", "stream_context"]
 
@@ -123,7 +124,7 @@ def _to_control_plane(context: ssl.SSLContext, trust_domain: str) -> ssl.SSLCont
 
 async def _post(url: str, body: object, context: ssl.SSLContext, server_name: str | None) -> Any:
     async with (
-        aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+        aiohttp.ClientSession(timeout=_TIMEOUT, connector=to_any_replica()) as session,
         session.post(url, json=body, ssl=context, server_hostname=server_name) as response,
     ):
         text = await response.text()

@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 15.0
 MAX_FRAME = 1024 * 1024
 SEND_S = 30.0
-"""A sidecar that does not read for this long is cut off; it comes back when it can."""
+"""A sidecar that does not read for this long is cut off; it comes back when it can.
+
+Of one large frame TLS takes all at once, so that the heartbeat is what finds out; a second one never follows.
+"""
 
 
 class _WebSocket:

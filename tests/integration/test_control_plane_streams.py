@@ -3,11 +3,13 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import aiohttp
 import pytest
 
 from certs.keys import generate_key
+from control_plane.api import stream
 from control_plane.discovery.view import SidecarTask, View
 from meshpy.wire import decode_snapshot
 from tests.helpers.control_plane import API, DENY_ALL, WEB, csr_pem, plane, shop, write_inventory
@@ -120,6 +122,47 @@ async def test_a_slow_sidecar_gets_the_newest_version_and_none_between(mesh):
             await sidecar.socket.receive(timeout=0.2)
         await sidecar.socket.send_json({"type": "ack", "version": first["version"]})
         assert (await sidecar.delta())["set"]["revision"] == 5
+
+
+async def test_a_sidecar_that_does_not_read_holds_up_nobody_and_is_cut_off(mesh, monkeypatch):
+    """Nothing piles up for it: one snapshot is on its way, and who answers no ping is gone (22 s, here 3)."""
+    monkeypatch.setattr(stream, "HEARTBEAT_S", 2.0)
+    big = shop()
+    label = {"blob": "x" * 10_000_000}  # more than the sockets' buffers take
+    api = big.services[API]
+    write_inventory(
+        mesh.folder / "inventory.json",
+        replace(big, services={**big.services, API: replace(api, labels={**api.labels, **label})}),
+    )
+    await _until_view(mesh, lambda view: "blob" in view.inventory.services[API].labels)
+    distribution = mesh.running.parts.distribution
+    async with mesh.stream(await mesh.enrol(WEB), task="web") as web:
+        await web.take()
+        async with mesh.stream(await mesh.enrol(API), task="slow") as slow:
+            slow.socket._response.connection.transport.pause_reading()
+            async with asyncio.timeout(5):
+                while len(list(distribution.states())) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            for number in range(3):
+                begin = time.monotonic()
+                await mesh.put(DENY_ALL.replace("deny-all", f"deny-{number}"))
+                await web.take()
+                assert time.monotonic() - begin < 5
+            assert (await _until_state(mesh, "web", "SYNCED"))["revision"] == 3
+            await _until_state(mesh, "slow", "DISCONNECTED")
+
+
+async def _until_view(mesh, is_so):
+    async with asyncio.timeout(10):
+        while not is_so(mesh.running.parts.registry.view):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def _until_state(mesh, task, state):
+    async with asyncio.timeout(5):
+        while (row := await _sidecar(mesh, task))["state"] != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return row
 
 
 async def test_who_comes_back_with_the_newest_version_is_sent_nothing(mesh):
