@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,6 +78,8 @@ class Distribution:
         self._gone: dict[tuple[ServiceName, str], tuple[float, Stream]] = {}
         self._progress: asyncio.Future[None] | None = None
         self.unknown_frames = 0
+        self.pushed, self.pushed_bytes = 0, 0
+        self.answered: Counter[str] = Counter()
 
     def notify(self, changed: set[ServiceName]) -> None:
         """Wake the streams of these services."""
@@ -185,9 +188,11 @@ class Distribution:
                         await asyncio.sleep(HELLO_PAUSE_S)  # a sidecar that always starts over must not spin
                     self._greet(stream, message, now_s)
                 case "ack":
+                    self.answered["ack"] += 1
                     stream.ack(_field(message, "version"), now_s)
                     self._told()
                 case "nack":
+                    self.answered["nack"] += 1
                     stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
                 case "believes":
                     stream.believes = _field(message, "bundle")
@@ -237,6 +242,7 @@ class Distribution:
             if newest is not None and stream.must_send(newest):
                 frame = self._shelf.frame(stream.service, stream.held, newest)
                 stream.sent(newest, time.monotonic())
+                self.pushed, self.pushed_bytes = self.pushed + 1, self.pushed_bytes + len(frame)
                 await socket.send(frame)
             else:
                 if newest is not None and stream.recognise(newest):

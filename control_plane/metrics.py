@@ -45,6 +45,20 @@ def _plain(parts: Parts) -> Iterator[tuple[MetricKind, str, str, float]]:
     yield _GAUGE, "compile_problems", "Problems of the last compile and of the store.", problems
     failures = parts.discovery.health.failures
     yield _COUNTER, "discovery_failures_total", "Looks at the Swarm that failed.", failures
+    age_s = parts.discovery.health.age_s
+    yield (
+        _GAUGE,
+        "discovery_age_seconds",
+        "Since the last good look; -1: none.",
+        -1 if age_s is None else age_s,
+    )
+    distribution = parts.distribution
+    yield _COUNTER, "pushes_total", "Snapshots and deltas sent to sidecars.", distribution.pushed
+    yield _COUNTER, "push_characters_total", "What they took.", distribution.pushed_bytes
+    yield _COUNTER, "acks_total", "Snapshots that sidecars took.", distribution.answered["ack"]
+    yield _COUNTER, "nacks_total", "Snapshots that sidecars refused.", distribution.answered["nack"]
+    unknown = distribution.unknown_frames
+    yield _COUNTER, "unknown_frames_total", "Messages of newer sidecars that are not known.", unknown
     yield _COUNTER, "certificates_issued_total", "Certificates issued.", parts.audit.issued
     yield _COUNTER, "certificates_refused_total", "Requests for certificates refused.", parts.audit.refused
     dropped = parts.reports.telemetry.dropped

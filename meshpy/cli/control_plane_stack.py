@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from pathlib import Path
 from meshpy.cli.docker import Docker, DockerError
 from meshpy.client import CONTEXT_FILE, ApiError, Operator
 from meshpy.demo.stacks import stacks_folder
+from meshpy.errors import MeshpyError
 from meshpy.model.names import ROOT_NAMESPACE
 
 __all__ = [
@@ -33,6 +35,8 @@ SECRETS = tuple(
 )
 """In the order in which `meshpy install` makes them: with the last all are there."""
 READY_WITHIN_S = 120.0
+SQLITE, SWARM = "sqlite", "swarm"
+"""Where revisions are kept: `--store` of the control plane."""
 
 
 def control_plane_image() -> str:
@@ -50,12 +54,47 @@ def context_file() -> Path:
     return Path(os.environ.get("MESHPY_CONTEXT", str(CONTEXT_FILE))).expanduser()
 
 
-def deploy_control_plane(image: str, trust_domain: str, *, has_socket_proxy: bool) -> None:
-    """Deploy stacks/mesh.yml, with the proxy before the engine's socket if wanted; what is right stays."""
-    docker = Docker(env={"MESHPY_CONTROL_PLANE_IMAGE": image, "MESHPY_TRUST_DOMAIN": trust_domain})
+def deploy_control_plane(
+    image: str, trust_domain: str, *, has_socket_proxy: bool, replicas: int | None = None
+) -> None:
+    """Deploy stacks/mesh.yml, with the proxy before the engine's socket if wanted; what is right stays.
+
+    Args:
+        replicas: more than one keep their revisions in the Swarm's Raft; None: as many as there are.
+
+    Raises:
+        MeshpyError: the policies that are in force are kept where the new replicas would not look.
+    """
+    held = _held(Docker())
+    count, store = held or (1, SQLITE)
+    if replicas is not None:
+        count, store = replicas, SQLITE if replicas == 1 and store == SQLITE else SWARM
+    if held is not None and store != held[1]:
+        raise MeshpyError(
+            f"the mesh keeps its policies in {held[1]!r}, {count} replicas would keep theirs in {store!r},"
+            " where there are none: the mesh would be open. Save them (`meshpy get -o json`), remove the"
+            f" service {CONTROL_PLANE}, install anew, apply them"
+        )
+    if store == SWARM and has_socket_proxy:
+        raise MeshpyError("--socket-proxy is read-only, and replicas write to the Swarm's Raft: choose one")
+    env = {"MESHPY_CONTROL_PLANE_IMAGE": image, "MESHPY_TRUST_DOMAIN": trust_domain}
+    docker = Docker(env={**env, "MESHPY_REPLICAS": str(count), "MESHPY_STORE": store})
     names = ("mesh.yml", "mesh-socket-proxy.yml") if has_socket_proxy else ("mesh.yml",)
     files = [word for name in names for word in ("-c", str(stacks_folder() / name))]
     docker.run("stack", "deploy", "--resolve-image", "never", *files, ROOT_NAMESPACE)
+
+
+def _held(docker: Docker) -> tuple[int, str] | None:
+    """How many replicas there are and where they keep revisions; None before the first installation."""
+    try:
+        [found] = json.loads(docker.run("service", "inspect", CONTROL_PLANE))
+    except DockerError:
+        return None
+    spec = found["Spec"]
+    env = spec["TaskTemplate"]["ContainerSpec"].get("Env") or ()
+    told = dict(each.partition("=")[::2] for each in env)
+    count = ((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas", 1)
+    return int(count), told.get("MESHPY_STORE", SQLITE)
 
 
 def wait_until_ready(operator: Operator, within_s: float = READY_WITHIN_S) -> None:

@@ -55,7 +55,14 @@ SMALLEST_BITS = 20
 @click.option(
     "--socket-proxy", is_flag=True, help="Keep the engine's socket from the control plane: a proxy reads it."
 )
-def install(trust_domain: str, address: str, subnet: str, image: str, socket_proxy: bool) -> None:
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 7),
+    help="Of the control plane, one a manager; more than one keep policies in the Swarm's Raft.  [1]",
+)
+def install(
+    trust_domain: str, address: str, subnet: str, image: str, socket_proxy: bool, replicas: int | None
+) -> None:
     """Make the CA, the mesh network and the control plane on the Swarm that `docker` points to.
 
     The root key stays on this machine, beside the operator's context (~/.config/meshpy): keep it offline.
@@ -67,7 +74,7 @@ def install(trust_domain: str, address: str, subnet: str, image: str, socket_pro
     _make_network(docker, engine, subnet)
     context = _make_trust(docker, Context(url=f"https://{address}:15014", trust_domain=trust_domain))
     before = StackState.read(engine, ROOT_NAMESPACE)
-    deploy_control_plane(image, context.trust_domain, has_socket_proxy=socket_proxy)
+    deploy_control_plane(image, context.trust_domain, has_socket_proxy=socket_proxy, replicas=replicas)
     click.echo("waiting for the control plane", err=True)
     # Of an older image that is still leaving an answer would say nothing.
     Wait(engine, ROOT_NAMESPACE, before.services, READY_WITHIN_S, Progress()).until_running()
