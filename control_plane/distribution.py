@@ -264,6 +264,8 @@ class Distribution:
     def _greet(self, stream: Stream, message: dict[str, Any], now_s: float) -> None:
         stream.task, stream.node = _field(message, "task"), _field(message, "node")
         stream.meshpy = _field(message, "meshpy")
+        port = message.get("metrics_port", 0)
+        stream.metrics_port = port if isinstance(port, int) and 0 < port < 65536 else 0
         held = _field(message, "held")
         stream.hello(held, self._shelf.known(stream.service, held), now_s)
         self._gone.pop((stream.service, stream.task), None)

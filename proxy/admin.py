@@ -36,6 +36,7 @@ class Admin(asyncio.Protocol):
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
         self._parser = RequestParser()
+        self._is_for_all = False
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._routes: dict[str, Callable[[], Answer]] = {
             "/readyz": self._readyz,
@@ -62,7 +63,7 @@ class Admin(asyncio.Protocol):
 
     def _answer(self, head: RequestHead) -> None:
         route = self._routes.get(head.path)
-        if head.host not in _LOCAL_HOSTS:
+        if head.host not in _LOCAL_HOSTS and not self._is_for_all:
             answer: Answer = (421, _TEXT, "this server answers to 127.0.0.1 and localhost\n")
         elif head.method not in ("GET", "HEAD"):
             answer = (405, _TEXT, "read only: GET\n")

@@ -14,6 +14,7 @@ from proxy import static
 from proxy.access_log import AccessLog
 from proxy.admin import Admin
 from proxy.listeners import MESH_DEFAULT
+from proxy.metrics_server import serve_metrics
 from proxy.net.addresses import Addresses
 from proxy.options import Options, StaticOptions
 from proxy.sidecar import Sidecar
@@ -71,6 +72,8 @@ async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(sidecar.run())]
         source = options.source
+        if options.metrics is not None:
+            background.append(group.create_task(serve_metrics(sidecar, *options.metrics)))
         otlp = options.otlp
         if otlp.traces is not None or otlp.metrics is not None:
             background += _start_export(group, sidecar, options)

@@ -106,6 +106,7 @@ class ControlStream:
                 "task": options.task,
                 "node": options.node,
                 "meshpy": _VERSION,
+                "metrics_port": options.metrics_port,
             }
         )
 

@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+METRICS_PORT = 15020
+
+
 class OptionsError(MeshpyError):
     """The sidecar cannot be started like this."""
 
@@ -53,6 +56,7 @@ class ControlOptions:
     token_file: Path
     bundle_file: Path
     cache: Path | None = None
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class Options:
     log: LogOptions = field(default_factory=LogOptions)
     flow_log: str = "off"
     quiet_s: float = 0.0
+    metrics: tuple[str, int] | None = None
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -158,7 +163,14 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         _log_options(environment),
         environment.get("MESHPY_FLOW_LOG", "off"),
         float(_number(environment, "MESHPY_QUIET_S", 0 if isinstance(source, StaticOptions) else QUIET_S)),
+        _metrics(environment),
     )
+
+
+def _metrics(environment: Mapping[str, str]) -> tuple[str, int] | None:
+    """`mesh:15020`, or an address; a port of its own, so that nothing else of the sidecar is shown."""
+    text = environment.get("MESHPY_METRICS", "off")
+    return None if text in ("off", "") else _address(text, "MESHPY_METRICS", METRICS_PORT)
 
 
 def _log_options(environment: Mapping[str, str]) -> LogOptions:
@@ -251,6 +263,7 @@ def _control(environment: Mapping[str, str]) -> ControlOptions:
             "or with the environment that `meshpy inject` writes"
         )
     address, port = _address(environment["MESHPY_CONTROL_PLANE"], "MESHPY_CONTROL_PLANE", 15012)
+    metrics = _metrics(environment)
     return ControlOptions(
         address,
         port,
@@ -261,4 +274,5 @@ def _control(environment: Mapping[str, str]) -> ControlOptions:
         Path(environment["MESHPY_JOIN_TOKEN_FILE"]),
         Path(environment["MESHPY_TRUST_BUNDLE_FILE"]),
         Path(environment["MESHPY_CACHE"]) if environment.get("MESHPY_CACHE") else None,
+        metrics_port=metrics[1] if metrics is not None else 0,
     )

@@ -40,10 +40,12 @@ class StatusRoutes:
         now = (200, "the mesh now", STATUS)
         stock = (200, "services, ports, labels and networks, as discovery sees them", INVENTORY)
         view = Role.VIEWER
+        http_sd = (200, "what Prometheus' http_sd_configs reads", {"type": "array"})
         return [
             Route("GET", "/healthz", self.healthz, None, "Whether the process lives", alive),
             Route("GET", "/readyz", self.readyz, None, "Whether sidecars can be served", alive),
             Route("GET", "/metrics", self.metrics, view, "Prometheus metrics", plain),
+            Route("GET", "/v1/prometheus/targets", self.targets, view, "Sidecars to scrape", http_sd),
             Route("GET", "/v1/status", self.status, view, "The mesh now", now),
             Route("GET", "/v1/inventory", self.inventory, view, "What policies compile against", stock),
             Route("GET", "/v1/bundle", self.bundle, view, "The trust bundle", (200, "roots", BUNDLE)),
@@ -94,6 +96,24 @@ class StatusRoutes:
             for name, service in sorted(self._parts.registry.view.inventory.services.items())
         ]
 
+    async def targets(self, request: web.Request) -> web.Response:
+        """HTTP service discovery: a target for each sidecar that serves metrics on the mesh."""
+        require(request, Role.VIEWER)
+        streams = [stream for stream in self._parts.distribution.connected() if stream.metrics_port]
+        found = [
+            {
+                "targets": [_host_port(stream.address, stream.metrics_port)],
+                "labels": {
+                    "__meta_meshpy_namespace": stream.service.namespace,
+                    "__meta_meshpy_service": str(stream.service),
+                    "__meta_meshpy_task": stream.task,
+                    "__meta_meshpy_node": stream.node,
+                },
+            }
+            for stream in sorted(streams, key=lambda stream: (stream.service, stream.task))
+        ]
+        return web.json_response(found)
+
     async def inventory(self, request: web.Request) -> web.Response:
         """With it and the policies a tool compiles what the sidecars hold."""
         require(request, Role.VIEWER)
@@ -120,3 +140,7 @@ class StatusRoutes:
         if wants_openmetrics(request.headers.get("Accept", "")):
             return web.Response(text=openmetrics(found), headers={"Content-Type": OPENMETRICS})
         return web.Response(text=prometheus(found), headers={"Content-Type": PROMETHEUS})
+
+
+def _host_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -37,6 +37,7 @@ class Settings:
         encrypted: whether pod networks get `encrypted: "true"` (needs ESP in the kernel).
         mesh_network: the external network between sidecars.
         control_plane: HOST:PORT.
+        sidecar_environment: further variables of every sidecar.
         cache: whether sidecars keep on a volume what a start without the control plane needs.
         permissive: while callers move: apps keep their networks, ports and proxy labels, and sidecars stand
             beside them there.
@@ -48,5 +49,6 @@ class Settings:
     trust_domain: str = "cluster.local"
     mesh_network: str = "mesh"
     control_plane: str = "control-plane:15012"
+    sidecar_environment: Mapping[str, str] = field(default_factory=dict)
     cache: bool = False
     permissive: bool = False

@@ -10,7 +10,14 @@ from meshpy.inject.short_access import access_rules
 from meshpy.inject.short_form import MTLS_MODES
 from meshpy.inject.short_routes import limits_of, route_of
 from meshpy.inject.stackfile import StackFile
-from meshpy.inject.words import POLICY_KEYS, ROOT_KEYS, ROOT_POLICY_KEYS, ROOT_SWITCHES, SERVICE_KEYS
+from meshpy.inject.words import (
+    ENVIRONMENT_KEY,
+    POLICY_KEYS,
+    ROOT_KEYS,
+    ROOT_POLICY_KEYS,
+    ROOT_SWITCHES,
+    SERVICE_KEYS,
+)
 from meshpy.policy.schema import DRAFT, kinds, schema_of, schema_of_reader
 
 __all__ = ["schema_of_x_mesh"]
@@ -70,6 +77,9 @@ def _service() -> dict[str, Any]:
 def _root() -> dict[str, Any]:
     found: dict[str, Any] = {key: {"type": "string"} for key in ROOT_KEYS}
     found |= {key: {"type": "boolean"} for key in ROOT_SWITCHES}
+    text = {"type": ["string", "number"]}
+    found[ENVIRONMENT_KEY] = {"type": "object", "patternProperties": {"^(MESHPY|OTEL)_": text}}
+    found[ENVIRONMENT_KEY]["additionalProperties"] = False
     found["endpoint_mode"] = {"enum": ["vip", "dnsrr"]}
     routing = "#/$defs/routing"
     policies: dict[str, Any] = {

@@ -120,6 +120,7 @@ def _environment(plan: Plan, member: Member) -> dict[str, str]:
         "MESHPY_TRUST_DOMAIN": settings.trust_domain,
         "MESHPY_JOIN_TOKEN_FILE": "/run/secrets/meshpy-join",
         "MESHPY_TRUST_BUNDLE_FILE": "/etc/meshpy/ca.crt",
+        **settings.sidecar_environment,
     }
 
 
@@ -193,6 +194,7 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
         ("meshpy.hosts", member.hosts),
         ("meshpy.binds", binds),
         ("meshpy.egress", egress),
+        ("meshpy.metrics_port", _metrics_port(plan)),
         ("meshpy.proxy_protocol", [str(port) for port in member.orders.proxy_protocol]),
     ):
         if words:
@@ -210,6 +212,14 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
             i for i in items if is_proxy_label(i.partition("=")[0])
         ]
     return {**labels, **dict(moved)}
+
+
+def _metrics_port(plan: Plan) -> list[str]:
+    """Where Prometheus' dockerswarm_sd finds the sidecar's metrics."""
+    bind = plan.settings.sidecar_environment.get("MESHPY_METRICS", "off")
+    if bind in ("off", ""):
+        return []
+    return [bind.rpartition(":")[2] if ":" in bind else "15020"]
 
 
 def _grace(text: str) -> str:

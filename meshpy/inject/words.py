@@ -32,6 +32,9 @@ SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_prot
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
 ROOT_POLICY_KEYS = ("default_deny", "mtls", "timeout", "retries", "hosts", "policies")
+ENVIRONMENT_KEY = "sidecar_environment"
+_OWN = ("NAMESPACE", "SERVICE", "TASK_ID", "NODE", "CONTROL_PLANE", "TRUST_DOMAIN", "JOIN_TOKEN_FILE")
+OWN_ENVIRONMENT = frozenset(f"MESHPY_{name}" for name in (*_OWN, "TRUST_BUNDLE_FILE", "CACHE"))
 ROOT_KEYS = (
     "trust_domain",
     "encrypted",
@@ -198,12 +201,18 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
         kind = bool if key in ROOT_SWITCHES else str
         if key in ROOT_POLICY_KEYS:
             continue
+        if key == ENVIRONMENT_KEY:
+            problems += _environment_problems(stack, value)
+            said_there = value if isinstance(value, dict) else {}
+            found = {str(name): text_of(each) for name, each in said_there.items()}
+            settings = replace(settings, sidecar_environment=found)
+            continue
         if key not in ROOT_KEYS:
             problems.append(
                 stack.problem(
                     ("x-mesh", key),
                     f"the mesh knows no `{key}`",
-                    _close(key, (*ROOT_KEYS, *ROOT_POLICY_KEYS)),
+                    _close(key, (*ROOT_KEYS, ENVIRONMENT_KEY, *ROOT_POLICY_KEYS)),
                 )
             )
         elif not isinstance(value, kind) or (key == "endpoint_mode" and value not in ("vip", "dnsrr")):
@@ -217,6 +226,21 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
         raise DocumentError(problems)
     chosen: dict[str, Any] = {key: getattr(options, key) for key in ROOT_KEYS}
     return replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+
+
+def _environment_problems(stack: StackFile, value: Any) -> list[Problem]:
+    """What is wrong with `sidecar_environment`: who the sidecar is, is not for the file to say."""
+    at = ("x-mesh", ENVIRONMENT_KEY)
+    if not isinstance(value, dict):
+        return [stack.problem(at, "must be a mapping", "write NAME: value, one a line")]
+    problems = []
+    for name, each in value.items():
+        if not isinstance(name, str) or not name.startswith(("MESHPY_", "OTEL_")) or name in OWN_ENVIRONMENT:
+            instead = "variables of sidecars begin with MESHPY_ or OTEL_; who they are is written by inject"
+            problems.append(stack.problem((*at, name), f"{name} cannot be set here", instead))
+        elif not isinstance(each, str | int | float):
+            problems.append(stack.problem((*at, name), f"{each!r} is no value", "write a text or a number"))
+    return problems
 
 
 def _close(key: str, known: tuple[str, ...]) -> str:

@@ -94,3 +94,29 @@ def test_a_cache_is_a_volume_a_slot_where_it_is_wanted() -> None:
     assert "neither" in problem.what
     (problem,) = problems(f"x-mesh: {{cache: often}}\n{HEAD}  a: {{image: redis}}\n")
     assert problem.instead == "write true or false"
+
+
+def test_the_root_gives_sidecars_variables_and_prometheus_the_label_to_find_them() -> None:
+    more = "{MESHPY_METRICS: 'mesh:15020', OTEL_BSP_MAX_QUEUE_SIZE: 100}"
+    sidecar = services(f"x-mesh: {{sidecar_environment: {more}}}\n{HEAD}  a: {{image: redis}}\n")["a-sidecar"]
+    assert sidecar["environment"]["MESHPY_METRICS"] == "mesh:15020"
+    assert sidecar["environment"]["OTEL_BSP_MAX_QUEUE_SIZE"] == "100"
+    assert sidecar["deploy"]["labels"]["meshpy.metrics_port"] == "15020"
+    assert (
+        "meshpy.metrics_port" not in services(HEAD + "  a: {image: redis}\n")["a-sidecar"]["deploy"]["labels"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("[a]", "mapping"),
+        ("{MESHPY_SERVICE: other}", "cannot be set"),
+        ("{LD_PRELOAD: /x.so}", "cannot be set"),
+        ("{MESHPY_METRICS: [1]}", "no value"),
+    ],
+)
+def test_who_a_sidecar_is_cannot_be_said_by_its_environment(value: str, what: str) -> None:
+    (problem,) = problems(f"x-mesh: {{sidecar_environment: {value}}}\n{HEAD}  a: {{image: redis}}\n")
+    assert problem.place.line == 1
+    assert what in problem.what
