@@ -21,6 +21,7 @@ from certs.errors import CertError
 from certs.rotation import CaState
 from control_plane.anomalies.watch import Watch
 from control_plane.anomalies.webhook import Webhook
+from control_plane.api.analysis import AnalysisRoutes
 from control_plane.api.ca import CaRoutes
 from control_plane.api.ca_rotation import CaRotationRoutes
 from control_plane.api.certificates import CertificateRoute
@@ -149,6 +150,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *EventRoutes(parts).routes(),
         *OperatorTokenRoutes(parts).routes(),
         *SidecarRoutes(parts).routes(),
+        *AnalysisRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from meshpy.model.inventory import Inventory
 from meshpy.policy import Document, PolicySet, load, load_documents
 from meshpy.wire import decode
 
-__all__ = ["applied_diff", "documents_of", "live_mesh"]
+__all__ = ["applied_diff", "compiled", "documents_of", "live_mesh", "merged"]
 
 
 def documents_of(answer: Mapping[str, Any]) -> PolicySet:
@@ -33,10 +33,11 @@ def live_mesh(operator: Operator, namespace: str, candidate: PolicySet | None = 
     """
     answer = operator.call("GET", "/v1/inventory")
     policies = candidate if candidate is not None else documents_of(operator.call("GET", "/v1/policies"))
-    return _compiled(decode(Inventory, answer["inventory"]), policies, namespace, answer["trust_domain"])
+    return compiled(decode(Inventory, answer["inventory"]), policies, namespace, answer["trust_domain"])
 
 
-def _compiled(inventory: Inventory, policies: PolicySet, namespace: str, trust_domain: str) -> Offline:
+def compiled(inventory: Inventory, policies: PolicySet, namespace: str, trust_domain: str) -> Offline:
+    """The mesh of an inventory under policies, errors of the policies aside."""
     findings = check(inventory, policies, strict=False)
     snapshots = compile_mesh(inventory, policies, trust_domain=trust_domain, revision=0)
     return Offline(namespace, inventory, snapshots, findings.warnings, policies)
@@ -58,12 +59,13 @@ def applied_diff(
     inventory, domain = decode(Inventory, answer["inventory"]), answer["trust_domain"]
     before = documents_of(operator.call("GET", "/v1/policies"))
     fresh = load([(each["name"], each["text"]) for each in texts], namespace)
-    after = fresh if prune else load_documents(_merged(before.documents, fresh.documents))
-    old, new = (_compiled(inventory, policies, namespace, domain).snapshots for policies in (before, after))
+    after = fresh if prune else load_documents(merged(before.documents, fresh.documents))
+    old, new = (compiled(inventory, policies, namespace, domain).snapshots for policies in (before, after))
     return diff(old, new)
 
 
-def _merged(old: Iterable[Document], new: Iterable[Document]) -> list[Document]:
+def merged(old: Iterable[Document], new: Iterable[Document]) -> list[Document]:
+    """The set after an upsert: each new document replaces the one of its identity."""
     found = {document.identity: document for document in old}
     found.update({document.identity: document for document in new})
     return list(found.values())

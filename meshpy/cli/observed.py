@@ -43,7 +43,15 @@ class LiveFlows:
             ApiError: it cannot be asked.
             MeshpyError: no sidecar has told anything yet.
         """
-        answer = operator.call("GET", "/v1/flows")
+        return cls.of(operator.call("GET", "/v1/flows"))
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> LiveFlows:
+        """Read the answer of `GET /v1/flows`.
+
+        Raises:
+            MeshpyError: no sidecar has told anything yet.
+        """
         seen = [found for callee in answer["callees"] for found in _sightings(callee)]
         if not answer["callees"]:
             raise MeshpyError("no sidecar has told of any request yet; come back when there was traffic")

@@ -5,43 +5,10 @@ import json
 
 import pytest
 
-from proxy.look import answer, read_question
-from proxy.recent import Recent, Seen
-from proxy.telemetry import BOUNDS_MS, Edge, EdgeKey
+from proxy.telemetry import BOUNDS_MS
 from tests.helpers.control_plane import WEB, plane
+from tests.helpers.looked import answers, recent
 from tests.helpers.meshpy_command import meshpy
-
-
-def _recent(direction):
-    """What a sidecar of shop/web or shop/api remembers: 20 requests, every tenth failed, one denied."""
-    import time
-
-    from proxy.plan import Reply
-
-    recent, now = Recent(), time.monotonic()
-    edge = Edge(EdgeKey(direction, "shop/web", "shop/api", "api.shop", "http", is_mtls=True))
-    for number in range(20):
-        reply = (
-            Reply(403, policy="AuthorizationPolicy shop/no", rule="rules[0]", stage="DENY")
-            if number == 5
-            else None
-        )
-        status = 403 if reply else 503 if number % 10 == 0 else 200
-        recent.add(
-            tuple(
-                Seen(b"", b"", True, now, now - number / 1000, now, edge, "GET", "api", f"/items/{number}", 1,
-                     status, "-", 1, 10, 0, None, None, reply, None, None)
-            )
-        )  # fmt: skip
-    return recent
-
-
-async def _answers(sidecar, recent):
-    """Answer what the control plane asks, as `proxy.control_stream` does."""
-    while True:
-        frame = await sidecar.socket.receive_json()
-        if frame["type"] == "look":
-            await sidecar.socket.send_json(answer(recent, read_question(frame)))
 
 
 @pytest.fixture
@@ -61,8 +28,8 @@ async def mesh(tmp_path):
             }  # fmt: skip
             await caller.socket.send_json({"type": "stats", "records": [record]})
             works = [
-                asyncio.ensure_future(_answers(caller, _recent("outbound"))),
-                asyncio.ensure_future(_answers(callee, _recent("inbound"))),
+                asyncio.ensure_future(answers(caller, recent("outbound"))),
+                asyncio.ensure_future(answers(callee, recent("inbound"))),
             ]
             yield running
             for work in works:

@@ -29,6 +29,7 @@ export default defineConfig({
   build: {
     outDir: "../built",
     emptyOutDir: true,
+    cssTarget: ["chrome123", "firefox120", "safari17.5"], // they know light-dark()
     modulePreload: false,
     rollupOptions: {
       output: {

@@ -12,6 +12,7 @@ from meshpy.cli.dashboard import bridge
 from meshpy.client import Context, Operator
 from tests.helpers.browser import CHROMIUM, DRIVER, browser
 from tests.helpers.control_plane import ADMIN, API, DENY_ALL, WEB, plane
+from tests.helpers.looked import answers, recent
 
 AXE = Path(__file__).parents[3] / "control_plane/dashboard/web/node_modules/axe-core/axe.min.js"
 pytestmark = [
@@ -19,16 +20,22 @@ pytestmark = [
     pytest.mark.skipif(not AXE.exists(), reason="no axe-core: run `npm ci` in control_plane/dashboard/web"),
 ]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+EXPLAINED = "source=shop%2Fweb&destination=shop%2Fapi&method=GET&path=%2F"
 PAGES = {
     "overview": "Who calls whom",
     "graph": "shop",
     "graph?at=shop%2Fapi": "Calls of shop/api",
     "services": "meshed",
     "services/shop/api": "Policies in force",
+    "requests": "/items/19",
+    "requests?verdict=DENIED": "denied",
+    "events": "which is new",
     "traces?service=web.shop": "0af7651916cd",
     f"traces/{TRACE}?span=0000000000000001": "http.request.method",
     "policies": "Revisions",
     "policies/1": "added",
+    f"policies?tool=explain&{EXPLAINED}": "A policy that allows it",
+    "policies?tool=suggest": "no request was seen yet",
     "sync": "SYNCED",
     "ca": "Trust domain",
 }
@@ -65,7 +72,7 @@ def _figures(requests, denied):
 
 async def _serve(folder, ready, stop):
     """A control plane with a policy, two sidecars, traffic and a trace, behind the bridge."""
-    async with plane(folder) as mesh, AsyncExitStack() as stack:
+    async with plane(folder, learning_s=0.001) as mesh, AsyncExitStack() as stack:
         await mesh.put(DENY_ALL)
         for name, task in ((WEB, "w1"), (API, "a1")):
             sidecar = await stack.enter_async_context(
@@ -77,6 +84,11 @@ async def _serve(folder, ready, stop):
                 await sidecar.socket.send_json({"type": "spans", "spans": [_span(1, "CLIENT")]})
             else:
                 await sidecar.socket.send_json({"type": "spans", "spans": [_span(2, "SERVER", f"{1:016x}")]})
+                classes = [["GET", "/items/{*}/stock", "shop/web", 200]]
+                await sidecar.socket.send_json({"type": "paths", "classes": classes})
+            remembered = recent("outbound" if name == WEB else "inbound")
+            work = asyncio.ensure_future(answers(sidecar, remembered))
+            stack.callback(work.cancel)
         server, token = bridge(Operator(Context(url=mesh.operator, token=ADMIN)), 0)
         serving = threading.Thread(target=server.serve_forever, daemon=True)
         serving.start()
@@ -150,6 +162,8 @@ def test_a_policy_is_checked_applied_compared_and_rolled_back_by_clicks(dashboar
         window.type(".editor input", "open it again")
         window.click("button", "Check")
         window.wait("the verdict", "return document.body.innerText.includes('would decide otherwise')")
+        window.wait("what changes", "return document.body.innerText.includes('newly allowed')")
+        assert "shop/web" in window.run("return document.querySelector('.editor table').innerText")
         window.click("button", "Apply")
         window.wait("revision 2", "return document.body.innerText.includes('In force: revision 2')")
         window.click("td a", "2")
@@ -159,6 +173,30 @@ def test_a_policy_is_checked_applied_compared_and_rolled_back_by_clicks(dashboar
         window.click("button", "Bring this revision back")
         window.wait("revision 3", "return document.body.innerText.includes('revision 3 brings it back')")
         assert [line for line in window.complaints() if "422" not in line] == []
+
+
+def test_a_wizard_shows_its_yaml_which_is_diffed_applied_and_taken_back_by_clicks(dashboard):
+    with _signed_in(dashboard) as (window, base):
+        window.open(f"{base}#/policies?tool=explain")
+        window.type("input[name=source]", "shop/web")
+        window.type("input[name=destination]", "shop/api")
+        window.click("button", "Explain")
+        window.wait("the verdict", "return document.querySelector('.verdict')?.innerText.includes('denied')")
+        assert "NetworkPolicy shop/deny-all" in window.text()
+        window.open(f"{base}#/policies")
+        window.click("summary", "deny-all")
+        window.click("button", "Edit")
+        window.wait("the editor", "return document.querySelector('textarea')?.value.includes('Deny')")
+        window.run("document.querySelector('textarea').select()")
+        window.type("textarea", DENY_ALL.replace("Deny}", "Allow}"))
+        window.click("button", "Check")
+        window.wait("the difference", "return document.body.innerText.includes('newly allowed')")
+        window.click("button", "Apply")
+        window.wait("revision 2", "return document.body.innerText.includes('In force: revision 2')")
+        window.open(f"{base}#/policies/1")
+        window.click("button", "Bring this revision back")
+        window.wait("revision 3", "return document.body.innerText.includes('revision 3 brings it back')")
+        assert window.complaints() == []
 
 
 def test_a_wrong_token_leads_back_to_the_door(dashboard):

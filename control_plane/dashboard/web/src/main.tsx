@@ -2,9 +2,11 @@ import { useSignal } from "@preact/signals";
 import { render } from "preact";
 import { signIn, signOut, token } from "./api";
 import { Authority } from "./pages/authority";
+import { Events } from "./pages/events";
 import { Graph } from "./pages/graph";
 import { Overview } from "./pages/overview";
 import { Policies } from "./pages/policies";
+import { Requests } from "./pages/requests";
 import { ServicePage, Services } from "./pages/services";
 import { Sync } from "./pages/sync";
 import { Traces } from "./pages/traces";
@@ -16,7 +18,9 @@ const PAGES = [
   ["overview", "Overview"],
   ["graph", "Graph"],
   ["services", "Services"],
+  ["requests", "Requests"],
   ["traces", "Traces"],
+  ["events", "Events"],
   ["policies", "Policies"],
   ["sync", "Sidecars"],
   ["ca", "Certificates"],
@@ -111,6 +115,10 @@ function Page() {
       return <Graph />;
     case "services":
       return rest.length >= 2 ? <ServicePage key={rest.join("/")} name={`${rest[0]}/${rest[1]}`} /> : <Services />;
+    case "requests":
+      return <Requests />;
+    case "events":
+      return <Events />;
     case "traces":
       return <Traces id={rest[0]} />;
     case "policies":

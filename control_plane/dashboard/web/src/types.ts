@@ -160,3 +160,87 @@ export interface ServiceDetail {
   endpoints: { address: string; port: number; node: string }[];
   snapshot: Record<string, any> | null;
 }
+
+export interface MeshEvent {
+  id: number;
+  kind: string;
+  subject: Record<string, string>;
+  evidence: Record<string, string | number>;
+  text: string;
+  at: number;
+  until: number | null;
+}
+
+export interface Events {
+  events: MeshEvent[];
+  baseline: { on: boolean; learning_until: number | null; edges: number; path_classes: number; identities: number };
+}
+
+export interface SeenRequest {
+  at: number;
+  direction: string;
+  source: string;
+  destination: string;
+  mtls: boolean;
+  method: string;
+  path: string;
+  status: number;
+  flags: string;
+  verdict: string;
+  duration_ms: number;
+  attempts: number;
+  policy: string;
+  rule: string;
+  trace_id: string;
+}
+
+export interface Requests {
+  requests: SeenRequest[];
+  sidecars_without_answer: number;
+}
+
+export interface Explanation {
+  allowed: boolean;
+  stage: string;
+  policy: string | null;
+  rule: string | null;
+  reason: string;
+  destinations: {
+    service: string | null;
+    host: string | null;
+    subset: string | null;
+    share: number;
+    allowed: boolean;
+    stage: string;
+    policy: string | null;
+    rule: string | null;
+  }[];
+  steps: { stage: string; policy: string | null; rule: string | null; action: string; matched: boolean; why: string }[];
+}
+
+export interface Suggestion {
+  destination: string;
+  state: string;
+  confidence: number;
+  requests: number;
+  policy: string;
+}
+
+export interface Change {
+  change: string;
+  sources: string[];
+  destination: string;
+  port: number;
+  before: string;
+  after: string;
+  witness: { source: string; method: string | null; path: string | null };
+}
+
+export interface Diff {
+  changes: Change[];
+  undetermined: { source: string; destination: string; port: number; why: string }[];
+}
+
+export interface Flows {
+  rules: { policy: string; rule: string; requests: number; last_s: number }[];
+}

@@ -120,6 +120,16 @@ export function Table<Row>(props: {
   );
 }
 
+/** What a custom property is in this theme: a canvas does not know `light-dark()`. */
+function resolved(near: HTMLElement, name: string): string {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  near.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
 /** A line of the recent past; the figure beside it says the same in words. */
 export function Line({ label, pick, unit }: { label: string; pick: (at: number) => number | null; unit: string }) {
   const place = useRef<HTMLDivElement>(null);
@@ -127,8 +137,7 @@ export function Line({ label, pick, unit }: { label: string; pick: (at: number) 
   const moments = past.value;
   const data: uPlot.AlignedData = [moments.map((each) => each.at_s), moments.map((_, index) => pick(index))];
   useEffect(() => {
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name: string) => style.getPropertyValue(name).trim();
+    const colour = (name: string) => resolved(place.current!, name);
     const clock = (at: number) => new Date(at * 1000).toTimeString().slice(0, 8);
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     plot.current = new uPlot(

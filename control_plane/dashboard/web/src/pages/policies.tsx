@@ -2,14 +2,21 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { call } from "../api";
 import { ago } from "../format";
-import { link } from "../router";
+import { link, route, withQuery } from "../router";
 import { status } from "../state";
-import type { Applied, Policies as Answer, PolicyDocument, Revision, Rollout } from "../types";
+import type { Applied, Diff, Policies as Answer, PolicyDocument, Revision, Rollout } from "../types";
 import { Badge, Card, Empty, Table, Trouble } from "../ui";
+import { Differences, Explain, Suggest } from "./wizards";
 
 export function Policies({ revision }: { revision: string | undefined }) {
   return revision ? <OneRevision number={Number(revision)} /> : <Now />;
 }
+
+const TOOLS = [
+  ["", "In force"],
+  ["explain", "Explain"],
+  ["suggest", "Suggest"],
+] as const;
 
 const nameOf = (document: PolicyDocument): string => {
   const kind = /^kind:\s*(\S+)/m.exec(document.text)?.[1] ?? "?";
@@ -24,6 +31,11 @@ function Now() {
   const error = useSignal<unknown>(null);
   const draft = useSignal<string | null>(null);
   const number = status.value?.revision;
+  const tool = route.value.query.get("tool") ?? "";
+  const open = (yaml: string) => {
+    draft.value = yaml;
+    document.getElementById("in-force")?.scrollIntoView();
+  };
   const load = () => {
     Promise.all([call<Answer>("GET", "/v1/policies"), call<{ revisions: Revision[] }>("GET", "/v1/revisions?limit=50")]).then(
       ([set, list]) => {
@@ -41,8 +53,18 @@ function Now() {
   useEffect(load, [number]);
   return (
     <>
+      <nav class="tabs" aria-label="Tools">
+        {TOOLS.map(([name, title]) => (
+          <a key={name} href={withQuery({ tool: name })} aria-current={tool === name ? "page" : undefined}>
+            {title}
+          </a>
+        ))}
+      </nav>
+      {tool === "explain" && <Explain onDraft={open} />}
+      {tool === "suggest" && <Suggest onDraft={open} />}
       <Trouble error={error.value} />
       {rollout.value && <RolloutCard rollout={rollout.value} onChange={load} />}
+      <div id="in-force" />
       <Card
         title={policies.value ? `In force: revision ${policies.value.revision}` : "In force"}
         aside={
@@ -53,6 +75,7 @@ function Now() {
       >
         {draft.value !== null && (
           <Editor
+            key={draft.value}
             text={draft.value}
             onDone={() => {
               draft.value = null;
@@ -102,13 +125,18 @@ function Editor({ text, onDone }: { text: string; onDone: () => void }) {
   const yaml = useSignal(text);
   const message = useSignal("");
   const checked = useSignal<Applied | null>(null);
+  const diff = useSignal<Diff | null>(null);
   const error = useSignal<unknown>(null);
   const send = async (dry: boolean) => {
     const body = { documents: [{ name: "dashboard.yaml", text: yaml.value }], message: message.value };
     try {
       const answer = await call<Applied>("PATCH", `/v1/policies?dry_run=${dry}`, body);
       error.value = null;
-      if (dry) checked.value = answer;
+      if (dry) {
+        checked.value = answer;
+        diff.value = null;
+        diff.value = await call<Diff>("POST", "/v1/diff", body);
+      }
       else onDone();
     } catch (reason) {
       error.value = reason;
@@ -151,6 +179,7 @@ function Editor({ text, onDone }: { text: string; onDone: () => void }) {
           ))}
         </p>
       )}
+      {checked.value && (diff.value ? <Differences diff={diff.value} /> : <Empty>comparing every class of requests…</Empty>)}
       <div class="bar">
         <button type="submit" class="primary" disabled={!yaml.value.trim()}>
           {checked.value ? "Apply" : "Check"}

@@ -4,7 +4,7 @@ import { call } from "../api";
 import { count } from "../format";
 import { go, link, route, withQuery } from "../router";
 import { inNamespace, status } from "../state";
-import type { Service, ServiceDetail, Sidecar } from "../types";
+import type { Flows, Service, ServiceDetail, Sidecar } from "../types";
 import { Badge, Card, Empty, Search, Table, Trouble } from "../ui";
 import { EdgeTable, ServiceLink } from "./overview";
 import { SidecarTable } from "./sync";
@@ -63,7 +63,7 @@ export function ServicePage({ name }: { name: string }) {
   return (
     <>
       <p class="crumbs">
-        <a href={link("services")}>all services</a> · <a href={`${link("graph")}?at=${encodeURIComponent(name)}`}>in the graph</a> ·{" "}
+        <a href={link("services")}>all services</a> · <a href={`${link("requests")}?destination=${encodeURIComponent(name)}`}>requests</a> · <a href={`${link("graph")}?at=${encodeURIComponent(name)}`}>in the graph</a> ·{" "}
         <a href={`${link("traces")}?service=${encodeURIComponent(name.split("/").reverse().join("."))}`}>traces</a>
       </p>
       <Trouble error={error.value} />
@@ -100,7 +100,21 @@ export function ServicePage({ name }: { name: string }) {
       )}
       {found?.snapshot && <InForce snapshot={found.snapshot} edges={edges.map((edge) => edge.denied)} />}
       {found?.snapshot && <Routes snapshot={found.snapshot} />}
-      <Card title="Sidecars">
+      {found && (
+        <Card title="Endpoints">
+          <Table
+            label="Endpoints"
+            rows={found.endpoints}
+            id={(each) => `${each.address}:${each.port}`}
+            empty="none: no task of it runs"
+            columns={[
+              { head: "Address", cell: (each) => `${each.address}:${each.port}`, sort: (each) => each.address },
+              { head: "Node", cell: (each) => each.node || "–", sort: (each) => each.node },
+            ]}
+          />
+        </Card>
+      )}
+      <Card title="Sidecars and their certificates">
         <SidecarTable sidecars={sidecars} />
       </Card>
     </>
@@ -114,6 +128,13 @@ function rules(policy: { rules?: unknown[] }): string {
 
 function InForce({ snapshot, edges }: { snapshot: Record<string, any>; edges: Record<string, number>[] }) {
   const authorization = snapshot.authorization ?? {};
+  const decided = useSignal<Flows["rules"]>([]);
+  const revision = status.value?.revision;
+  useEffect(() => {
+    call<Flows>("GET", "/v1/flows").then((answer) => (decided.value = answer.rules), () => undefined);
+  }, [revision]);
+  const all = (policy: string) =>
+    decided.value.filter((each) => each.policy === policy).reduce((sum, each) => sum + each.requests, 0);
   const hits = (policy: string) => edges.reduce((sum, denied) => sum + (denied[policy] ?? 0), 0);
   const rows: { name: string; stage: string; what: string }[] = [];
   for (const direction of ["ingress", "egress"])
@@ -137,7 +158,8 @@ function InForce({ snapshot, edges }: { snapshot: Record<string, any>; edges: Re
           { head: "Policy", cell: (each) => each.name, sort: (each) => each.name },
           { head: "Stage", cell: (each) => each.stage, sort: (each) => each.stage },
           { head: "Rules", cell: (each) => each.what },
-          { head: "Denied", numeric: true, cell: (each) => count(hits(each.name)), sort: (each) => hits(each.name) },
+          { head: "Decided", numeric: true, cell: (each) => count(all(each.name)), sort: (each) => all(each.name) },
+          { head: "Denied here", numeric: true, cell: (each) => count(hits(each.name)), sort: (each) => hits(each.name) },
         ]}
       />
     </Card>

@@ -1,0 +1,144 @@
+"""`POST /v1/explain`, `/v1/diff`, `/v1/suggest`: what policies mean for requests, before anything is applied.
+
+The tools' own code answers, over the inventory and the policies in force; in a thread, one at a time, because
+a large mesh takes seconds to analyse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from control_plane.api.body import json_body, member
+from control_plane.api.operators import Role, require
+from control_plane.api.routes import Route
+from control_plane.errors import BadRequest, RateLimited
+from control_plane.parts import Parts
+from control_plane.store.revisions import Document
+from meshpy.analysis.diff import diff
+from meshpy.analysis.suggest import Threshold, suggest
+from meshpy.cli.live import compiled, documents_of, merged
+from meshpy.cli.observed import LiveFlows
+from meshpy.cli.offline import Offline, Question, parse_headers, split_port
+from meshpy.errors import MeshpyError
+from meshpy.policy import PolicySet, load, load_documents
+
+__all__ = ["AnalysisRoutes"]
+
+Found = TypeVar("Found")
+
+MAX_BODY = 1024 * 1024
+MAX_CHANGES = 200
+WAIT_S = 10.0
+
+
+class AnalysisRoutes:
+    """Handlers of the questions."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._turn = asyncio.Lock()
+
+    def routes(self) -> list[Route]:
+        view, answer = Role.VIEWER, {"type": "object"}
+        return [
+            Route("POST", "/v1/explain", self.explain, view, "Who may send what, and why",
+                  (200, "as `meshpy policy explain -o json`", answer), body=answer),
+            Route("POST", "/v1/diff", self.diff, view, "Which requests documents would treat otherwise",
+                  (200, "as `meshpy policy diff -o json`", answer), body=answer),
+            Route("POST", "/v1/suggest", self.suggest, view, "Policies from what was just seen",
+                  (200, "as `meshpy policy suggest -o json`", answer), body=answer),
+        ]  # fmt: skip
+
+    async def explain(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        body = await json_body(request, MAX_BODY)
+        source, target = member(body, "source", str), member(body, "destination", str)
+        lines = body.get("headers", [])
+        if not isinstance(lines, list) or not all(isinstance(each, str) for each in lines):
+            raise BadRequest("`headers` is a list of `name: value`")
+        namespace = str(body.get("namespace", "default"))
+        try:
+            host, port = split_port(target)
+            method, path = member(body, "method", str), member(body, "path", str)
+            question = Question(source, host, port, method, path, parse_headers(lines))
+        except MeshpyError as error:
+            raise BadRequest(str(error)) from error
+        policies = self._in_force()
+
+        def ask() -> dict[str, Any]:
+            return self._compiled(policies, namespace).ask(question).to_json()
+
+        return web.json_response(await self._in_turn(ask))
+
+    async def diff(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        body = await json_body(request, MAX_BODY)
+        items, prune = body.get("documents"), body.get("prune") is True
+        if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
+            raise BadRequest("`documents` is a list of {name, text}")
+        texts = [(member(each, "name", str), member(each, "text", str)) for each in items]
+        namespace = str(body.get("default_namespace", "default"))
+        before = self._in_force()
+        fresh = load(texts, namespace)
+        after = fresh if prune else load_documents(merged(before.documents, fresh.documents))
+
+        def ask() -> dict[str, Any]:
+            old, new = (self._compiled(each, namespace).snapshots for each in (before, after))
+            return diff(old, new).to_json()
+
+        found = await self._in_turn(ask)
+        changes = found.get("changes", [])
+        return web.json_response(
+            {**found, "changes": changes[:MAX_CHANGES], "more": max(0, len(changes) - MAX_CHANGES)}
+        )
+
+    async def suggest(self, request: web.Request) -> web.Response:
+        require(request, Role.VIEWER)
+        flows = self._parts.reports.flows
+        told = {
+            "now_s": flows.now_s,
+            "since_s": flows.since_s,
+            "callees": flows.flows(),
+            "rules": flows.rules(),
+        }
+        if not told["callees"]:
+            return web.json_response({"suggestions": []})
+
+        def ask() -> list[dict[str, object]]:
+            return [each.to_json() for each in suggest(LiveFlows.of(told).observed, Threshold())]
+
+        return web.json_response({"suggestions": await self._in_turn(ask)})
+
+    def _in_force(self) -> PolicySet:
+        documents = self._parts.registry.revision.documents
+        return documents_of({"documents": [_as_json(each) for each in documents]})
+
+    def _compiled(self, policies: PolicySet, namespace: str) -> Offline:
+        registry = self._parts.registry
+        return compiled(registry.view.inventory, policies, namespace, self._parts.signing.trust_domain)
+
+    async def _in_turn(self, ask: Callable[[], Found]) -> Found:
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise RateLimited(WAIT_S) from None
+        try:
+            return await asyncio.to_thread(ask)
+        except MeshpyError as error:
+            raise BadRequest(str(error)) from error
+        finally:
+            self._turn.release()
+
+
+def _as_json(document: Document) -> dict[str, Any]:
+    return {
+        "name": document.name,
+        "text": document.text,
+        "namespace": document.namespace,
+        "line": document.line,
+    }
