@@ -24,6 +24,7 @@ from control_plane.anomalies.webhook import Webhook
 from control_plane.api.analysis import AnalysisRoutes
 from control_plane.api.ca import CaRoutes
 from control_plane.api.ca_rotation import CaRotationRoutes
+from control_plane.api.capture import CaptureRoutes
 from control_plane.api.certificates import CertificateRoute
 from control_plane.api.dashboard import PATH as DASHBOARD
 from control_plane.api.dashboard import DashboardRoutes
@@ -48,6 +49,7 @@ from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
 from control_plane.ca_state import SharedCa
+from control_plane.captures import Captures
 from control_plane.denylist import DenyList
 from control_plane.discovery.docker_client import DockerClient
 from control_plane.discovery.stack_file import read_stack
@@ -151,6 +153,7 @@ def operator_routes(parts: Parts) -> list[Route]:
         *OperatorTokenRoutes(parts).routes(),
         *SidecarRoutes(parts).routes(),
         *AnalysisRoutes(parts).routes(),
+        *CaptureRoutes(parts).routes(),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -249,6 +252,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     webhook = _webhook(settings)
     if webhook is not None:
         watch.events.told = webhook.offer
+    captures = Captures(reports.asks)
+    reports.captured = captures.take
     looks = Looks(reports.asks, lambda: len(distribution.connected()))
     reports.looked = looks.take
     parts = Parts(
@@ -257,6 +262,7 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         reports=reports,
         export=export,
         looks=looks,
+        captures=captures,
         watch=watch,
         webhook=webhook,
         store=store,

@@ -9,6 +9,7 @@ from control_plane.anomalies.webhook import Webhook
 from control_plane.attest import Attestor
 from control_plane.audit import Audit
 from control_plane.ca_state import SharedCa
+from control_plane.captures import Captures
 from control_plane.denylist import DenyList
 from control_plane.discovery.view import Discovery
 from control_plane.distribution import Distribution
@@ -36,6 +37,7 @@ class Parts:
     reports: Reports
     export: Export
     looks: Looks
+    captures: Captures
     watch: Watch
     webhook: Webhook | None
     store: Store

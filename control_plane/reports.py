@@ -35,6 +35,7 @@ class Reports:
     asks: what all sidecars are asked.
     forward: where spans go beside the store.
     paths: where new classes of paths go.
+    captured: where recorded bytes go.
     looked: where answers about the last requests go.
     """
 
@@ -46,6 +47,7 @@ class Reports:
     recall: Recall = field(init=False)
     forward: Callable[[Stream, Span], None] = _nowhere
     paths: Callable[[ServiceName, Mapping[str, Any]], None] = lambda _service, _message: None
+    captured: Callable[[Stream, Mapping[str, Any]], None] = lambda _stream, _message: None
     looked: Callable[[ServiceName, Mapping[str, Any]], None] = lambda _service, _message: None
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class Reports:
                 self.taps.record(stream.service, message.get("records"))
             case "paths":
                 self.paths(stream.service, message)
+            case "captured":
+                self.captured(stream, message)
             case "looked":
                 self.looked(stream.service, message)
             case _:

@@ -50,6 +50,7 @@ async def serve(options: Options, worker: int = 0) -> int:
         limits=options.limits,
         log_options=options.log,
         flow_log=flows,
+        recent=options.recent,
         workers=options.workers,
     )
     stop = asyncio.Event()

@@ -7,6 +7,7 @@ look up, a large mesh to compile) does not keep us from answering the control pl
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import time
@@ -27,6 +28,7 @@ __all__ = ["ControlStream", "Holder", "StreamError"]
 _log = logging.getLogger("meshpy.proxy")
 
 _LARGE = 64 * 1024
+_MAX_RECORDED = 256 * 1024
 _MAX_RECALLED = 1000
 _WAITING_FRAMES = 16
 _REPORT_EVERY_S = 1.0
@@ -66,6 +68,7 @@ class ControlStream:
         holder: Holder,
     ) -> None:
         self._socket, self._sidecar, self._options, self._holder = socket, sidecar, options, holder
+        self._capture = 0
         self._frames: asyncio.Queue[str] = asyncio.Queue(_WAITING_FRAMES)
 
     async def run(self, until: Callable[[], Awaitable[None]]) -> None:
@@ -80,7 +83,13 @@ class ControlStream:
         self._sidecar.paths.restart()
         await self._hello()
         async with asyncio.TaskGroup() as group:
-            telling = (self._report(), self._tell_admitted(), self._tell_tapped(), self._tell_draining())
+            telling = (
+                self._report(),
+                self._tell_admitted(),
+                self._tell_tapped(),
+                self._tell_recorded(),
+                self._tell_draining(),
+            )
             works = (self._work(), *telling, self._close_after(until))
             beside = [group.create_task(work) for work in works]
             try:
@@ -89,6 +98,7 @@ class ControlStream:
                         await self._frames.put(message.data)
             finally:
                 self._sidecar.tap.ask((), 0)
+                self._sidecar.recording.end()
                 for task in beside:
                     task.cancel()
 
@@ -129,6 +139,8 @@ class ControlStream:
             case "recall":
                 traces = [str(each) for each in frame.get("traces", ())][:_MAX_RECALLED]
                 self._sidecar.spans.recall(traces, time.monotonic())
+            case "capture":
+                self._on_capture(frame)
             case "look":
                 await self._on_look(frame)
             case "bundle":
@@ -172,6 +184,34 @@ class ControlStream:
             _log.warning("a tap is not understood: %s", error)
             self._sidecar.tap.ask((), 0)
 
+    def _on_capture(self, frame: dict[str, Any]) -> None:
+        """Record the plaintext side, when it is ours that is asked for."""
+        options = self._options
+        if frame.get("service") != options.service or frame.get("task") not in ("", options.task):
+            return
+        self._capture = int(frame.get("id", 0))
+        max_bytes = max(0, int(frame.get("max_bytes", 0)))
+        self._sidecar.record(max_bytes, is_redacted=frame.get("redact") is True)
+
+    async def _tell_recorded(self) -> None:
+        """Bytes for whoever captures, in frames that the control plane takes."""
+        while True:
+            await asyncio.sleep(_TAP_EVERY_S)
+            packets = self._sidecar.recording.take()
+            while packets:
+                size, count = 0, 0
+                while count < len(packets) and (not count or size + len(packets[count][4]) < _MAX_RECORDED):
+                    size += len(packets[count][4])
+                    count += 1
+                await self._socket.send_json(
+                    {
+                        "type": "captured",
+                        "id": self._capture,
+                        "packets": [_packet(*each) for each in packets[:count]],
+                    }
+                )
+                packets = packets[count:]
+
     async def _on_look(self, frame: dict[str, Any]) -> None:
         try:
             question = read_question(frame)
@@ -211,3 +251,11 @@ class ControlStream:
         while True:
             await self._socket.send_json(telemetry.admitted.take(telemetry.verdicts))
             await asyncio.sleep(_ADMITTED_EVERY_S)
+
+
+def _packet(
+    stream: int, at: float, source: tuple[str, int], destination: tuple[str, int], data: bytes, comment: str
+) -> dict[str, object]:
+    shown = base64.b64encode(data).decode("ascii")
+    return {"stream": stream, "at": at, "source": source, "destination": destination, "data": shown,
+            "comment": comment}  # fmt: skip

@@ -122,7 +122,9 @@ class Listeners:
             factory = doors.for_edge(wanted.port)
         else:
             factory = doors.for_app((wanted.bind, wanted.port))
-        return Listener(sock, factory, capacity=capacity, wheel=self.wheel)
+        listener = Listener(sock, factory, capacity=capacity, wheel=self.wheel)
+        listener.recording = doors.own.dialer.recording
+        return listener
 
     def _on_refused(self, peer: str, reason: str) -> None:
         self.doors.inbound.telemetry.refused("tls-handshake")

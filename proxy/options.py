@@ -113,6 +113,7 @@ class Options:
     flow_log: str = "off"
     quiet_s: float = 0.0
     metrics: tuple[str, int] | None = None
+    recent: int = 4096
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -164,6 +165,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         environment.get("MESHPY_FLOW_LOG", "off"),
         float(_number(environment, "MESHPY_QUIET_S", 0 if isinstance(source, StaticOptions) else QUIET_S)),
         _metrics(environment),
+        _number(environment, "MESHPY_RECENT", 4096),
     )
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 __all__ = ["REDACTED", "redacted", "redacted_target"]
 
 REDACTED = b"REDACTED"
+_REMEMBER, _REMEMBER_BYTES = 1024, 200
+_known: dict[bytes, bytes] = {}
 
 
 def redacted_target(target: bytes) -> bytes:
-    """A request target whose query keeps its names only."""
+    """A request target whose query keeps its names only; short ones are remembered, as most come again."""
+    known = _known.get(target)
+    if known is not None:
+        return known
     path, mark, query = target.partition(b"?")
-    return path + mark + redacted(query) if mark else target
+    result = path + mark + redacted(query) if mark else target
+    if len(target) <= _REMEMBER_BYTES:
+        if len(_known) >= _REMEMBER:
+            _known.clear()
+        _known[target] = result
+    return result
 
 
 def redacted(query: bytes) -> bytes:

@@ -31,12 +31,13 @@ from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
 from proxy.net.listener import Capacity
 from proxy.net.pool import Surroundings
+from proxy.net.recording import Recording
 from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
 from proxy.options import ProcessLimits
 from proxy.overload import Guard, cgroup_limit
 from proxy.path_watch import PathWatch
-from proxy.recent import Recent
+from proxy.recent import KEPT, Recent
 from proxy.recheck import recheck_exchange
 from proxy.report import Reporter
 from proxy.sides import Shared
@@ -80,6 +81,7 @@ class Sidecar:
         limits: ProcessLimits = _NO_LIMITS,
         log_options: LogOptions = _LOG_OPTIONS,
         flow_log: AccessLog = NO_LOG,
+        recent: int = KEPT,
         workers: int = 1,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -92,7 +94,7 @@ class Sidecar:
         self.telemetry = Telemetry()
         self._log_options = log_options
         self.flows = FlowLog(flow_log, self.telemetry)
-        self.recent = Recent()
+        self.recent = Recent(recent)
         self.paths = PathWatch()
         self.spans = Spans(slow_s, self.recent)
         self.outbox = Outbox()
@@ -100,7 +102,10 @@ class Sidecar:
         self.tap = Tap()
         self.credentials: Live[Credentials | None] = Live(None)
         self.snapshot: Live[Snapshot | None] = Live(None)
-        self.own = Surroundings(loop, self.wheel, Dialer(self.credentials, self.snapshot), draw)
+        self.recording = Recording()
+        self.own = Surroundings(
+            loop, self.wheel, Dialer(self.credentials, self.snapshot, self.recording), draw
+        )
         self.clusters = Clusters(self.own)
         self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: families_of(self.clusters.live, loop.time()))
@@ -210,6 +215,12 @@ class Sidecar:
             upstream.retire_connections()
             await turns.rest()
         _log.info("snapshot %s in force, revision %d", snapshot.version, snapshot.revision)
+
+    def record(self, max_bytes: int, *, is_redacted: bool) -> None:
+        """Record what the app reads and writes from now on; 0 bytes end it."""
+        self.recording.begin(max_bytes, is_redacted=is_redacted)
+        if max_bytes:
+            self.clusters.retire_connections()  # those of the pool are not recorded
 
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
         shared = (self.log, self.telemetry, self.spans, self.tap, self.flows, self._log_options)

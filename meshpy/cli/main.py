@@ -65,6 +65,7 @@ COMMANDS = {
     "top": Target("meshpy.cli.traffic:top", "Show which paths are asked most."),
     "tap": Target("meshpy.cli.requests:tap", "Show requests of the mesh as they end."),
     "logs": Target("meshpy.cli.requests:logs", "Show the last requests of the mesh."),
+    "capture": Target("meshpy.cli.capture:capture", "Write a sidecar's plaintext side for Wireshark."),
     "events": Target("meshpy.cli.events:events", "Show what was unusual in the traffic."),
     "proxy": Target("meshpy.cli.proxy:proxy", "Show where sidecars stand, and what one decides by."),
     "token": Target("meshpy.cli.token:token", "Make, list and revoke tokens of operators."),

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from certs.errors import PeerRefused
@@ -17,6 +17,7 @@ from meshpy.live import Live
 from meshpy.model.endpoint import Cluster, Endpoint, Transport
 from meshpy.model.resilience import ConnectionPool
 from meshpy.model.snapshot import Snapshot, mesh_sni
+from proxy.net.recording import Recording
 from proxy.net.tls import Credentials, PeerCertificate, dialled_peer
 
 __all__ = ["LOST_AFTER_S", "DialError", "Dialed", "Dialer", "keep_alive"]
@@ -89,6 +90,7 @@ class Dialer:
 
     credentials: Live[Credentials | None]
     snapshot: Live[Snapshot | None]
+    recording: Recording = field(default_factory=Recording)
 
     async def dial(self, cluster: Cluster, endpoint: Endpoint, factory: Callable[[], P], *, alpn: str) -> P:
         """Connect to one endpoint.
@@ -121,7 +123,9 @@ class Dialer:
     ) -> None:
         loop = asyncio.get_running_loop()
         if cluster.transport is Transport.PLAIN:
-            await loop.create_connection(build, sock=await _connected(cluster, endpoint))
+            recording = self.recording
+            recorded = (lambda: recording.wrapped(build())) if recording.is_on else build
+            await loop.create_connection(recorded, sock=await _connected(cluster, endpoint))
             return
         credentials = self.credentials.value
         snapshot = self.snapshot.value

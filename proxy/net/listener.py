@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from proxy.net.recording import Recording
 from proxy.net.timers import Wheel
 
 __all__ = ["Accepted", "Capacity", "Listener", "Ticket", "bind"]
@@ -173,6 +174,7 @@ class Listener:
         self._wheel = wheel
         self._tls = tls
         self._on_refused = on_refused
+        self.recording: Recording | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_accepting = False
         self._is_closed = False
@@ -222,7 +224,8 @@ class Listener:
         def factory() -> asyncio.Protocol:
             protocol = self.factory()
             protocol.ticket = ticket
-            return protocol
+            recording = self.recording
+            return protocol if recording is None or not recording.is_on else recording.wrapped(protocol)
 
         try:
             if self._tls is None:

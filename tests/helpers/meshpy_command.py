@@ -9,9 +9,11 @@ from tests.helpers.control_plane import EDITOR
 TIMEOUT_S = 60
 
 
-async def meshpy(mesh, *words: str, stdin: str = "", url: str = "") -> tuple[int, str, str]:
+async def meshpy(
+    mesh, *words: str, stdin: str = "", url: str = "", token: str = EDITOR
+) -> tuple[int, str, str]:
     """Run it against a control plane; exit code, standard output, standard error."""
-    env = os.environ | {"MESHPY_URL": url or mesh.operator, "MESHPY_TOKEN": EDITOR}
+    env = os.environ | {"MESHPY_URL": url or mesh.operator, "MESHPY_TOKEN": token}
     env["MESHPY_CONTEXT"] = "/nonexistent"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from meshpy.cli.main import main; main()", *words),

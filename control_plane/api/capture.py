@@ -1,0 +1,78 @@
+"""`GET /v1/capture`: what one sidecar reads from and writes to its app, one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from control_plane.api.operators import Role, require
+from control_plane.api.routes import Route
+from control_plane.api.tap import number_of
+from control_plane.errors import BadRequest
+from control_plane.parts import Parts
+from meshpy.model.names import ServiceName
+
+__all__ = ["CaptureRoutes"]
+
+MAX_FOR_S = 600.0
+MAX_BYTES = 256 * 1024 * 1024
+DEFAULT_BYTES = 10 * 1024 * 1024
+BEAT_S = 1.0
+
+
+class CaptureRoutes:
+    """Handler of captures. It shows plaintext, so it is the administrator's, and is written down."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[Route]:
+        query: dict[str, tuple[dict[str, Any], str]] = {
+            "service": ({"type": "string"}, "`shop/api`"),
+            "task": ({"type": "string"}, "of the sidecar; the first that answers without it"),
+            "for_s": ({"type": "number"}, "how long"),
+            "max_bytes": ({"type": "integer"}, "the most that is recorded"),
+            "redact": ({"enum": ["true", "false"]}, "credentials and queries as x"),
+        }
+        answer = (200, "application/x-ndjson, until the time is over", None)
+        title = "The plaintext side of a sidecar"
+        return [Route("GET", "/v1/capture", self.capture, Role.ADMIN, title, answer, query)]
+
+    async def capture(self, request: web.Request) -> web.StreamResponse:
+        author = require(request, Role.ADMIN)
+        query = request.query
+        for_s = number_of(query.get("for_s", 10), "for_s", 0.1, MAX_FOR_S)
+        max_bytes = int(number_of(query.get("max_bytes", DEFAULT_BYTES), "max_bytes", 1, MAX_BYTES))
+        try:
+            service = ServiceName.parse(query.get("service", ""))
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        task = query.get("task", "")
+        known = [s for s in self._parts.distribution.streams({service}) if task in ("", s.task)]
+        if not known:
+            raise BadRequest(f"no sidecar of {service} {task} is connected".replace("  ", " "))
+        is_redacted = query.get("redact") == "true"
+        await self._parts.audit.write("capture", author=author, service=str(service), task=task)
+        capture = self._parts.captures.open(
+            service, task or known[0].task, max_bytes, is_redacted=is_redacted
+        )
+        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        try:
+            await answer.prepare(request)
+            async with asyncio.timeout(for_s):
+                while True:
+                    try:
+                        async with asyncio.timeout(BEAT_S):
+                            packet = await capture.waiting.get()
+                    except TimeoutError:
+                        await answer.write(b"\n")
+                    else:
+                        await answer.write(json.dumps(packet, separators=(",", ":")).encode() + b"\n")
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            self._parts.captures.close(capture)
+        return answer
