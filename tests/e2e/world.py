@@ -20,7 +20,12 @@ from pathlib import Path
 NODE = "192.0.2.1"  # the Swarm's node address (TEST-NET-1)
 ENGINE, OUTSIDE = "203.0.113.1", "203.0.113.10"  # TEST-NET-3
 FARTHER = "198.51.100.10"  # TEST-NET-2, reached by the default route alone
-NAMES = {"api.stripe.com": OUTSIDE, "outside.example.com": OUTSIDE, "farther.example.com": FARTHER}
+NAMES = {
+    "api.stripe.com": OUTSIDE,
+    "example.com": OUTSIDE,
+    "outside.example.com": OUTSIDE,
+    "farther.example.com": FARTHER,
+}
 START_S = 10
 
 
