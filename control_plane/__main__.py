@@ -76,6 +76,30 @@ def main() -> None:
     envvar="MESHPY_CA_PASSPHRASE_FILE",
     help="Of the CA's keys at rest, in --ca-dir and in the store.",
 )
+@click.option(
+    "--ca-signer",
+    envvar="MESHPY_CA_SIGNER",
+    default="",
+    help="A CA elsewhere: vault:https://HOST:8200/v1/pki/sign/ROLE or step:https://HOST:9000#PROVISIONER.",
+)
+@click.option(
+    "--ca-signer-secret-file",
+    type=FILE,
+    envvar="MESHPY_CA_SIGNER_SECRET_FILE",
+    help="Its token (Vault) or its provisioner's private JWK (step-ca).",
+)
+@click.option(
+    "--ca-signer-tls-file",
+    type=FILE,
+    envvar="MESHPY_CA_SIGNER_TLS_FILE",
+    help="Roots of its server; the system's by default.",
+)
+@click.option(
+    "--ca-roots-file",
+    type=FILE,
+    envvar="MESHPY_CA_ROOTS_FILE",
+    help="With --ca-signer: the roots its certificates lead to; read again when it changes.",
+)
 @click.option("--docker-host", envvar="DOCKER_HOST", help="A manager's engine; its local socket by default.")
 @click.option(
     "--operator-tls",
@@ -145,6 +169,10 @@ def serve(
     join_key_file: Path,
     ca_dir: Path | None,
     ca_passphrase_file: Path | None,
+    ca_signer: str,
+    ca_signer_secret_file: Path | None,
+    ca_signer_tls_file: Path | None,
+    ca_roots_file: Path | None,
     docker_host: str | None,
     operator_tls: str,
     operator_host: tuple[str, ...],
@@ -172,6 +200,10 @@ def serve(
             join_key_file=join_key_file,
             ca_dir=ca_dir,
             ca_passphrase_file=ca_passphrase_file,
+            ca_signer=ca_signer,
+            ca_signer_secret_file=ca_signer_secret_file,
+            ca_signer_tls_file=ca_signer_tls_file,
+            ca_roots_file=ca_roots_file,
             stack=(stack, stack_name) if stack is not None and stack_name else None,
             inventory=inventory,
             docker_host=docker_host,

@@ -72,6 +72,8 @@ from control_plane.registry import Language, Registry
 from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
 from control_plane.settings import Listen, Settings, Source, StoreKind, read_secret
+from control_plane.signers.choose import signer_elsewhere
+from control_plane.signers.signer import Signer
 from control_plane.signing import Signing, load_authority
 from control_plane.store.directory import DirectoryStore
 from control_plane.store.revisions import Store
@@ -88,6 +90,7 @@ log = logging.getLogger(__name__)
 SHUTDOWN_S = 5.0
 KEEPALIVE_S = 75.0
 RENEW_RETRY_S = 30.0
+FOLLOW_ROOTS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         registry, rollouts = parts.registry, parts.rollouts
         operators = replace(operators, issued=parts.operator_tokens)
         shared = (parts.denylist.follow(), parts.ca.follow(), parts.operator_tokens.follow())
-        following = (registry.follow(), *shared, parts.ledger.follow(), parts.followers.run())
+        roots = _follow_signer(parts.signing, parts.distribution)
+        following = (registry.follow(), *shared, parts.ledger.follow(), parts.followers.run(), roots)
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (
@@ -207,11 +211,9 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
     stores = _stores(settings, stack)
     store = _policies(settings, stores)
     passphrase = _ca_passphrase(settings, join_key)
-    authority = load_authority(
-        _ca_dir(settings), settings.data, settings.trust_domain, _file_passphrase(settings)
-    )
-    first = CaState.of(authority)
-    signing = await Signing.begin(first, settings.trust_domain, ttl_s=settings.certificate_ttl_s)
+    elsewhere = signer_elsewhere(settings)
+    first = _own_ca(settings) if elsewhere is None else None
+    signing = await _signing(elsewhere or first, settings)
     discovery = _discovery(settings, stack)
     reports = Reports(flows=FlowLog(settings.data / "flows.json"))
     registry = Registry(store, language)
@@ -234,7 +236,8 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         distribution.trust_changed()
 
     ca = SharedCa(stores("ca"), first, passphrase, adopt)
-    await ca.start()
+    if elsewhere is None:
+        await ca.start()
     shared = stores("ca-progress") if settings.store is StoreKind.SWARM else None
     followers = Followers(distribution, ca, lambda: registry.view, shared, _replica())
     followers.remember(audit.records())
@@ -280,6 +283,35 @@ async def _parts(settings: Settings, language: Language, stack: AsyncExitStack) 
         issuer_keys=issuer_keys,
     )
     return parts
+
+
+def _own_ca(settings: Settings) -> CaState:
+    passphrase = _file_passphrase(settings)
+    return CaState.of(load_authority(_ca_dir(settings), settings.data, settings.trust_domain, passphrase))
+
+
+async def _signing(source: CaState | Signer | None, settings: Settings) -> Signing:
+    """Raises:
+    StartRefused: no certificate can be had for ourselves; without one nobody could be served.
+    """
+    if source is None:
+        raise StartRefused("there is no CA")
+    try:
+        return await Signing.begin(source, settings.trust_domain, ttl_s=settings.certificate_ttl_s)
+    except (CertError, SignerError) as error:
+        raise StartRefused(f"the control plane gets no certificate for itself: {error}") from error
+
+
+async def _follow_signer(signing: Signing, distribution: Distribution) -> None:
+    """Take what an operator changes in the roots of a CA elsewhere."""
+    while True:
+        await asyncio.sleep(FOLLOW_ROOTS_S)
+        try:
+            if await signing.signer.follow():
+                await signing.renew()
+                distribution.trust_changed()
+        except (CertError, SignerError) as error:
+            log.error("the CA's roots are not read anew, those known stay: %s", error)  # noqa: TRY400
 
 
 def _webhook(settings: Settings) -> Webhook | None:

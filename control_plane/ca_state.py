@@ -27,18 +27,38 @@ NAME = "ca"
 class SharedCa:
     """Args:
     store: where it is kept.
-    first: what the files hold.
+    first: what the files hold; None when the CA is elsewhere.
     passphrase: of the keys in the store.
     adopt: puts a state to work; raises CertError when it cannot.
     """
 
     def __init__(
-        self, store: Store, first: CaState, passphrase: bytes, adopt: Callable[[CaState], Awaitable[None]]
+        self,
+        store: Store,
+        first: CaState | None,
+        passphrase: bytes,
+        adopt: Callable[[CaState], Awaitable[None]],
     ) -> None:
         self._store, self._passphrase, self._adopt = store, passphrase, adopt
         self._turn = asyncio.Lock()
         self._revision: Revision = EMPTY
-        self.state = first
+        self._state = first
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there is a state: not when the CA is elsewhere."""
+        return self._state is not None
+
+    @property
+    def state(self) -> CaState:
+        """The state in force.
+
+        Raises:
+            CertError: the CA is elsewhere, and has no state here.
+        """
+        if self._state is None:
+            raise CertError("the CA is elsewhere")
+        return self._state
 
     @property
     def number(self) -> int:
@@ -56,7 +76,7 @@ class SharedCa:
 
     async def follow(self) -> None:
         """Take what other replicas stored, until cancelled."""
-        while True:
+        while self.is_here:
             await asyncio.sleep(FOLLOW_S)
             try:
                 async with self._turn:
@@ -98,4 +118,4 @@ class SharedCa:
             return
         state = CaState.from_json(revision.documents[0].text, self._passphrase)
         await self._adopt(state)
-        self.state, self._revision = state, revision
+        self._state, self._revision = state, revision

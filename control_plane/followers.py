@@ -100,7 +100,7 @@ class Followers:
         """Tell the other replicas during a rotation, and learn from them, until cancelled."""
         while True:
             await asyncio.sleep(EVERY_S)
-            if self._store is None or self._ca.state.phase is Phase.STEADY:
+            if self._store is None or not self._ca.is_here or self._ca.state.phase is Phase.STEADY:
                 self._elsewhere = frozenset()
                 continue
             try:

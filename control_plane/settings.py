@@ -73,6 +73,8 @@ class Settings:
     ca_dir: `root.crt`, `intermediate.crt`, `intermediate.key`; None: `<data>/ca`, made at the first start.
     ca_passphrase_file: of the keys in `ca_dir` and in the store; None: `ca_dir` is plain (Swarm secrets), the
         store's are under a passphrase that is derived from the join key.
+    ca_signer: a CA elsewhere, `vault:URL` or `step:URL#PROVISIONER`; its token or JWK, the roots of its
+        server, and the roots that its certificates lead to.
     stack: (file, stack name) for STATIC; else `inventory`.
     docker_host: None takes DOCKER_HOST, then the usual socket.
     operator_hosts: names under which operators reach us.
@@ -91,6 +93,10 @@ class Settings:
     join_key_file: Path
     ca_dir: Path | None = None
     ca_passphrase_file: Path | None = None
+    ca_signer: str = ""
+    ca_signer_secret_file: Path | None = None
+    ca_signer_tls_file: Path | None = None
+    ca_roots_file: Path | None = None
     stack: tuple[Path, str] | None = None
     inventory: Path | None = None
     docker_host: str | None = None
