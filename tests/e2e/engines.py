@@ -57,4 +57,6 @@ def fetched(suite: str, cache: Path) -> Path:
     for program in (partial / "root/usr").glob("*bin/*"):
         if program.name in PROGRAMS:
             program.rename(partial / "bin" / program.name)
-    return (partial / "bin").rename(folder)
+    (partial / "bin").rename(folder)
+    shutil.rmtree(partial)
+    return folder

@@ -34,7 +34,11 @@ class Site:
 
     def base(self, service: str, port: int = 0, scheme: str = "http") -> str:
         """A published port on a node where it is open; 0: the one that the engine chose."""
-        [holder, *_] = self.running(f"{service}-sidecar") or self.running(service)
+        form = "{{range .Spec.EndpointSpec.Ports}}{{.TargetPort}} {{end}}"
+        published = self.engine.run(
+            "docker", "service", "inspect", "--format", form, f"{self.stack}_{service}-sidecar"
+        ).out.strip()  # empty where there is none, or where the app still has its ports
+        [holder, *_] = self.running(f"{service}-sidecar" if published else service)
         if not port:
             shown = self.engine.run(*self.engine.docker_at(holder), "port", holder.container).out
             port = int(shown.split()[-1].rpartition(":")[2])

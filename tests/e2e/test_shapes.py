@@ -52,10 +52,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", 9000), Handler).serve_forever()
 """
 WORK = """
-import socket, urllib.request
+import os, socket, urllib.request
 items = urllib.request.urlopen("http://stock:8080/items", timeout=5).read()
 with socket.create_connection(("queue", 6379), 5) as queue:
-    queue.sendall(b"RPUSH done %d\\r\\n" % len(items))
+    queue.sendall(b"RPUSH %s %d\\r\\n" % (os.environ["LIST"].encode(), len(items)))
     assert queue.recv(100).startswith(b":")
 """
 MALL = f"""
@@ -91,9 +91,22 @@ services:
     environment:
       STOCK_URL: http://stock:8080
       QUEUE_URL: redis://queue:6379
+      LIST: done
     networks: [default, shared]
     deploy:
       labels: {{meshpy.ports: ""}}
+      restart_policy: {{condition: on-failure, delay: 1s}}
+  batch:
+    image: meshpy-shop:dev
+    command: [python, -c, {json.dumps(WORK)}]
+    environment:
+      STOCK_URL: http://stock:8080
+      QUEUE_URL: redis://queue:6379
+      LIST: batched
+    networks: [default, shared]
+    deploy:
+      labels: {{meshpy.ports: ""}}
+      mode: replicated-job
       restart_policy: {{condition: on-failure, delay: 1s}}
 networks:
   default: {{}}
@@ -213,10 +226,11 @@ def test_a_service_on_every_node_is_called(stacks: Mesh):
     assert (answer.status, answer.text) == (200, "node-1")
 
 
-def test_a_job_calls_through_the_mesh_and_ends(stacks: Mesh):
-    """It ends with success and stays ended; its sidecar outlives it."""
-    engine = stacks.engine
-    engine.wait("the job is done", lambda: "complete" in {t.state for t in engine.tasks("mall_job")}, SLOW_S)
-    done = engine.exec(engine.task("mall_queue"), "redis-cli", "LLEN", "done")
+@pytest.mark.parametrize(("name", "what"), [("job", "done"), ("batch", "batched")])
+def test_a_job_calls_through_the_mesh_and_ends(stacks: Mesh, name: str, what: str):
+    """A one-off task and a `replicated-job` end with success and stay ended; their sidecars outlive them."""
+    engine, service = stacks.engine, f"mall_{name}"
+    engine.wait("the job is done", lambda: "complete" in {t.state for t in engine.tasks(service)}, SLOW_S)
+    done = engine.exec(engine.task("mall_queue"), "redis-cli", "LLEN", what)
     assert done.out.strip() == "1"
-    assert engine.running("mall_job-sidecar")
+    assert engine.running(f"{service}-sidecar")

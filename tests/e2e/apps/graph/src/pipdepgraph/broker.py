@@ -60,9 +60,13 @@ def consume(queue: str, handle) -> None:
         with database() as connection, connection.cursor() as cursor:
             from_queue = channel()
             from_queue.basic_qos(prefetch_count=5)
-            tag = f"{env.get('RABBITMQ_CTAG_PREFIX', '')}{os.getpid()}"
-            for method, _, body in from_queue.consume(queue, consumer_tag=tag):
+
+            def on_message(_channel, method, _properties, body: bytes) -> None:
                 handle(cursor, from_queue, body)
                 from_queue.basic_ack(method.delivery_tag)
+
+            tag = f"{env.get('RABBITMQ_CTAG_PREFIX', '')}{os.getpid()}"
+            from_queue.basic_consume(queue, on_message, consumer_tag=tag)
+            from_queue.start_consuming()
 
     run(work)
