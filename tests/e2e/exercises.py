@@ -123,23 +123,32 @@ def graph(site: Site) -> int:
     batch = uuid.uuid4().hex[:8]
 
     def load(*words: str) -> str:
-        [loader, *_] = site.running("names_processor")
+        loaders = site.running("names_processor")
+        if not loaders:
+            raise OSError("no task to load names from")
+        loader = loaders[0]
         done = site.engine.exec(loader, "python3", LOADER, *words, timeout_s=60)
         if done.code != 0:
             raise OSError(done.err[-500:])
         return done.out
 
+    def is_seen(what: str) -> bool:
+        return f"seen {what}" in site.engine.logs(f"{site.stack}_cdc_requirements", 2000)
+
+    def is_whole() -> bool:
+        load("1", f"{batch}x")
+        time.sleep(0.5)
+        return is_seen(f"{batch}x 1") or _wait()
+
     site.warm(lambda: load("prepare"))
-    site.warm(lambda: "listening" in site.engine.logs(f"{site.stack}_cdc") or _wait())
-    site.warm(lambda: load("1", f"{batch}x"))
+    site.warm(is_whole)
     load("150", f"{batch}-")
 
     def is_through() -> bool:
         return set(json.loads(load("count", f"{batch}-")).values()) == {150}
 
     site.settled("every name is in every table", is_through)
-    seen = f"{site.stack}_cdc_requirements"
-    site.settled("every change is seen", lambda: "seen 151" in site.engine.logs(seen))
+    site.settled("every change is seen", lambda: is_seen(f"{batch} 150"))
     return 150 * 4
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 
 import pika
 import psycopg2
@@ -57,7 +58,7 @@ def consume(queue: str, handle) -> None:
     """`handle(cursor, channel, body)` for each message, acknowledged when it is done."""
 
     def work() -> None:
-        with database() as connection, connection.cursor() as cursor:
+        with closing(database()) as connection, connection.cursor() as cursor:
             from_queue = channel()
             from_queue.basic_qos(prefetch_count=5)
 

@@ -2,6 +2,7 @@
 
 import select
 import sys
+from contextlib import closing
 
 sys.path.insert(0, "src")
 from pipdepgraph.broker import channel, database, publish, run
@@ -9,7 +10,7 @@ from pipdepgraph.broker import channel, database, publish, run
 
 def work() -> None:
     to = channel()
-    with database() as connection, connection.cursor() as cursor:
+    with closing(database()) as connection, connection.cursor() as cursor:
         cursor.execute("LISTEN candidates")
         print("listening", flush=True)
         while True:

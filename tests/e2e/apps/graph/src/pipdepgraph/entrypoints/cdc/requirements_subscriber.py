@@ -1,18 +1,20 @@
-"""Counts the changes that the broker hands out; the count is on its standard output."""
+"""Counts the changes that the broker hands out, by the batch in their names; the counts are its output."""
 
 import sys
+from collections import defaultdict
 
 sys.path.insert(0, "src")
 from pipdepgraph.broker import channel, run
 
-seen: set[bytes] = set()
+seen: dict[str, set[bytes]] = defaultdict(set)
 
 
 def work() -> None:
     from_queue = channel()
     for method, _, body in from_queue.consume("changes"):
-        seen.add(body)
-        print("seen", len(seen), flush=True)
+        batch = body.decode().partition("-")[0]
+        seen[batch].add(body)
+        print("seen", batch, len(seen[batch]), flush=True)
         from_queue.basic_ack(method.delivery_tag)
 
 

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from contextlib import closing
 
 sys.path.insert(0, "src")
 from pipdepgraph.broker import channel, database, publish
 
 TABLES = ("names", "dists", "candidates")
-with database() as connection, connection.cursor() as cursor:
+with closing(database()) as connection, connection.cursor() as cursor:
     if sys.argv[1] == "prepare":
         for table in TABLES:
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} (name TEXT PRIMARY KEY)")
