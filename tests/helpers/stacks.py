@@ -52,6 +52,9 @@ def on_this_kernel(text: str, without: tuple[str, ...] = ()) -> str:
         service.setdefault("deploy", {})["endpoint_mode"] = "dnsrr"
         if "ports" in service:
             service["ports"] = [_in_host_mode(port) for port in service["ports"]]
+            service["deploy"].setdefault("update_config", {})["order"] = (
+                "stop-first"  # the port is one task's
+            )
     out = StringIO()
     yaml.dump(document, out)
     return out.getvalue()
