@@ -145,19 +145,21 @@ class Authenticator:
     def assume(self, auth: RequestAuth) -> Accepted | Refused:
         """Judge claims as those of a token that is signed and in its time, wherever it stood."""
         payload = auth.claims
+        first: Refused | None = None
         for rule in self._rules:
             if payload.get("iss") != rule.issuer:
                 continue
             try:
                 _check_audience(rule, payload)
             except _Wrong as wrong:
-                return wrong.by(rule)
+                first = first or wrong.by(rule)
+                continue
             # claims are split at spaces already, unless the rule names more of them
             split = auth_of(payload, rule.space_delimited) if rule.space_delimited else auth
             return Accepted(split, self._anonymous.drop)
         if not self._rules:
             return self._anonymous
-        return _unknown_issuer(self._rules).by(self._rules[0])
+        return first or _unknown_issuer(self._rules).by(self._rules[0])
 
     def _accepted(
         self, request: Request, places: Sequence[Found], accepted: Mapping[str, tuple[int, _Verified]]

@@ -179,6 +179,53 @@ class Dice:
         spec = f"selector: \"app == '{self.one(ACCOUNTS)}'\"\ntypes: [Egress]\negress: [{rule}]"
         return document("NetworkPolicy", spec, name)
 
+    def kubernetes(self, name):
+        peer = self.one(
+            [
+                f"podSelector: {{matchLabels: {{app: {self.one(ACCOUNTS)}}}}}",
+                "namespaceSelector: {}",
+                "ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}",
+            ]
+        )
+        rule = f"{{from: [{{{peer}}}]" + (", ports: [{port: 8080}]}" if self.chance(40) else "}")
+        spec = f"podSelector: {{matchLabels: {{app: {self.one(CALLEES)}}}}}\ningress: [{rule}]"
+        return document("NetworkPolicy.networking.k8s.io", spec, name)
+
+    def cilium(self, name):
+        peer = self.one(
+            [
+                f"fromEndpoints: [{{matchLabels: {{app: {self.one(ACCOUNTS)}}}}}]",
+                f"fromEntities: [{self.one(['all', 'world', 'cluster'])}]",
+            ]
+        )
+        http = f"{{method: '{self.one(['GET', 'GET|POST'])}', path: '{self.one(REGEXES[:4])}'}}"
+        rules = f", rules: {{http: [{http}]}}" if self.chance(60) else ""
+        ports = f", toPorts: [{{ports: [{{port: '8080'}}]{rules}}}]" if self.chance(70) else ""
+        deny = f"\ningressDeny: [{{fromEndpoints: [{{matchLabels: {{app: {self.one(ACCOUNTS)}}}}}]}}]"
+        spec = f"endpointSelector: {{matchLabels: {{app: {self.one(CALLEES[:4])}}}}}\n"
+        spec += f"ingress: [{{{peer}{ports}}}]" + (deny if self.chance(30) else "")
+        return document("CiliumNetworkPolicy", spec, name)
+
+    def peer_authentication(self, name):
+        return document(
+            "PeerAuthentication",
+            f"selector: {{matchLabels: {{app: web}}}}\nmtls: {{mode: {self.one(['STRICT', 'PERMISSIVE'])}}}",
+            name,
+        )
+
+    def http_route(self, name):
+        matches = [
+            f"{{path: {{type: {self.one(['Exact', 'PathPrefix'])}, value: {self.one(PATHS)}}}"
+            + (f", method: {self.one(METHODS)}" if self.chance(30) else "")
+            + "}"
+            for _ in range(self.random.randint(1, 2))
+        ]
+        spec = "parentRefs: [{group: '', kind: Service, name: catalog-v1}]\nrules:\n"
+        spec += f"- {{matches: [{', '.join(matches)}], backendRefs: [{{name: catalog-v2, port: 8080}}]}}"
+        if self.chance(60):
+            spec += "\n- {backendRefs: [{name: catalog-v1, port: 8080}]}"
+        return document("HTTPRoute", spec, name)
+
     def route_match(self):
         fields = []
         if self.chance(70):
@@ -236,6 +283,14 @@ class Dice:
             texts.append(self.egress("e"))
         if self.chance(35):
             texts.append(self.authentication("j"))
+        for name, make in (
+            ("k", self.kubernetes),
+            ("l", self.cilium),
+            ("p", self.peer_authentication),
+            ("h", self.http_route),
+        ):
+            if self.chance(25):
+                texts.append(make(name))
         for host in ("catalog", "api"):
             if self.chance(60):
                 texts.append(self.virtual_service(host))

@@ -132,29 +132,38 @@ def calico_rule(rule, direction, call, ns, sets):
     return calico_entity(entity, other, ip, ns, sets)
 
 
+def calico_applied(policies, own, direction):
+    """Those of one tier that select the service, in their order."""
+    last = float("inf")
+    applied = [
+        p
+        for p in policies
+        if own and p["ns"] in (None, own["ns"]) and p["selector"][1](own) and direction in p["types"]
+    ]
+    return sorted(
+        applied, key=lambda p: (last if p["order"] is None else p["order"], p["name"], p["ns"] or "")
+    )
+
+
+def calico_acts(applied, sets, call, direction):
+    """Allow, Deny or Pass; None when no rule acts."""
+    for policy in applied:
+        for rule in policy[direction]:
+            if rule["action"] != "Log" and calico_rule(rule, direction, call, policy["ns"], sets):
+                return rule["action"]
+    return None
+
+
 def calico(policies, tiers, sets, call, direction):
     own = call.dst if direction == "ingress" else call.src
     infinite = float("inf")
     order = {"default": 1e6, **{name: infinite if t[0] is None else t[0] for name, t in tiers.items()}}
     for tier in sorted(order, key=lambda name: (order[name], name)):
-        applied = [
-            p
-            for p in policies
-            if p["tier"] == tier
-            and own
-            and p["ns"] in (None, own["ns"])
-            and p["selector"][1](own)
-            and direction in p["types"]
-        ]
-        applied.sort(key=lambda p: (infinite if p["order"] is None else p["order"], p["name"], p["ns"] or ""))
-        verdict = None
-        for rule, ns in ((rule, p["ns"]) for p in applied for rule in p[direction]):
-            if rule["action"] != "Log" and calico_rule(rule, direction, call, ns, sets):
-                verdict = rule["action"]
-                break
-        if verdict in ("Allow", "Deny"):
-            return verdict == "Allow"
-        if applied and verdict is None and tiers.get(tier, (None, "Deny"))[1] == "Deny":
+        applied = calico_applied([p for p in policies if p["tier"] == tier], own, direction)
+        action = calico_acts(applied, sets, call, direction)
+        if action in ("Allow", "Deny"):
+            return action == "Allow"
+        if applied and action is None and tiers.get(tier, (None, "Deny"))[1] == "Deny":
             return False
     return None
 
@@ -201,34 +210,48 @@ def cilium_l7(entry, call):
     )
 
 
-def cilium(policies, call, direction):
+def cilium_rules(policies, call, direction, key):
+    """Each rule under `key` that means this call, with its entries of `toPorts` that mean the port."""
     own, other, ip, word = (
         (call.dst, call.src, call.src_ip, "from")
         if direction == "ingress"
         else (call.src, call.dst, None, "to")
     )
-    chosen = [
-        policy
-        for policy in policies
-        if own
-        and policy["ns"] in (None, own["ns"])
-        and cilium_endpoint(policy["spec"]["endpointSelector"], own, None)
-    ]
-
-    def rules(key):
-        for p in chosen:
+    for p in policies:
+        if own and p["ns"] in (None, own["ns"]) and cilium_endpoint(p["spec"]["endpointSelector"], own, None):
+            if key is None:
+                yield p, []
+                continue
             for rule in p["spec"].get(key, ()):
                 if cilium_peer(rule, other, ip, p["ns"], word):
                     yield p, [e for e in rule.get("toPorts", [{}]) if cilium_l4(e, call.port)]
 
+
+def cilium_denies(policies, call, direction):
+    return any(entries for _, entries in cilium_rules(policies, call, direction, f"{direction}Deny"))
+
+
+def cilium_allows(policies, call, direction):
+    rules = cilium_rules(policies, call, direction, direction)
+    return any(cilium_l7(entry, call) for _, entries in rules for entry in entries)
+
+
+def cilium_closes(policies, call, direction):
+    """Whether what no rule allows is refused: a default deny, or the rest of a port with L7 rules."""
+
     def default(p):
         return p["spec"].get("enableDefaultDeny", {}).get(direction, True)
 
-    if any(entries for _, entries in rules(f"{direction}Deny")):
-        return False
-    allowed = list(rules(direction))
-    if any(cilium_l7(entry, call) for _, entries in allowed for entry in entries):
-        return True
-    has = [p for p in chosen if direction in p["spec"] or f"{direction}Deny" in p["spec"]]
+    allowed = list(cilium_rules(policies, call, direction, direction))
     limited = any(entry.get("rules") for p, entries in allowed if not default(p) for entry in entries)
-    return False if limited or any(default(p) for p in has) else None
+    chosen = [p for p, _ in cilium_rules(policies, call, direction, None)]
+    has = [p for p in chosen if direction in p["spec"] or f"{direction}Deny" in p["spec"]]
+    return limited or any(default(p) for p in has)
+
+
+def cilium(policies, call, direction):
+    if cilium_denies(policies, call, direction):
+        return False
+    if cilium_allows(policies, call, direction):
+        return True
+    return False if cilium_closes(policies, call, direction) else None

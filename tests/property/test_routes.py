@@ -1,4 +1,4 @@
-"""VirtualService and HTTPRoute, from document to decision, against readings of their references.
+"""VirtualService, HTTPRoute and GRPCRoute, from document to decision, against readings of their references.
 
 Each example is a random set of documents, read, compiled for a caller and asked; the reference looks at the
 documents themselves. MESHPY_EXAMPLES=1000 for a long run; one example asks REQUESTS times, so that a run of
@@ -220,3 +220,67 @@ def test_http_routes_route_by_the_most_specific_match_of_all(routes, seed):
     random.Random(seed).shuffle(documents)
     for request, found in zip(requests, decided(documents, requests), strict=True):
         assert found == route_reference(routes, request), request
+
+
+# -- GRPCRoute: the longest service, the longest method, the number of headers
+
+SERVICES, RPCS = ["shop.Cart", "shop.C", "blog.Posts"], ["Get", "GetAll", "Put"]
+rpcs = some({"service": st.sampled_from(SERVICES), "method": st.sampled_from(RPCS)}).filter(bool)
+grpc_matches = some({"method": rpcs, "headers": listed()}).filter(bool)
+grpc_routes = st.lists(
+    st.lists(st.lists(grpc_matches, max_size=3), min_size=1, max_size=4), min_size=1, max_size=3
+)
+
+
+def grpc_match(match, request):
+    _, path, headers, _, _ = request
+    service, _, rpc = path[1:].rpartition("/")
+    wanted = match.get("method", {})
+    return (
+        wanted.get("service", service) == service
+        and wanted.get("method", rpc) == rpc
+        and all(headers.get(h["name"]) == h["value"] for h in match.get("headers", ()))
+    )
+
+
+def grpc_reference(routes, request):
+    best, chosen = None, None
+    for name, rules in enumerate(routes):
+        for number, alternatives in enumerate(rules):
+            for match in alternatives or [{}]:
+                wanted = match.get("method", {})
+                size = (
+                    len(wanted.get("service", "")),
+                    len(wanted.get("method", "")),
+                    len(match.get("headers", ())),
+                )
+                if grpc_match(match, request) and (best is None or size > best):
+                    best, chosen = size, (f"GRPCRoute shop/p{name}", f"rules[{number}]")
+    return chosen
+
+
+@settings(max_examples=max(1, EXAMPLES // 2), deadline=None)
+@given(grpc_routes, seeds)
+def test_grpc_routes_route_by_the_longest_service_and_method(routes, seed):
+    documents = [
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GRPCRoute",
+            "metadata": {"name": f"p{name}", "namespace": "shop"},
+            "spec": {
+                "parentRefs": [{"group": "", "kind": "Service", "name": "api"}],
+                "rules": [
+                    {"backendRefs": [{"name": "api", "port": 8080}], **({"matches": each} if each else {})}
+                    for each in rules
+                ],
+            },
+        }
+        for name, rules in enumerate(routes)
+    ]
+    draw = random.Random(seed)
+    requests = [
+        ("POST", f"/{draw.choice(SERVICES)}/{draw.choice(RPCS)}", headers, {}, "api:8080")
+        for _, _, headers, _, _ in drawn(seed)
+    ]
+    for request, found in zip(requests, decided(documents, requests), strict=True):
+        assert found == grpc_reference(routes, request), request

@@ -276,6 +276,16 @@ def test_claims_may_be_assumed_but_not_those_of_a_stranger():
     assert Authenticator(()).assume(auth_of(claims())) == Accepted(None)
 
 
+def test_rules_of_one_issuer_are_alternatives_for_assumed_claims_too():
+    """As for signed tokens: what the first rule refuses the next may accept."""
+    rules = (replace(RULE, audiences=("a",)), replace(RULE, name="jwtRules[1]", audiences=("b",)))
+    for audience in ("a", "b"):
+        assert isinstance(Authenticator(rules).assume(auth_of(claims(aud=audience))), Accepted)
+    refusal = Authenticator(rules).assume(auth_of(claims(aud="c")))
+    assert isinstance(refusal, Refused)
+    assert (refusal.status, refusal.rule) == (403, "jwtRules[0]")
+
+
 def snapshot(*policies: AuthorizationPolicy, rules=(RULE,)) -> Snapshot:
     auth = Authorization(policies=policies, baseline_external=frozenset({80}))
     return Snapshot("v", 1, Workload(ServiceName("shop", "api"), "cluster.local"), auth, jwt=rules)
