@@ -23,14 +23,21 @@ RuleKey = tuple[str, str, str, bool]
 class Kinds:
     """What one caller was let do on one port since the last report."""
 
-    __slots__ = ("counts", "lost")
+    __slots__ = ("counts", "lost", "open")
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
         self.lost = 0
+        self.open = 0
+        """Opaque connections that are in use now."""
+
+    def connect(self) -> None:
+        """Count an opaque connection, and say that it is in use until it is over."""
+        self.add("", "")
+        self.open += 1
 
     def add(self, method: str, path: str) -> None:
-        """Count a request; an opaque connection has neither method nor path."""
+        """Count a request that is over; an opaque connection has neither method nor path."""
         counts, key = self.counts, (method, path)
         count = counts.get(key)
         if count is not None:
@@ -70,6 +77,8 @@ class Admitted:
         for (source, port), caller in self._callers.items():
             lost += caller.lost
             caller.lost = 0
+            if caller.open:
+                caller.counts.setdefault(("", ""), 0)
             while caller.counts and len(rows) < MAX_ROWS:
                 (method, path), count = caller.counts.popitem()
                 rows.append([source, port, method, path, count])

@@ -17,6 +17,7 @@ from meshpy.live import Live
 from meshpy.model.endpoint import Transport
 from meshpy.model.resilience import ConnectionPool, HashBy
 from proxy.access_log import Line
+from proxy.admitted import Kinds
 from proxy.config import Compiled
 from proxy.decide.hashing import hash64
 from proxy.decide.outlier import Reply
@@ -193,6 +194,7 @@ class OpaqueSide(Side):
         self.started = time.time()
         self.started_at = shared.loop.time()
         self.edge: Edge | None = None
+        self.kinds: Kinds | None = None
         self.is_accounted = False
         self.server_name = ""
         self.addresses: tuple[tuple[str, int] | None, tuple[str, int] | None] = (None, None)
@@ -322,7 +324,8 @@ class OpaqueSide(Side):
         self.edge = self.reporter.telemetry.edge(key)
         self.edge.opened += 1
         if isinstance(self.role, InboundTcp):
-            self.reporter.telemetry.admitted.of(key.source, self.role.port).add("", "")
+            self.kinds = self.reporter.telemetry.admitted.of(key.source, self.role.port)
+            self.kinds.connect()
         upstream = self.splice.upstream
         upstream.connection_made(fresh.transport)
         fresh.transport.set_protocol(upstream)
@@ -355,6 +358,8 @@ class OpaqueSide(Side):
         if host is not None:
             host.active -= 1
             host.upstream.connections -= 1
+        if self.kinds is not None:
+            self.kinds.open -= 1
         edge = self.edge or self.reporter.telemetry.edge(self.role.edge_key(self))
         if self.edge is None:
             edge.opened += 1

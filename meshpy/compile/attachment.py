@@ -79,5 +79,8 @@ def check_attachment(policy: Attached, selection: Selection, notes: Notes) -> tu
         notes.missing(policy.selector_place, what, instead, expected=expected)
     else:
         what = f"{title}: the namespace {namespace} has no service"
-        notes.warning(policy.meta.place, what, f"namespaces {listed(directory.namespaces)}")
+        instead = f"namespaces {listed(directory.namespaces)}"
+        if namespace == "istio-system":
+            instead = f"write {ROOT_NAMESPACE}: it is the root namespace here"
+        notes.warning(policy.meta.place, what, instead)
     return selected

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshpy.engine.entries import Entry, compile_policies, entries_of, every_entry, steps_of
+from meshpy.engine.entries import CompiledPolicy, Entry, compile_policies, entries_of, every_entry, steps_of
 from meshpy.engine.judge import ConnectionJudge
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.tiers import NetworkStage, Walk
@@ -38,6 +38,9 @@ class InboundAuthorizer:
         "_auth",
         "_custom",
         "_deny",
+        "_dry_allow",
+        "_dry_deny",
+        "_has_dry",
         "_memo",
         "_network",
         "_observed",
@@ -58,6 +61,11 @@ class InboundAuthorizer:
         self._deny = compile_policies(enforced, Action.DENY, trust_domain, proxies)
         self._allow = compile_policies(enforced, Action.ALLOW, trust_domain, proxies)
         dry = [policy for policy in auth.policies if policy.dry_run]
+        # what the policies would come to if those on trial decided as well
+        self._has_dry = any(policy.action in (Action.ALLOW, Action.DENY) for policy in dry)
+        tried = auth.policies if self._has_dry else ()
+        self._dry_deny = compile_policies(tried, Action.DENY, trust_domain, proxies)
+        self._dry_allow = compile_policies(tried, Action.ALLOW, trust_domain, proxies)
         self._observed = (
             *compile_policies(enforced, Action.AUDIT, trust_domain, proxies),
             *(item for action in Action for item in compile_policies(dry, action, trust_domain, proxies)),
@@ -110,19 +118,24 @@ class InboundAuthorizer:
             )
         custom = every_entry(self._custom, connection)
         deny = entries_of(self._deny, connection, allowed=False)
+        dry_deny = entries_of(self._dry_deny, connection, allowed=False) if self._has_dry else deny
         if connection.opaque:
             # Nobody can be asked about a connection without requests: where a provider should be, it ends.
-            deny, custom = [*custom, *deny], []
-        allow = entries_of(self._allow, connection, allowed=True)
-        observed = every_entry(self._observed, connection)
+            deny, dry_deny, custom = [*custom, *deny], [*custom, *dry_deny], []
 
-        def judge(walk: Walk, audit: Sequence[Entry], pending: ConnectionJudge | None) -> ConnectionJudge:
+        def judge(
+            walk: Walk,
+            deny: Sequence[Entry],
+            policies: Sequence[CompiledPolicy],
+            audit: Sequence[Entry],
+            pending: ConnectionJudge | None,
+        ) -> ConnectionJudge:
             return ConnectionJudge(
                 walk,
                 self._baseline(connection),
                 deny,
-                allow,
-                self._unmatched(connection) if self._allow else None,
+                entries_of(policies, connection, allowed=True),
+                _unmatched(policies, connection) if policies else None,
                 audit,
                 depends_on_headers=self.depends_on_headers and not connection.opaque,
                 depends_on_auth=self.depends_on_auth and not connection.opaque,
@@ -131,9 +144,12 @@ class InboundAuthorizer:
             )
 
         pending = None
-        if self._pending is not None:
-            pending = judge(self._pending.walk(connection), (), None)
-        return judge(self._network.walk(connection), observed, pending)
+        if self._pending is not None or self._has_dry:
+            stage = self._network if self._pending is None else self._pending
+            allow = self._dry_allow if self._has_dry else self._allow
+            pending = judge(stage.walk(connection), dry_deny, allow, (), None)
+        observed = every_entry(self._observed, connection)
+        return judge(self._network.walk(connection), deny, self._allow, observed, pending)
 
     def _mtls(self, connection: Connection) -> Verdict | None:
         """Why the caller may not speak without an identity; None when it may, or has one."""
@@ -166,15 +182,6 @@ class InboundAuthorizer:
             reason=f"{caller} may not use port {port}: it is neither published nor reached by a service"
             " outside the mesh; publish it, or write a NetworkPolicy with an ingress rule that allows it",
         )
-
-    def _unmatched(self, connection: Connection) -> Verdict:
-        names = [item.policy.name for item in self._allow]
-        listed = ", ".join(names)
-        what = "no ALLOW rule matches" if any(item.rules for item in self._allow) else "it has no rules"
-        why = f"{what} of {listed}" if what.startswith("no") else f"{listed} allows nothing: {what}"
-        if connection.opaque and any(item.rules for item in self._allow):
-            why += " (a rule with hosts, methods, paths or headers never matches on an opaque port)"
-        return Verdict(False, "allow", listed, "", why)
 
     def evaluate_all(
         self,
@@ -209,3 +216,13 @@ class InboundAuthorizer:
             for item in items:
                 steps += steps_of(stage, item, connection, request)
         return steps
+
+
+def _unmatched(policies: Sequence[CompiledPolicy], connection: Connection) -> Verdict:
+    names = [item.policy.name for item in policies]
+    listed = ", ".join(names)
+    what = "no ALLOW rule matches" if any(item.rules for item in policies) else "it has no rules"
+    why = f"{what} of {listed}" if what.startswith("no") else f"{listed} allows nothing: {what}"
+    if connection.opaque and any(item.rules for item in policies):
+        why += " (a rule with hosts, methods, paths or headers never matches on an opaque port)"
+    return Verdict(False, "allow", listed, "", why)

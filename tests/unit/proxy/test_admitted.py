@@ -18,6 +18,18 @@ def test_a_message_holds_what_came_since_the_last_one():
     assert admitted.take({rule: 5}) == {"type": "seen", "flows": [], "rules": [], "lost": 0}
 
 
+def test_a_connection_that_stays_open_is_in_use():
+    admitted = Admitted()
+    web = admitted.of("shop/web", 6379)
+    web.connect()
+    counts = []
+    for _ in range(3):
+        counts += [row[-1] for row in admitted.take({})["flows"]]
+    assert counts == [1, 0, 0]
+    web.open -= 1
+    assert admitted.take({})["flows"] == []
+
+
 def test_what_does_not_fit_is_counted_as_lost():
     admitted = Admitted()
     web = admitted.of("shop/web", 8080)
