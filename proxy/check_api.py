@@ -6,9 +6,11 @@ answer has beyond them is skipped, as protobuf demands of unknown fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from meshpy.protobuf import BadMessageError as BadMessage
+from meshpy.protobuf import read as _fields
 
 __all__ = [
     "BadMessage",
@@ -21,11 +23,7 @@ __all__ = [
     "unframe",
 ]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-class BadMessage(Exception):  # noqa: N818 - a message, not a fault of ours
-    """Bytes that are no such message."""
+_VARINT, _BYTES = 0, 2
 
 
 def _varint(value: int) -> bytes:
@@ -117,39 +115,6 @@ def unframe(data: bytes) -> bytes:
     if len(data) < 5 or data[0] or int.from_bytes(data[1:5], "big") != len(data) - 5:
         raise BadMessage("the answer is not one plain message")
     return data[5:]
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data) and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise BadMessage("a number does not end")
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    at = 0
-    while at < len(data):
-        key, at = _read_varint(data, at)
-        kind = key & 7
-        if kind == _VARINT:
-            value, at = _read_varint(data, at)
-            yield key >> 3, value
-            continue
-        if kind == _BYTES:
-            size, at = _read_varint(data, at)
-        elif kind in (_FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise BadMessage(f"wire type {kind} is not known")
-        if at + size > len(data):
-            raise BadMessage("a field is longer than the message")
-        yield key >> 3, data[at : at + size]
-        at += size
 
 
 class HeaderChange(NamedTuple):

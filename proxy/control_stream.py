@@ -29,6 +29,7 @@ _log = logging.getLogger("meshpy.proxy")
 
 _LARGE = 64 * 1024
 _MAX_RECORDED = 256 * 1024
+_SPANS_OF_FRAME = 100
 _MAX_RECALLED = 1000
 _WAITING_FRAMES = 16
 _REPORT_EVERY_S = 1.0
@@ -242,8 +243,10 @@ class ControlStream:
             if classes:
                 await self._socket.send_json({"type": "paths", "classes": classes})
             spans = self._sidecar.outbox.take()
-            if spans:
-                await self._socket.send_json({"type": "spans", "spans": spans})
+            # The control plane takes frames of a mebibyte; a span may be some kilobytes.
+            for start in range(0, len(spans), _SPANS_OF_FRAME):
+                some = spans[start : start + _SPANS_OF_FRAME]
+                await self._socket.send_json({"type": "spans", "spans": some})
 
     async def _tell_admitted(self) -> None:
         """Told even when it is empty: a workload that is watched and not called is known to be so."""

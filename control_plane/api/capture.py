@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 from aiohttp import web
 
+from control_plane.api.lines import stream_lines
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.tap import number_of
@@ -20,7 +19,6 @@ __all__ = ["CaptureRoutes"]
 MAX_FOR_S = 600.0
 MAX_BYTES = 256 * 1024 * 1024
 DEFAULT_BYTES = 10 * 1024 * 1024
-BEAT_S = 1.0
 
 
 class CaptureRoutes:
@@ -59,20 +57,7 @@ class CaptureRoutes:
         capture = self._parts.captures.open(
             service, task or known[0].task, max_bytes, is_redacted=is_redacted
         )
-        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         try:
-            await answer.prepare(request)
-            async with asyncio.timeout(for_s):
-                while True:
-                    try:
-                        async with asyncio.timeout(BEAT_S):
-                            packet = await capture.waiting.get()
-                    except TimeoutError:
-                        await answer.write(b"\n")
-                    else:
-                        await answer.write(json.dumps(packet, separators=(",", ":")).encode() + b"\n")
-        except (TimeoutError, ConnectionError):
-            pass
+            return await stream_lines(request, capture.waiting, for_s)
         finally:
             self._parts.captures.close(capture)
-        return answer

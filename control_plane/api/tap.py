@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-
 from aiohttp import web
 
+from control_plane.api.lines import stream_lines
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.errors import BadRequest
@@ -18,8 +16,6 @@ __all__ = ["TapRoutes", "number_of"]
 MAX_FOR_S = 3600.0
 MAX_PER_S = 1000
 DEFAULT_PER_S = 100
-BEAT_S = 1.0
-"""An empty line as often tells a client that went away from one that waits."""
 
 
 class TapRoutes:
@@ -47,23 +43,10 @@ class TapRoutes:
         except ValueError as error:
             raise BadRequest(str(error)) from error
         tap = self._taps.open(wanted, int(per_s))
-        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         try:
-            await answer.prepare(request)
-            async with asyncio.timeout(for_s):
-                while True:
-                    try:
-                        async with asyncio.timeout(BEAT_S):
-                            record = await tap.waiting.get()
-                    except TimeoutError:
-                        await answer.write(b"\n")
-                    else:
-                        await answer.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        except (TimeoutError, ConnectionError):
-            pass
+            return await stream_lines(request, tap.waiting, for_s)
         finally:
             self._taps.close(tap)
-        return answer
 
 
 def number_of(text: object, name: str, low: float, high: float) -> float:

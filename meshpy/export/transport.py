@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import aiohttp
 
-from meshpy.otlp.protobuf import BadMessageError
 from meshpy.otlp.settings import Destination, OtlpError, Protocol
 from meshpy.otlp.traces import read_rejected
+from meshpy.protobuf import BadMessageError
 
 __all__ = ["Again", "Outcome", "Refused", "Taken", "Transport", "open_transport", "taken"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshpy.model.metrics import Distribution, Exemplar, Family, MetricKind, Number
-from meshpy.otlp.protobuf import double, fixed64, message, packed_doubles, packed_fixed64, text, varint
 from meshpy.otlp.resource import SCHEMA_URL, SCOPE, Resource, attributes
+from meshpy.protobuf import double, fixed64, message, packed_doubles, packed_fixed64, text, varint
 
 __all__ = ["encode_metrics"]
 

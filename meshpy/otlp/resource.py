@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshpy.model.span import Attribute
-from meshpy.otlp.protobuf import double, message, text, varint
+from meshpy.protobuf import double, message, text, varint
 
 __all__ = ["SCHEMA_URL", "SCOPE", "Resource", "attributes"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshpy.model.span import Kind, Span
-from meshpy.otlp.protobuf import fixed64, message, text, varint
-from meshpy.otlp.protobuf import read as read_fields
 from meshpy.otlp.resource import SCHEMA_URL, SCOPE, Resource, attributes
+from meshpy.protobuf import fixed64, message, text, varint
+from meshpy.protobuf import read as read_fields
 
 __all__ = ["encode_spans", "read_rejected"]
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 __all__ = ["RecordedBytes", "Recording"]
 
 MAX_WAITING = 4 * 1024 * 1024
+_PIECE = 64 * 1024
 _SECRETS = re.compile(
     rb"(?im)^((?:proxy-)?authorization|cookie|set-cookie|x-api-key|x-auth-token)(:[ \t]*)([^\r\n]*)"
 )
@@ -65,7 +66,9 @@ class Recording:
         self._waiting_bytes += len(data)
         shown = _redacted(data) if self.is_redacted else data
         ends = (str(source[0]), int(source[1])), (str(destination[0]), int(destination[1]))
-        self._waiting.append((number, time.time(), *ends, shown, comment))
+        now = time.time()
+        for start in range(0, len(shown), _PIECE):
+            self._waiting.append((number, now, *ends, shown[start : start + _PIECE], comment))
 
 
 def _redacted(data: bytes) -> bytes:

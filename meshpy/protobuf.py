@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as far as OTLP needs it: fields are written in order, none is read but by number.
+"""Protobuf's wire format, as far as OTLP and Envoy's Check need it: fields by their numbers.
 
 Source: protobuf.dev/programming-guides/encoding.
 """
