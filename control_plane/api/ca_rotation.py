@@ -115,10 +115,11 @@ class CaRotationRoutes:
         author = require(request, Role.ADMIN)
         body = await json_body(request, MAX_BODY)
         check_members(body, "passphrase")
-        passphrase = member(body, "passphrase", str).encode()
-        if len(passphrase) < MIN_PASSPHRASE:
+        text = member(body, "passphrase", str)
+        passphrase = text.encode("utf-8", "surrogatepass")
+        if len(text) < MIN_PASSPHRASE:
             raise BadRequest(
-                f"`passphrase` has at least {MIN_PASSPHRASE} bytes: it is all that protects the key"
+                f"`passphrase` has at least {MIN_PASSPHRASE} characters: it is all that protects the key"
             )
         issuer = self._state().issuer
         await self._audit("ca-export", author)

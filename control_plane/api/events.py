@@ -9,7 +9,7 @@ from aiohttp import web
 from control_plane.anomalies.event import Kind
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.tap import number_of
+from control_plane.api.tap import whole_of
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
 
@@ -24,7 +24,7 @@ class EventRoutes:
 
     def routes(self) -> list[Route]:
         query: dict[str, tuple[dict[str, Any], str]] = {
-            "after": ({"type": "integer"}, "only events with a higher id"),
+            "after": ({"type": "integer", "minimum": 0, "maximum": 2**53}, "only events with a higher id"),
             "kind": ({"enum": [str(kind) for kind in Kind]}, "only of this kind"),
             "open": ({"enum": ["true", "false"]}, "`true`: only what is still unusual"),
         }
@@ -38,7 +38,7 @@ class EventRoutes:
         kind = query.get("kind", "")
         if unknown or kind not in ("", *Kind) or query.get("open", "false") not in ("true", "false"):
             raise BadRequest(f"`kind` is one of {', '.join(Kind)}; `open` is true or false; `after` is an id")
-        after = int(number_of(query.get("after", 0), "after", 0, 2**53))
+        after = whole_of(query.get("after", 0), "after", 0, 2**53)
         found = self._watch.events.after(after, kind, only_open=query.get("open") == "true")
         events = [event.to_json() for event in found]
         return web.json_response({"events": events, "baseline": self._watch.summary()})

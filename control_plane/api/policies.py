@@ -37,7 +37,10 @@ WHY = {**DRY_RUN, "message": (prose(MAX_MESSAGE), "why")}
 
 LIMIT = {
     "limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "how many"),
-    "before": ({"type": "integer", "minimum": 1}, "only older ones than this; `next` of the page before"),
+    "before": (
+        {"type": "integer", "minimum": 1, "maximum": 10**15},
+        "only older ones than this; `next` of the page before",
+    ),
 }
 WAIT = {"timeout_s": ({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, "how long to wait")}
 

@@ -9,15 +9,22 @@ from aiohttp import web
 
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.tap import number_of
+from control_plane.api.tap import number_of, whole_of
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
-from meshpy.model.tap import TapFilter
+from meshpy.model.tap import VERDICTS, TapFilter
 
 __all__ = ["RequestRoutes"]
 
 MAX_LINES = 5_000
 MAX_SINCE_S = 30.0
+NARROW: dict[str, dict[str, Any]] = {
+    "direction": {"enum": ["", "in", "out"]},
+    "verdict": {"enum": ["", *VERDICTS]},
+    "status": {"type": "string", "pattern": "^[0-9]{0,3}$"},
+    "min_ms": {"type": "number"},
+}
+"""Filters that are not any text."""
 FILTERS = ("source", "destination", "direction", "method", "path", "status", "verdict", "min_ms")
 
 
@@ -30,8 +37,13 @@ class RequestRoutes:
     def routes(self) -> list[Route]:
         text: dict[str, Any] = {"type": "string"}
         query = dict.fromkeys(FILTERS, (text, "only such requests"))
-        query["since_s"] = ({"type": "number"}, f"how far back, at most {MAX_SINCE_S:g} s")
-        lines = {**query, "limit": ({"type": "integer"}, "the newest so many")}
+        query |= {name: (schema, "only such requests") for name, schema in NARROW.items()}
+        back = {"type": "number", "minimum": 0, "maximum": MAX_SINCE_S}
+        query["since_s"] = (back, f"how far back, at most {MAX_SINCE_S:g} s")
+        lines = {
+            **query,
+            "limit": ({"type": "integer", "minimum": 1, "maximum": MAX_LINES}, "the newest so many"),
+        }
         groups = {**query, "by": ({"enum": ["route", "path"]}, "what requests are put together by")}
         stat = {"by": ({"enum": ["service", "namespace", "edge"]}, "what is one row")}
         stat |= dict.fromkeys(("source", "destination"), (text, "only edges of it"))
@@ -47,7 +59,7 @@ class RequestRoutes:
     async def lines(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         query = dict(request.query)
-        limit = int(number_of(query.pop("limit", 100), "limit", 1, MAX_LINES))
+        limit = whole_of(query.pop("limit", 100), "limit", 1, MAX_LINES)
         since_s = number_of(query.pop("since_s", MAX_SINCE_S), "since_s", 0, MAX_SINCE_S)
         records, missing = await self._parts.looks.lines(_filter(query), limit, since_s)
         return web.json_response({"requests": records, "sidecars_without_answer": missing})

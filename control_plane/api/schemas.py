@@ -80,7 +80,7 @@ PROBLEM = _object(
         "evidence": TEXT,
         "lagging": _list(TEXT),
     },
-    optional=("errors", "newest", "evidence"),
+    optional=("errors", "newest", "evidence", "lagging"),
 )
 _PERCENT: Schema = {"type": "number", "default": 5, "minimum": 0, "maximum": 100}
 DOCUMENTS = _closed(

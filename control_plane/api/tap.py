@@ -11,7 +11,7 @@ from control_plane.errors import BadRequest
 from control_plane.parts import Parts
 from meshpy.model.tap import TapFilter
 
-__all__ = ["TapRoutes", "number_of"]
+__all__ = ["TapRoutes", "number_of", "whole_of"]
 
 MAX_FOR_S = 3600.0
 MAX_PER_S = 1000
@@ -36,7 +36,7 @@ class TapRoutes:
     async def tap(self, request: web.Request) -> web.StreamResponse:
         require(request, Role.VIEWER)
         query = dict(request.query)
-        per_s = number_of(query.pop("max_rps", DEFAULT_PER_S), "max_rps", 1, MAX_PER_S)
+        per_s = whole_of(query.pop("max_rps", DEFAULT_PER_S), "max_rps", 1, MAX_PER_S)
         for_s = number_of(query.pop("for_s", MAX_FOR_S), "for_s", 0, MAX_FOR_S)
         try:
             wanted = TapFilter.read(query)
@@ -49,6 +49,19 @@ class TapRoutes:
             self._taps.close(tap)
 
 
+def whole_of(text: object, name: str, low: int, high: int) -> int:
+    """A whole number of a query.
+
+    Raises:
+        BadRequest: it is none, or out of its range.
+    """
+    value = number_of(text, name, low, high)
+    number = int(str(text)) if str(text).isdecimal() else int(value)  # large ones are no floats
+    if number != value or number > high:
+        raise BadRequest(f"`{name}` is a whole number from {low} to {high}")
+    return number
+
+
 def number_of(text: object, name: str, low: float, high: float) -> float:
     """A number of a query.
 
@@ -56,7 +69,7 @@ def number_of(text: object, name: str, low: float, high: float) -> float:
         BadRequest: it is none, or out of its range.
     """
     try:
-        value = float(str(text))
+        value = float(str(text)) if str(text).isascii() else low - 1
     except ValueError:
         value = low - 1
     if not low <= value <= high:

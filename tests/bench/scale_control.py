@@ -21,7 +21,7 @@ import uvloop
 
 from control_plane.discovery.docker_json import Answers
 from control_plane.discovery.swarm import SwarmDiscovery
-from control_plane.distribution import Distribution
+from control_plane.distribution import Distribution, Trust
 from control_plane.language import MeshLanguage
 from control_plane.registry import Change, Registry
 from control_plane.reports import Reports
@@ -52,11 +52,12 @@ class Swarm:
         self.networks = [{"Id": "n-mesh", "Name": "mesh"}, {"Id": "n-shared", "Name": "shared"}]
         self.nodes = [{"ID": f"n{i}", "Description": {"Hostname": f"node-{i}"}} for i in range(10)]
         self.services, self.tasks_ = [], {}
-        for index, name in enumerate(self.names):
-            self._add(index, name)
+        for name in self.names:
+            self.add(name)
         self.changed = lambda: None
 
-    def _add(self, index, name):
+    def add(self, name):
+        index = len(self.services)
         shared = ",shared" if name.name == "s0" or index < 2 else ""
         labels = {
             "com.docker.stack.namespace": name.namespace,
@@ -131,7 +132,8 @@ class Bench:
     async def start(self, folder, group):
         self.store = SqliteStore(Path(folder) / "revisions.sqlite")
         self.registry = Registry(self.store, MeshLanguage("cluster.local"))
-        self.distribution = Distribution(self.registry.shelf, Reports(), lambda: "pem")
+        trust = Trust(id="roots", pem="pem", issuer="")
+        self.distribution = Distribution(self.registry.shelf, Reports(), lambda: trust)
         self.registry.notify = self.distribution.notify
         await self.registry.start()
         self.discovery = SwarmDiscovery(self.swarm, poll_s=3600, relist_s=3600)
@@ -206,6 +208,22 @@ class Bench:
             found.append(await self.measured(change, lambda done=done: not self.distribution.behind(done)))
         return found
 
+    async def deployments(self, rounds):
+        """A stack of ten services with ten tasks each is deployed; nobody else shares its network."""
+        found = []
+        for number in range(rounds):
+            names = [ServiceName(f"new{number}", f"s{each}") for each in range(1, PER_STACK + 1)]
+
+            async def change(names=names):
+                for name in names:
+                    self.swarm.add(name)
+                self.swarm.changed()
+
+            found.append(
+                await self.measured(change, lambda names=names: set(names) <= self.registry.services)
+            )
+        return {"cpu_ms": _row(found)["cpu_ms"]}
+
     async def relist(self, rounds):
         """CPU ms of a full re-list that found nothing new: the JSON of it, and all that is done with it."""
         text = json.dumps([self.swarm.services, list(self.swarm.tasks_.values())])
@@ -251,6 +269,7 @@ async def measure(services, rounds):
                 "task": _row(await bench.task_changes(rounds)),
                 "policy": _row(await bench.policy_changes(max(2, rounds // 4))),
             }
+            result["deployment"] = await bench.deployments(max(2, rounds // 4))
             parse, work = await bench.relist(3)
             result["relist_ms"] = {"json": round(parse, 1), "work": round(work, 1)}
             for task in bench.running:

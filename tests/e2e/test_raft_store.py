@@ -49,3 +49,21 @@ async def test_old_revisions_are_pruned_on_the_swarm(stores):
         await store.append([Document("a.yaml", "a: 1")], author="x", expected=number, now=NOW)
     assert [revision.number for revision in await store.history(9)] == [5, 4, 3]
     assert (await stores[1].newest()).number == 5
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+async def test_a_pinned_revision_outlives_the_others_on_the_swarm(stores):
+    """A pin is a label of the config; setting it leaves the content as it is."""
+    ours, theirs = stores[:2]
+    noise = "".join(random.Random(5).choices("0123456789abcdef", k=1_500_000))
+    made = [
+        await ours.append([Document("a.yaml", noise)], author="x", expected=number, now=NOW)
+        for number in range(2)
+    ]
+    await theirs.pin(1)
+    for number in range(2, 6):
+        await ours.append([Document("a.yaml", "a: 1")], author="x", expected=number, now=NOW)
+    assert [revision.number for revision in await theirs.history(9)] == [6, 5, 4, 1]
+    assert (await ours.pinned(), await ours.get(1)) == ({1}, made[0])
+    await ours.unpin(1)
+    assert await theirs.pinned() == frozenset()
