@@ -48,8 +48,10 @@ from control_plane.api.tokens import TokenRoutes
 from control_plane.append_log import AppendLog
 from control_plane.attest import Attestor, LocalAttestor, SwarmAttestor
 from control_plane.audit import Audit
+from control_plane.background import background
 from control_plane.ca_state import SharedCa
 from control_plane.captures import Captures
+from control_plane.compiling import Language
 from control_plane.denylist import DenyList
 from control_plane.discovery.docker_client import DockerClient
 from control_plane.discovery.stack_file import read_stack
@@ -68,7 +70,7 @@ from control_plane.looks import Looks
 from control_plane.metrics import families
 from control_plane.operator_tokens import OperatorTokens
 from control_plane.parts import Parts
-from control_plane.registry import Language, Registry
+from control_plane.registry import Registry
 from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
 from control_plane.settings import Listen, Settings, Source, StoreKind, read_secret
@@ -130,7 +132,7 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         )
         if parts.webhook is not None:
             evidence = (*evidence, parts.webhook.run())
-        await stack.enter_async_context(_background(*works, *evidence))
+        await stack.enter_async_context(background(*works, *evidence))
         sidecars = sidecar_app(parts, streams)
         sidecar_port = await _serve(stack, sidecars, settings.sidecar_listen, parts.signing.sidecar_context())
         tls = parts.signing.operator_context() if settings.operator_tls else None
@@ -422,23 +424,6 @@ async def _serve(
     except OSError as error:
         raise StartRefused(f"{listen.host}:{listen.port} cannot be listened on: {error.strerror}") from error
     return int(runner.addresses[0][1])
-
-
-@asynccontextmanager
-async def _background(*works: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Runs `works` while the block runs; the failure of one ends the block."""
-    failure: Exception | None = None
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in works]
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised again below, as itself and not in a group
-            failure = error
-        finally:
-            for task in tasks:
-                task.cancel()
-    if failure is not None:
-        raise failure
 
 
 async def _renew(signing: Signing) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from control_plane.compiling import Compiled
 from control_plane.policy_set import readable
-from control_plane.registry import Compiled
 from control_plane.snapshots import printed
 from control_plane.store.revisions import Document
 from meshpy.compile import Compilation, Inputs, check, compile_changed

@@ -11,10 +11,11 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+from control_plane.compiling import Compiled, Language
 from control_plane.discovery.view import View, without
 from control_plane.errors import Conflict, NotFound, StoreError, Unavailable
 from control_plane.policy_set import stored
@@ -27,7 +28,7 @@ from meshpy.model.names import ServiceName
 from meshpy.policy.policy_set import Document as PolicyDocument
 from meshpy.policy.policy_set import PolicySet
 
-__all__ = ["Applied", "Change", "Compiled", "Language", "Registry"]
+__all__ = ["Applied", "Change", "Registry"]
 
 SETTLE_S = 0.05
 FOLLOW_S = 1.0
@@ -35,47 +36,6 @@ FIRST_VIEW_S = 5.0
 
 Edit = Callable[[Sequence[PolicyDocument]], Sequence[PolicyDocument]]
 Notify = Callable[[set[ServiceName]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What one compilation gave, what the check found, and the compiler's notes for the next one."""
-
-    snapshots: Mapping[ServiceName, Printed] = field(default_factory=dict)
-    errors: tuple[Problem, ...] = ()
-    warnings: tuple[Problem, ...] = ()
-    source: object = None
-
-
-class Language(Protocol):
-    """Policy texts and the compiler; pure, called in a thread."""
-
-    def read(self, documents: Sequence[Document]) -> PolicySet:
-        """Read a set of documents.
-
-        Raises:
-            DocumentError: any of them is wrong; all problems are named.
-        """
-
-    def compile(
-        self,
-        inventory: Inventory,
-        policies: PolicySet,
-        revision: int,
-        *,
-        denied: frozenset[ServiceName],
-        keys: Mapping[str, str],
-        strict: bool,
-        last: Compiled | None = None,
-    ) -> Compiled:
-        """Check and compile what `read` returned.
-
-        Args:
-            last: an earlier compilation; what did not change since is taken from it.
-            denied: services that every sidecar refuses.
-            keys: URI → key set of a token issuer.
-            strict: whether a policy that misses something in the inventory is an error, or a warning.
-        """
 
 
 @dataclass(frozen=True, slots=True)
