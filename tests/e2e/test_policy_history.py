@@ -21,6 +21,7 @@ apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: history}
 spec:
+  selector: {matchLabels: {app: api}}
   action: DENY
   rules: [{to: [{operation: {paths: ["/hist-%s"]}}]}]
 """
