@@ -38,7 +38,10 @@ class Site:
         published = self.engine.run(
             "docker", "service", "inspect", "--format", form, f"{self.stack}_{service}-sidecar"
         ).out.strip()  # empty where there is none, or where the app still has its ports
-        [holder, *_] = self.running(f"{service}-sidecar" if published else service)
+        holders = self.running(f"{service}-sidecar" if published else service)
+        if not holders:
+            raise OSError(f"no task of {service} runs")
+        holder = holders[0]
         if not port:
             shown = self.engine.run(*self.engine.docker_at(holder), "port", holder.container).out
             port = int(shown.split()[-1].rpartition(":")[2])
@@ -200,8 +203,13 @@ def news(site: Site) -> int:
 
 def laravel(site: Site) -> int:
     """200 pages of PHP by FastCGI."""
-    url = site.base("nginx")
-    site.warm(lambda: site.call(f"{url}/?numbers=1"))
+
+    def front() -> str:
+        url = site.base("nginx")  # the engine chooses another port for each task
+        site.call(f"{url}/?numbers=1")
+        return url
+
+    url = site.warm(front)
     for number in range(200):
         assert site.call(f"{url}/?numbers=1,{number}") == {
             "app": "laravel",
