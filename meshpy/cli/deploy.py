@@ -8,25 +8,27 @@ import click
 
 from meshpy.cli.docker import Docker
 from meshpy.cli.engine_api import EngineApi
-from meshpy.cli.inject import inject_options, read_stack
+from meshpy.cli.inject import evidence_options, inject_options
 from meshpy.cli.output import ask_format, duration_s, print_json
 from meshpy.cli.preflight import preflight
 from meshpy.cli.progress import Progress
 from meshpy.cli.stack_deploy import Deployment, services_behind
 from meshpy.cli.stack_policies import stated_policies
+from meshpy.cli.stack_source import StackSource
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
-from meshpy.inject import Injected, InjectOptions, inject
+from meshpy.inject import Injected, InjectOptions
 
 __all__ = ["deploy", "prepare", "services_behind"]
 
 FILE = click.option(
     "-c",
     "--compose-file",
-    "file",
+    "files",
     required=True,
+    multiple=True,
     type=click.Path(path_type=Path, allow_dash=True),
-    help="The stack file; `-` is standard input.",
+    help="The stack file, repeatable; `-` is standard input.",
 )
 
 
@@ -45,16 +47,19 @@ FILE = click.option(
 @click.option(
     "--preflight/--no-preflight", "check", default=True, help="Look first if the Swarm can carry it."
 )
+@evidence_options
 @inject_options
 @ask_format
 @click.argument("stack")
 def deploy(
-    file: Path,
+    files: tuple[Path, ...],
     stack: str,
     detach: bool,
     timeout: float,
     rollback: bool,
     check: bool,
+    images: bool,
+    interactive: bool,
     options: InjectOptions,
     output: str,
 ) -> None:
@@ -68,14 +73,16 @@ def deploy(
       meshpy deploy -c stack.yml --timeout 5m shop
     """
     docker, engine, progress = Docker(), EngineApi(), Progress(is_silent=output == "json")
-    text = read_stack(file)
-    stated = stated_policies(text, str(file), stack, options)
-    injected = inject(text, stack=stack, file=str(file), options=options)
+    source = StackSource.read(files)
+    options = source.settled(stack, options, look_at_images=images, ask=interactive)
+    injected = source.inject(stack, options)
+    with source.placing():
+        stated = stated_policies(source.text, source.name, stack, options)
     if check:
         preflight(engine, docker, injected, progress)
     _prepare(docker, injected, stack)
     progress.say(injected.report.to_table())
-    deployment = Deployment(docker, engine, Operator(Context.load()), stack, file, timeout, progress)
+    deployment = Deployment(docker, engine, Operator(Context.load()), stack, source.folder, timeout, progress)
     revision = deployment.run(injected, stated, wait=not detach, rollback=rollback)
     report = injected.report
     if output == "json":
@@ -86,14 +93,19 @@ def deploy(
 
 @click.command()
 @FILE
+@evidence_options
 @inject_options
 @click.argument("stack")
-def prepare(file: Path, stack: str, options: InjectOptions) -> None:
+def prepare(
+    files: tuple[Path, ...], stack: str, images: bool, interactive: bool, options: InjectOptions
+) -> None:
     """Make the secrets and configs that the injected STACK needs, and print the injected file.
 
     For those who call `docker stack deploy` themselves.
     """
-    injected = inject(read_stack(file), stack=stack, file=str(file), options=options)
+    source = StackSource.read(files)
+    options = source.settled(stack, options, look_at_images=images, ask=interactive)
+    injected = source.inject(stack, options)
     _prepare(Docker(), injected, stack)
     click.echo(injected.text, nl=False)
 

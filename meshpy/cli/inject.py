@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +14,34 @@ from typing import Any, TypeVar
 import click
 
 from meshpy.cli.output import ask_format, print_json
-from meshpy.errors import MeshpyError
-from meshpy.inject import InjectOptions
-from meshpy.inject import inject as inject_text
+from meshpy.cli.stack_source import StackSource, read_stack
+from meshpy.inject import Injected, InjectOptions
 from meshpy.inject import uninject as uninject_text
+from meshpy.inject.original import ROOT_KEY
 
-__all__ = ["inject", "inject_options", "read_stack", "uninject"]
+__all__ = ["evidence_options", "inject", "inject_options", "uninject"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.argument("file", metavar="STACK.yml", type=click.Path(path_type=Path, allow_dash=True))
+FILES = click.argument(
+    "files",
+    metavar="STACK.yml…",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+)
+
+
+def evidence_options(command: Command) -> Command:
+    """Give a command what decides where ports are looked for when the file does not show them."""
+    command = click.option("--interactive", is_flag=True, help="Ask for the ports that nothing shows.")(
+        command
+    )
+    return click.option(
+        "--images/--no-images",
+        default=True,
+        help="Ask engine and registry for the ports of images when nothing else shows them.",
+    )(command)
 
 
 def inject_options(command: Command) -> Command:
@@ -92,20 +113,6 @@ def _assumed(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def read_stack(file: Path) -> str:
-    """The text of a stack file with its line ends as they are; `-` is standard input.
-
-    Raises:
-        MeshpyError: it is no UTF-8.
-    """
-    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise MeshpyError(f"{file}:{line}: no UTF-8 text: {error.reason}") from error
-
-
 def _write(text: str) -> None:
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
@@ -116,27 +123,63 @@ def _write(text: str) -> None:
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write what was done, as JSON."
 )
+@click.option("--diff", is_flag=True, help="Show what changes, not the whole file.")
+@evidence_options
 @inject_options
 @ask_format
-@FILE
-def inject(file: Path, stack: str, report: Path | None, options: InjectOptions, output: str) -> None:
+@FILES
+def inject(
+    files: tuple[Path, ...],
+    stack: str,
+    report: Path | None,
+    diff: bool,
+    images: bool,
+    interactive: bool,
+    options: InjectOptions,
+    output: str,
+) -> None:
     """Write STACK.yml with a sidecar for each service to standard output; `-` reads standard input.
 
-    What was found out (ports and their evidence, services left out and why) goes to standard error.
+    Several files are merged first, as `docker stack deploy -c one -c two` merges them. What was found out
+    (ports and their evidence, services left out and why) goes to standard error.
 
     \b
     Examples:
       meshpy inject --stack shop stack.yml > stack.mesh.yml
       meshpy inject --stack shop --assume worker= --assume api=8080/http stack.yml > stack.mesh.yml
+      meshpy inject --stack shop --diff stack.yml prod.yml
     """
-    injected = inject_text(read_stack(file), stack=stack, file=str(file), options=options)
+    source = StackSource.read(files)
+    options = source.settled(stack, options, look_at_images=images, ask=interactive)
+    injected = source.inject(stack, options)
     if report is not None:
         report.write_text(json.dumps(injected.report.to_json(), indent=2) + "\n")
     if output == "json":
-        print_json({"stack_file": injected.text, "report": injected.report.to_json()})
+        shown = {"diff": _diff(source, injected)} if diff else {"stack_file": injected.text}
+        print_json({**shown, "report": injected.report.to_json()})
         return
     click.echo(injected.report.to_table(), err=True)
-    _write(injected.text)
+    _write(_coloured(_diff(source, injected)) if diff else injected.text)
+
+
+def _diff(source: StackSource, injected: Injected) -> str:
+    """What changes, without `x-meshpy`, in which the original is packed."""
+    after = injected.text.splitlines(keepends=True)
+    packed = next((at for at, line in enumerate(after) if line.startswith(f"{ROOT_KEY}:")), len(after))
+    before = source.text.splitlines(keepends=True)
+    lines = difflib.unified_diff(before, after[:packed], source.name, f"{source.name} (injected)")
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _coloured(diff: str) -> str:
+    """Colours on a terminal; NO_COLOR and a pipe mean text."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return diff
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    return "".join(
+        click.style(line, fg=colours.get(line[:1]), bold=line.startswith(("---", "+++")))
+        for line in diff.splitlines(keepends=True)
+    )
 
 
 @click.command()

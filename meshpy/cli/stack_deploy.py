@@ -29,7 +29,7 @@ LOOK_S = 0.5
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """Args:
-    file: the stack file; docker runs in its folder, from which relative paths in it are meant.
+    folder: of the stack file; docker runs in it, as relative paths are meant from there.
     timeout_s: for each wait.
     """
 
@@ -37,7 +37,7 @@ class Deployment:
     engine: EngineApi
     operator: Operator
     stack: str
-    file: Path
+    folder: Path
     timeout_s: float
     progress: Progress
 
@@ -69,26 +69,25 @@ class Deployment:
     def _run(
         self, injected: Injected, policies: Sequence[Document], before: StackState, *, wait: bool
     ) -> int | None:
-        folder = self.file.resolve().parent
         ca = ca_config(self.engine, self.docker, self.operator)
-        hashed = with_hashed_names(injected.text, self.stack, folder, ca_config=ca)
+        hashed = with_hashed_names(injected.text, self.stack, self.folder, ca_config=ca)
         waiting = Wait(self.engine, self.stack, before.services, self.timeout_s, self.progress)
         sidecars = {f"{self.stack}_{name}" for name in injected.report.sidecars}
         if are_apps_first(before.services, is_permissive=injected.report.permissive):
-            self._stack_deploy(without_sidecars(hashed.text), folder)
+            self._stack_deploy(without_sidecars(hashed.text))
             if wait:
                 there = {each["Spec"]["Name"] for each in self.engine.of_stack("services", self.stack)}
                 waiting.until_running(there - sidecars)
         else:
             if not injected.report.permissive:
                 self._free_ports(injected, before)
-            self._stack_deploy(only_sidecars(hashed.text), folder)
+            self._stack_deploy(only_sidecars(hashed.text))
             if wait:
                 waiting.until_running(sidecars)
         revision = put_in_force(self.operator, self.stack, policies)
         if revision is not None:
             self.progress.say(f"  √ policies of the stack file: revision {revision}")
-        self._stack_deploy(hashed.text, folder)
+        self._stack_deploy(hashed.text)
         if wait:
             waiting.until_running()
             names = list(injected.report.join_secrets)
@@ -96,9 +95,9 @@ class Deployment:
             drop_old(self.engine, self.stack, hashed)
         return revision
 
-    def _stack_deploy(self, text: str, folder: Path) -> None:
+    def _stack_deploy(self, text: str) -> None:
         words = ("stack", "deploy", "--resolve-image", "never", "-c", "-", self.stack)
-        self.docker.run(*words, stdin=text, cwd=folder)
+        self.docker.run(*words, stdin=text, cwd=self.folder)
 
     def _free_ports(self, injected: Injected, before: StackState) -> None:
         """Published ports move from a running app to its sidecar; one service at a time may hold them."""

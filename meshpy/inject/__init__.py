@@ -16,11 +16,13 @@ from meshpy.inject.injecting import (
     without_sidecars,
 )
 from meshpy.inject.options import InjectOptions, Settings
+from meshpy.inject.plan import PortsUnknownError
 from meshpy.inject.report import Report
 
 __all__ = [
     "InjectOptions",
     "Injected",
+    "PortsUnknownError",
     "Report",
     "Settings",
     "inject",

@@ -53,12 +53,14 @@ def port_facts(
     ordered: tuple[PortWord, ...] | None,
     published: Sequence[Published],
     callers: Iterable[Mention],
+    outside: Iterable[tuple[PortWord, str]] = (),
 ) -> tuple[PortFact, ...]:
     """Every port of a service, from the strongest evidence to the weakest; the first one names a port.
 
     Args:
         ordered: the user's `meshpy.ports`; what is published is added, nothing else.
         callers: mentions of this service by any service that can reach it, itself included.
+        outside: ports that env files and the image itself show, with the evidence.
     """
     found: dict[int, _Found] = {}
 
@@ -82,6 +84,8 @@ def port_facts(
             if mention.port:
                 add(mention.port, mention.protocol, mention.where)
         _healthcheck(service, add)
+        for word, evidence in outside:
+            add(word.number, word.protocol, evidence, word.text)
         image = text_of(service.get("image"))
         image = substitute(image) or image
         for word in parse_ports(well_known_ports(image)):

@@ -153,6 +153,7 @@ def _again(chosen: InjectOptions, before: InjectOptions) -> InjectOptions:
     every = {name: getattr(chosen, name) for name in InjectOptions.__slots__}
     said = {name: value for name, value in every.items() if value is not None}
     said["assume"] = {**before.assume, **chosen.assume}
+    said["found"] = {**before.found, **chosen.found}
     return replace(before, **said)
 
 

@@ -11,7 +11,7 @@ from meshpy.inject.interpolation import UNKNOWN, substitute, substitute_known
 from meshpy.inject.words import pairs, text_of
 from meshpy.model.endpoint import Protocol
 
-__all__ = ["Mention", "mentions_of"]
+__all__ = ["Mention", "mentions_of", "text_mentions"]
 
 SCHEMES: Mapping[str, tuple[int, Protocol]] = {
     "http": (80, Protocol.HTTP),
@@ -87,6 +87,11 @@ def _all(name: str, service: Mapping[str, Any]) -> Iterator[Mention]:
         for index, item in enumerate(service.get(key) or ()):
             host = text_of(item).partition(":")[0]
             yield Mention(host, 0, None, f"{key} of {name}", (*path, key, index))
+
+
+def text_mentions(text: str) -> Iterator[Mention]:
+    """The addresses in one text."""
+    return _in_text(text, "", ())
 
 
 def _in_text(text: str, where: str, path: tuple[str | int, ...]) -> Iterator[Mention]:

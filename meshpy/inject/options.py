@@ -14,6 +14,7 @@ class InjectOptions:
 
     Args:
         assume: ports of services that the file says nothing about, as if each had the label `meshpy.ports`.
+        found: service -> ports that env files and images show, with the evidence (`inject.outside`).
     """
 
     image: str | None = None
@@ -25,6 +26,7 @@ class InjectOptions:
     cache: bool | None = None
     permissive: bool | None = None
     assume: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from meshpy.inject.exempt import cluster_reasons, hard_reason, soft_reason
 from meshpy.inject.interpolation import has_variable, substitute
 from meshpy.inject.mentions import Mention, mentions_of
 from meshpy.inject.options import InjectOptions, Settings
+from meshpy.inject.outside import found_ports
 from meshpy.inject.published import Published, read_port, shadowed
 from meshpy.inject.reach import Callee, TooManyNames, share_out
 from meshpy.inject.stackfile import StackFile
@@ -21,11 +22,19 @@ from meshpy.inject.words import Orders, orders_of, parse_ports, settings_of, tex
 from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName, standard_hosts
 
-__all__ = ["Member", "Plan", "Pod", "make_plan"]
+__all__ = ["Member", "Plan", "Pod", "PortsUnknownError", "make_plan"]
 
 
 STACK_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 """Swarm's rule for names (swarmkit manager/controlapi)."""
+
+
+class PortsUnknownError(DocumentError):
+    """Nothing shows the ports of some services; `images` are theirs, by service."""
+
+    def __init__(self, problems: Sequence[Problem], images: Mapping[str, str]) -> None:
+        super().__init__(problems)
+        self.images = images
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,7 @@ class _Work:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     known: frozenset[str] = frozenset()
+    unknown: dict[str, str] = field(default_factory=dict)
 
 
 def make_plan(stack: StackFile, stack_name: str, options: InjectOptions) -> Plan:
@@ -135,6 +145,8 @@ def _free(key: str, networks: Mapping[str, Network], other: str) -> str:
 
 
 def _refuse(work: _Work) -> None:
+    if work.unknown:
+        raise PortsUnknownError(sorted(set(work.problems)), work.unknown)
     if work.problems:
         raise DocumentError(sorted(set(work.problems)))
 
@@ -224,7 +236,8 @@ def _member_ports(
 ) -> Member:
     near = [m for m in members if m.networks & member.networks]
     callers = [x for m in near for x in mentions[m.key] if x.host.lower() in member.names]
-    facts = port_facts(member.service, member.orders.ports, member.published, callers)
+    outside = found_ports(work.options.found.get(member.key, ""))
+    facts = port_facts(member.service, member.orders.ports, member.published, callers, outside)
     open_ports = {fact.number for fact in facts if fact.published}
     for number in set(member.orders.proxy_protocol) - open_ports:
         path = (member.orders.places or {}).get("proxy_protocol", ("services", member.key))
@@ -239,6 +252,8 @@ def _member_ports(
     if not reason and len(near) == 1 and not foreign:
         reason = "nobody shares a network with it"
     if not reason and not member.exempt:
+        image = text_of(member.service.get("image"))
+        work.unknown[member.key] = substitute(image) or image
         line = 'meshpy.ports: "8080/http"'
         work.problems.append(
             work.stack.problem(

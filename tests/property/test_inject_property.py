@@ -1,7 +1,10 @@
 """Any stack is injected idempotently and restored byte for byte, or refused."""
 
+import shutil
+import subprocess
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +24,28 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
+SHORT_PORTS = [
+    "80:80",
+    "9000",
+    "8000-8001:90-91",
+    "7000-7002:95",
+    "3000-3005",
+    "53:53/udp",
+    "132:132/sctp",
+    "${P:-1}:81",
+    "127.0.0.1:5:82",
+    "[::1]:6:83",
+]
+LONG_PORT = {"target": 84, "published": 8484, "protocol": "tcp", "mode": "host"}
+ROOTS = [
+    "  six: {driver: overlay, ipam: {config: [{subnet: 'fd00:7::/64'}, {subnet: 10.77.0.0/24}]}}",
+    "configs:",
+    "  page: {file: ./page.tmpl, template_driver: golang, name: 'page-${V:-1}'}",
+    "secrets:",
+    "  key: {file: ./key.tmpl, template_driver: golang}",
+]
 PORTS = st.lists(
-    st.sampled_from(["80:80", "9000", "8000-8001:90-91", "53:53/udp", "${P:-1}:81", "127.0.0.1:5:82"]),
+    st.sampled_from(SHORT_PORTS),
     max_size=2,
     unique=True,
 )
@@ -39,7 +62,7 @@ def stacks(draw: st.DrawFn) -> str:
             service["networks"] = draw(
                 st.sampled_from([nets, dict.fromkeys(nets), {n: {"aliases": ["z"]} for n in nets}])
             )
-        if ports := draw(PORTS):
+        if ports := [*draw(PORTS), *draw(st.sampled_from([[], [LONG_PORT]]))]:
             service["ports"] = ports
         if environment := draw(st.dictionaries(st.sampled_from(["A", "B"]), WORDS, max_size=2)):
             service["environment"] = environment
@@ -54,6 +77,9 @@ def stacks(draw: st.DrawFn) -> str:
             }
         if draw(st.booleans()):
             service["volumes"] = ["/var/run/docker.sock:/s"]
+        if mode := draw(st.sampled_from(["", "global", "replicated-job", "global-job"])):
+            service.setdefault("deploy", {}).pop("replicas", None)
+            service["deploy"]["mode"] = mode
         keys = draw(st.permutations(list(service)))
         ordered = {key: service[key] for key in keys}
         if draw(st.booleans()):
@@ -63,6 +89,7 @@ def stacks(draw: st.DrawFn) -> str:
         if draw(st.booleans()):
             lines.append(draw(st.sampled_from(["", "  # comment", "# comment"])))
     lines += ["networks:", "  front:", "  back: {internal: true}", "  out: {external: true}"]
+    lines += draw(st.sampled_from([[], ROOTS]))
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     return draw(st.sampled_from(["", "\ufeff"])) + newline.join(lines) + draw(st.sampled_from(["", newline]))
 
@@ -78,6 +105,24 @@ def test_inject_twice_is_inject_once_and_uninject_is_its_inverse(text: str) -> N
     assert {str(name) for name, service in inventory.services.items() if service.exempt} == {
         f"s/{name}" for name in once.report.exempt
     }
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="no docker CLI")
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(stacks(), st.booleans())
+def test_what_docker_accepts_it_accepts_when_injected(text: str, permissive: bool) -> None:
+    if _refused(text):
+        return
+    services = StackFile.parse(text).value["services"]
+    options = InjectOptions(assume=dict.fromkeys(services, "8080/http"), permissive=permissive)
+    assert _refused(inject(text, stack="s", options=options).text) == ""
+
+
+def _refused(text: str) -> str:
+    """Why `docker stack config` refuses a stack, "" when it does not."""
+    command = ["docker", "stack", "config", "-c", "-"]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=30, check=False)
+    return done.stderr.decode() if done.returncode else ""
 
 
 @settings(max_examples=150, deadline=None)
