@@ -94,6 +94,10 @@ async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
 
             client = ControlClient(sidecar, source, options.mesh_bind)
             background.append(group.create_task(client.run()))
+        if options.forward is not None:
+            from proxy.forward_proxy import ForwardProxy  # noqa: PLC0415 - few sidecars have one
+
+            background.append(group.create_task(ForwardProxy(sidecar, options.forward).run()))
         _calm_allocator()
         calm_interpreter()
         await stop.wait()

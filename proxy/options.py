@@ -11,6 +11,7 @@ from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
 from meshpy.otlp.settings import Destination, Signal, read_destination, read_resource
 from proxy.log_shape import LogOptions, LogShape
+from proxy.outside_policy import ForwardSettings, read_forward
 
 __all__ = [
     "ControlOptions",
@@ -93,6 +94,7 @@ class Options:
     node: the host name of the node that it runs on, for locality.
     sampling_pct: of the traces that begin here so many percent are sampled.
     slow_s: a request that takes longer is traced although it is not sampled.
+    forward: of the app's forward proxy to outside hosts; None: there is none.
     quiet_s: a stop is over when nobody has come for so long, at the latest after `grace_s`.
     """
 
@@ -114,6 +116,7 @@ class Options:
     quiet_s: float = 0.0
     metrics: tuple[str, int] | None = None
     recent: int = 4096
+    forward: ForwardSettings | None = None
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -166,6 +169,11 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         float(_number(environment, "MESHPY_QUIET_S", 0 if isinstance(source, StaticOptions) else QUIET_S)),
         _metrics(environment),
         _number(environment, "MESHPY_RECENT", 4096),
+        forward=read_forward(
+            environment.get("MESHPY_OUTBOUND", ""),
+            environment.get("MESHPY_OUTBOUND_BIND", ""),
+            environment.get("MESHPY_OUTBOUND_HOSTS", ""),
+        ),
     )
 
 

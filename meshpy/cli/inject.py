@@ -55,6 +55,7 @@ def inject_options(command: Command) -> Command:
         encrypt: bool | None,
         cache: bool | None,
         permissive: bool | None,
+        outbound: str | None,
         assume: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
@@ -64,6 +65,7 @@ def inject_options(command: Command) -> Command:
             encrypted=encrypt,
             cache=cache,
             permissive=permissive,
+            outbound=outbound,
             assume=_assumed(assume),
         )
         return command(*args, options=options, **kwargs)
@@ -74,6 +76,11 @@ def inject_options(command: Command) -> Command:
             multiple=True,
             metavar="SERVICE=PORTS",
             help='Ports the file does not show: --assume api=8080/http; "api=" listens on nothing.',
+        ),
+        click.option(
+            "--outbound",
+            type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
+            help="Give apps a forward proxy to hosts outside of the mesh.  [default: none]",
         ),
         click.option(
             "--permissive/--strict",

@@ -10,6 +10,7 @@ from meshpy.errors import DocumentError, Problem
 from meshpy.inject.edit import Editor, find
 from meshpy.inject.goyaml import MappingNode, Node, SequenceNode, aliases_in, construct
 from meshpy.inject.original import ROOT_KEY
+from meshpy.inject.outbound import with_proxy
 from meshpy.inject.plan import Member, Plan
 from meshpy.inject.schema import minor_version
 from meshpy.inject.sidecar import (
@@ -79,6 +80,8 @@ def _app(plan: Plan, member: Member) -> dict[str, Any]:
         )
         return service
     service.pop("ports", None)
+    if member.outbound:
+        service["environment"] = with_proxy(member)
     theirs = {alias.lower() for pod in member.pods for alias in pod.aliases}
     own = [alias for a in member.attachments for alias in a.aliases if alias.lower() not in theirs]
     keys = [pod.key for pod in member.pods]
@@ -144,7 +147,7 @@ def _sections(plan: Plan) -> dict[str, dict[str, Any]]:
         return {}
     networks: dict[str, Any] = {pod.key: network_definition(plan) for m in plan.meshed for pod in m.pods}
     networks[plan.mesh_key] = {"external": True, "name": plan.settings.mesh_network}
-    if any(m.published or m.orders.egress for m in plan.meshed):
+    if any(m.has_way_out for m in plan.meshed):
         networks[plan.egress_key] = {"driver": "overlay"}
     # A network that a service uses only by default, such as `default` itself, needs no definition.
     secrets = {
@@ -194,11 +197,26 @@ def _change_service(
     if node.anchor is not None and node.flow_style:
         editor.set(services, key, after)
         return
+    _change_environment(editor, node, before.get("environment"), after.get("environment"))
     for name in ("ports", "networks"):
         if before.get(name, ABSENT) != after.get(name, ABSENT):
             _change_entry(editor, node, name, after.get(name, ABSENT))
     if before.get("deploy", ABSENT) != after.get("deploy", ABSENT):
         _change_deploy(editor, node, before.get("deploy") or {}, after["deploy"])
+
+
+def _change_environment(editor: Editor, service: MappingNode, before: Any, after: Any) -> None:
+    """What is new stands behind what is there, in its own form."""
+    if before == after:
+        return
+    found = find(service, "environment")
+    node = found[1] if found and editor.is_own(found[1], found[0]) else None
+    if isinstance(before, dict) and isinstance(node, MappingNode) and not node.flow_style and node.value:
+        _change_labels(editor, node, before, after)
+    elif isinstance(before, list) and isinstance(node, SequenceNode) and editor.has_own_lines(node):
+        _change_items(editor, node, before, after)
+    else:
+        editor.set(service, "environment", after)
 
 
 def _change_entry(editor: Editor, mapping: MappingNode, name: str, value: Any) -> None:

@@ -25,6 +25,7 @@ class InjectOptions:
     control_plane: str | None = None
     cache: bool | None = None
     permissive: bool | None = None
+    outbound: str | None = None
     assume: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
 
@@ -43,6 +44,7 @@ class Settings:
         cache: whether sidecars keep on a volume what a start without the control plane needs.
         permissive: while callers move: apps keep their networks, ports and proxy labels, and sidecars stand
             beside them there.
+        outbound: `ALLOW_ANY` or `REGISTRY_ONLY` gives apps a forward proxy to outside hosts; "" gives none.
     """
 
     image: str = "meshpy-proxy:0.1.0"
@@ -54,3 +56,4 @@ class Settings:
     sidecar_environment: Mapping[str, str] = field(default_factory=dict)
     cache: bool = False
     permissive: bool = False
+    outbound: str = ""

@@ -22,8 +22,11 @@ from meshpy.inject.words import Orders, orders_of, parse_ports, settings_of, tex
 from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName, standard_hosts
 
-__all__ = ["Member", "Plan", "Pod", "PortsUnknownError", "make_plan"]
+__all__ = ["PROXY_HOST", "Member", "Plan", "Pod", "PortsUnknownError", "make_plan"]
 
+
+PROXY_HOST = "meshpy-egress"
+"""The name by which an app finds its forward proxy."""
 
 STACK_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 """Swarm's rule for names (swarmkit manager/controlapi)."""
@@ -55,6 +58,7 @@ class Member:
         hosts: names besides Swarm's own four: aliases, hostname, `meshpy.host`.
         exempt: why it stays as it is; empty when it is meshed.
         pods: the main pod network first; empty when exempt.
+        outbound: what its forward proxy lets through; "" means that it has none.
         doors: original networks on which its sidecar stands in for it: exempt or foreign callers live there.
     """
 
@@ -69,10 +73,16 @@ class Member:
     no_ports: str = ""
     pods: tuple[Pod, ...] = ()
     doors: tuple[Attachment, ...] = ()
+    outbound: str = ""
 
     @property
     def key(self) -> str:
         return self.name.name
+
+    @property
+    def has_way_out(self) -> bool:
+        """Whether its sidecar needs a network that leads outside."""
+        return bool(self.published or self.orders.egress or self.outbound)
 
     @property
     def networks(self) -> frozenset[str]:
@@ -297,7 +307,10 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
         return member
     others = [m for m in members if m.key != member.key and m.networks & member.networks]
     others = _scoped(member, others)
-    callees = _callees(member, others) + list(_foreign(work, member)) + _egress(member)
+    outbound = _outbound(work, member)
+    callees = _callees(member, others) + list(_foreign(work, member))
+    if not outbound:  # a forward proxy is asked by name: it needs no alias, which its own look-up would find
+        callees += _egress(member)
     try:
         rooms, is_short = share_out(callees)
     except TooManyNames as error:
@@ -327,9 +340,22 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
         or a.network.external
         or any(m.exempt and a.network.full in m.networks for m in members)
     )
+    if outbound:
+        main = replace(pods[0], aliases=tuple(sorted((*pods[0].aliases, PROXY_HOST))))
+        member, pods = replace(member, outbound=outbound), [main, *pods[1:]]
     if work.settings.permissive:  # ports stay with the app, which is the one that is published still
         member = replace(member, published=(), orders=replace(member.orders, proxy_protocol=()))
     return replace(member, pods=tuple(pods), doors=doors)
+
+
+def _outbound(work: _Work, member: Member) -> str:
+    said = member.orders.outbound or work.settings.outbound
+    if member.orders.patterns and said in ("", "CLOSED"):
+        path = (member.orders.places or {}).get("egress", ("services", member.key))
+        what = f"{member.orders.patterns[0]} is a pattern, for which no alias can stand"
+        instead = "give the service a forward proxy: `outbound: REGISTRY_ONLY` (or ALLOW_ANY) below x-mesh"
+        work.problems.append(work.stack.problem(path, what, instead))
+    return "" if said == "CLOSED" or work.settings.permissive else said
 
 
 def _scoped(member: Member, others: Sequence[Member]) -> list[Member]:

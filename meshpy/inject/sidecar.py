@@ -111,7 +111,7 @@ def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
 
 def _environment(plan: Plan, member: Member) -> dict[str, str]:
     settings = plan.settings
-    return {
+    found = {
         "MESHPY_NAMESPACE": '{{index .Service.Labels "com.docker.stack.namespace"}}',
         "MESHPY_SERVICE": member.key,
         "MESHPY_TASK_ID": "{{.Task.ID}}",
@@ -122,6 +122,12 @@ def _environment(plan: Plan, member: Member) -> dict[str, str]:
         "MESHPY_TRUST_BUNDLE_FILE": "/etc/meshpy/ca.crt",
         **settings.sidecar_environment,
     }
+    if member.outbound:
+        found["MESHPY_OUTBOUND"] = member.outbound
+        found["MESHPY_OUTBOUND_BIND"] = member.pods[0].full
+        if member.orders.patterns:
+            found["MESHPY_OUTBOUND_HOSTS"] = ",".join(member.orders.patterns)
+    return found
 
 
 def _networks(plan: Plan, member: Member) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def _networks(plan: Plan, member: Member) -> dict[str, Any]:
         own = [*standard_hosts(member.name), *member.hosts, *door.aliases]
         unique = {name.lower(): name for name in reversed(own)}
         found[door.network.key] = {"aliases": sorted(unique.values())}
-    if member.published or member.orders.egress:
+    if member.has_way_out:
         found[plan.egress_key] = None
     return found
 

@@ -28,7 +28,7 @@ __all__ = [
     "text_of",
 ]
 
-SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache")
+SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache", "outbound")
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
 ROOT_POLICY_KEYS = ("default_deny", "mtls", "timeout", "retries", "hosts", "policies")
@@ -44,7 +44,10 @@ ROOT_KEYS = (
     "control_plane",
     "cache",
     "permissive",
+    "outbound",
 )
+OUTBOUND = ("ALLOW_ANY", "REGISTRY_ONLY")
+WORDS_OF = {"endpoint_mode": ("vip", "dnsrr"), "outbound": OUTBOUND}
 ROOT_SWITCHES = ("encrypted", "cache", "permissive")
 """Those of them that are true or false."""
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -63,7 +66,12 @@ class PortWord:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """`meshpy.*` labels and `x-mesh` of one service; None where nothing is said."""
+    """`meshpy.*` labels and `x-mesh` of one service; None where nothing is said.
+
+    Args:
+        outbound: `ALLOW_ANY`, `REGISTRY_ONLY`, or `CLOSED` where the file's own does not hold.
+        patterns: of `egress`, `*.example.com:443`: no alias can stand for them, the forward proxy takes them.
+    """
 
     enable: bool | None = None
     ports: tuple[PortWord, ...] | None = None
@@ -72,6 +80,8 @@ class Orders:
     dependencies: tuple[str, ...] | None = None
     proxy_protocol: tuple[int, ...] = ()
     cache: bool | None = None
+    outbound: str | None = None
+    patterns: tuple[str, ...] = ()
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
 
@@ -169,7 +179,12 @@ def _with(orders: Orders, key: str, text: str) -> Orders:
     if key == "proxy_protocol":
         return replace(orders, proxy_protocol=tuple(word.number for word in parse_ports(text)))
     if key == "egress":
-        return replace(orders, egress=tuple(_egress(item) for item in items))
+        exact = tuple(_egress(item) for item in items if not item.startswith("*"))
+        return replace(orders, egress=exact, patterns=tuple(_pattern(i) for i in items if i.startswith("*")))
+    if key == "outbound":
+        if text not in (*OUTBOUND, "CLOSED"):
+            raise ValueError(f"{text!r} is not ALLOW_ANY, REGISTRY_ONLY or CLOSED")
+        return replace(orders, outbound=text)
     for item in items:
         if not HOST.fullmatch(item):
             raise ValueError(f"{item!r} is no host name")
@@ -184,6 +199,13 @@ def _egress(text: str) -> tuple[str, int, str]:
     if protocol not in tuple(Protocol):
         raise ValueError(f"{protocol!r} is no protocol: one of {', '.join(Protocol)}")
     return match[1].lower(), int(match[2]), protocol
+
+
+def _pattern(text: str) -> str:
+    match = re.fullmatch(rf"\*\.({HOST.pattern}):(\d{{1,5}})(?:/tls|/http|/tcp)?", text)
+    if not match or not 0 < int(match[2]) < 65536:
+        raise ValueError(f"{text!r} is no pattern: write it as *.example.com:443")
+    return f"*.{match[1].lower()}:{int(match[2])}"
 
 
 def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
@@ -215,8 +237,8 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
                     _close(key, (*ROOT_KEYS, ENVIRONMENT_KEY, *ROOT_POLICY_KEYS)),
                 )
             )
-        elif not isinstance(value, kind) or (key == "endpoint_mode" and value not in ("vip", "dnsrr")):
-            instead = "write vip or dnsrr" if key == "endpoint_mode" else "write a text"
+        elif not isinstance(value, kind) or value not in WORDS_OF.get(key, (value,)):
+            instead = f"write {' or '.join(WORDS_OF[key])}" if key in WORDS_OF else "write a text"
             instead = "write true or false" if kind is bool else instead
             problems.append(stack.problem(("x-mesh", key), f"{value!r} is no {key}", instead))
         else:
