@@ -9,9 +9,9 @@ from typing import Any
 from meshpy.errors import DocumentError, Problem
 from meshpy.inject.edit import Editor, find
 from meshpy.inject.goyaml import MappingNode, Node, SequenceNode, aliases_in, construct
+from meshpy.inject.members import Member, Plan
 from meshpy.inject.original import ROOT_KEY
 from meshpy.inject.outbound import with_proxy
-from meshpy.inject.plan import Member, Plan
 from meshpy.inject.schema import minor_version
 from meshpy.inject.sidecar import (
     CA_CONFIG,

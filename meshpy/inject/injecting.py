@@ -11,9 +11,10 @@ from meshpy.inject.apply import apply_plan
 from meshpy.inject.edit import Editor, find
 from meshpy.inject.goyaml import MappingNode
 from meshpy.inject.inventory import inventory_of_plan
+from meshpy.inject.members import Plan
 from meshpy.inject.options import InjectOptions
 from meshpy.inject.original import ROOT_KEY, Original, pack, unpack
-from meshpy.inject.plan import Plan, make_plan
+from meshpy.inject.plan import make_plan
 from meshpy.inject.report import Report, report_of
 from meshpy.inject.schema import check
 from meshpy.inject.short_form import policies_of_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshpy.inject.interpolation import substitute
-from meshpy.inject.plan import Member, Plan
+from meshpy.inject.members import Member, Plan
 from meshpy.inject.sidecar import is_proxy_label
 from meshpy.inject.words import pairs, text_of
 from meshpy.model.endpoint import Protocol

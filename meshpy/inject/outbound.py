@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshpy.inject.plan import PROXY_HOST, Member
+from meshpy.inject.members import PROXY_HOST, Member
 from meshpy.inject.words import pairs
 
 __all__ = ["with_proxy"]

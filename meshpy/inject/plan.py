@@ -11,6 +11,7 @@ from meshpy.errors import DocumentError, Problem
 from meshpy.inject.evidence import PortFact, listens_on_nothing, port_facts
 from meshpy.inject.exempt import cluster_reasons, hard_reason, soft_reason
 from meshpy.inject.interpolation import has_variable, substitute
+from meshpy.inject.members import PROXY_HOST, Member, Plan, Pod
 from meshpy.inject.mentions import Mention, mentions_of
 from meshpy.inject.options import InjectOptions, Settings
 from meshpy.inject.outside import found_ports
@@ -22,11 +23,8 @@ from meshpy.inject.words import Orders, orders_of, parse_ports, settings_of, tex
 from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName, standard_hosts
 
-__all__ = ["PROXY_HOST", "Member", "Plan", "Pod", "PortsUnknownError", "make_plan"]
+__all__ = ["PortsUnknownError", "make_plan"]
 
-
-PROXY_HOST = "meshpy-egress"
-"""The name by which an app finds its forward proxy."""
 
 STACK_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 """Swarm's rule for names (swarmkit manager/controlapi)."""
@@ -38,76 +36,6 @@ class PortsUnknownError(DocumentError):
     def __init__(self, problems: Sequence[Problem], images: Mapping[str, str]) -> None:
         super().__init__(problems)
         self.images = images
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A network that an app shares with its sidecar only, and the names the sidecar answers to there."""
-
-    key: str
-    full: str
-    aliases: tuple[str, ...]
-    callees: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One service of the file and what becomes of it.
-
-    Args:
-        hosts: names besides Swarm's own four: aliases, hostname, `meshpy.host`.
-        exempt: why it stays as it is; empty when it is meshed.
-        pods: the main pod network first; empty when exempt.
-        outbound: what its forward proxy lets through; "" means that it has none.
-        doors: original networks on which its sidecar stands in for it: exempt or foreign callers live there.
-    """
-
-    name: ServiceName
-    service: Mapping[str, Any]
-    attachments: tuple[Attachment, ...]
-    orders: Orders
-    published: tuple[Published, ...] = ()
-    hosts: tuple[str, ...] = ()
-    exempt: str = ""
-    ports: tuple[PortFact, ...] = ()
-    no_ports: str = ""
-    pods: tuple[Pod, ...] = ()
-    doors: tuple[Attachment, ...] = ()
-    outbound: str = ""
-
-    @property
-    def key(self) -> str:
-        return self.name.name
-
-    @property
-    def has_way_out(self) -> bool:
-        """Whether its sidecar needs a network that leads outside."""
-        return bool(self.published or self.orders.egress or self.outbound)
-
-    @property
-    def networks(self) -> frozenset[str]:
-        """Full names of its original networks."""
-        return frozenset(attachment.network.full for attachment in self.attachments)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Everything it is called by, in lower case."""
-        return frozenset(name.lower() for name in (*standard_hosts(self.name), *self.hosts))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    stack: StackFile
-    stack_name: str
-    settings: Settings
-    members: tuple[Member, ...]
-    mesh_key: str
-    egress_key: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def meshed(self) -> tuple[Member, ...]:
-        return tuple(member for member in self.members if not member.exempt)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshpy.inject.plan import Plan
+from meshpy.inject.members import Plan
 from meshpy.inject.sidecar import join_secret
 
 __all__ = ["Report", "Row", "report_of"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshpy.inject.plan import Plan
+from meshpy.inject.members import Plan
 from meshpy.policy.documents import Scalar, Sequence
 from meshpy.policy.reader import Cursor, suggestion
 

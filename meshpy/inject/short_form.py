@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshpy.errors import DocumentError, Place
+from meshpy.inject.members import Member, Plan
 from meshpy.inject.place_tree import cursor_at, scalar_cursor, source_of
-from meshpy.inject.plan import Member, Plan
 from meshpy.inject.short_access import access_rules
 from meshpy.inject.short_routes import HttpHost, http_routes
 from meshpy.inject.words import POLICY_KEYS, pairs

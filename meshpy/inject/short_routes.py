@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from meshpy.inject.members import Member, Plan
 from meshpy.inject.place_tree import plain
-from meshpy.inject.plan import Member, Plan
 from meshpy.policy.documents import Mapping as MappingTree
 from meshpy.policy.documents import Scalar, Sequence
 from meshpy.policy.reader import Cursor, suggestion

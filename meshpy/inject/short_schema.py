@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshpy.inject.members import Plan
 from meshpy.inject.options import Settings
-from meshpy.inject.plan import Plan
 from meshpy.inject.short_access import access_rules
 from meshpy.inject.short_form import MTLS_MODES
 from meshpy.inject.short_routes import limits_of, route_of

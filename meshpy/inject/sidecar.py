@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Any
 
-from meshpy.inject.plan import Member, Plan
+from meshpy.inject.members import Member, Plan
 from meshpy.inject.words import pairs, text_of
 from meshpy.model.names import standard_hosts
 
