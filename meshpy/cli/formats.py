@@ -124,6 +124,17 @@ def print_report(report: Report, output: str, as_text: Callable[[], None]) -> No
             as_text()
 
 
+_PAGES = {
+    **dict.fromkeys(("test-failed", "not-covered", "refuted", "unproved"), "policy-testing"),
+    **dict.fromkeys(("uncertain", "unused", "unseen"), "recorded-traffic"),
+}
+
+
+def _page(code: str) -> str:
+    """Where a code is explained, under a heading of its name."""
+    return "lint" if code.startswith("MP") else _PAGES.get(code, "diff")
+
+
 def as_sarif(report: Report) -> dict[str, Any]:
     """One run (OASIS SARIF 2.1.0); paths as the user named them, relative where they are."""
     codes = sorted({finding.code for finding in report.findings} | set(report.rules))
@@ -135,7 +146,7 @@ def as_sarif(report: Report) -> dict[str, Any]:
             {
                 "id": code,
                 "shortDescription": {"text": report.rules.get(code, code)},
-                "helpUri": f"{_DOCS}/{'lint' if code.startswith('MP') else 'diff'}.md#{code.lower()}",
+                "helpUri": f"{_DOCS}/{_page(code)}.md#{code.lower()}",
             }
             for code in codes
         ],

@@ -1,8 +1,9 @@
-"""Kubernetes' and Calico's network policies decide as their documentation says; each case is one fact."""
+"""Policies of Kubernetes, Calico, Cilium and Istio decide as their documentation says; a case is one fact."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from tests.helpers.policies import document
 from tests.helpers.verdicts import Tried
 
-TABLES = ("network_policies.yml", "cilium_policies.yml")
+TABLES = ("network_policies.yml", "cilium_policies.yml", "istio_policies.yml")
 CASES = [
     case
     for table in TABLES
@@ -27,6 +28,7 @@ def text_of(policy: dict[str, Any]) -> str:
     YAML(typ="safe", pure=True).dump(policy["spec"], stream)
     labels = policy.get("labels")
     more = f", labels: {labels}" if labels else ""
+    more += f", annotations: {json.dumps(policy['annotations'])}" if "annotations" in policy else ""
     scope = policy.get("namespace", "shop")
     return document(policy["kind"], stream.getvalue(), policy.get("name", "p"), scope, more)
 
