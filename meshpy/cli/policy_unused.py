@@ -18,6 +18,7 @@ from meshpy.cli.observed import LIVE, LiveFlows, recorded
 from meshpy.cli.offline import Offline, ask_any_mesh
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
+from meshpy.model.names import ServiceName
 
 __all__ = ["unused_command"]
 
@@ -33,6 +34,7 @@ class _Evidence:
     """Args:
     used: (policy, rule) → when it was used last.
     span_s: how long was looked.
+    silent: titles of policies of which no sidecar reports to the control plane that was asked.
     """
 
     mesh: Offline
@@ -40,6 +42,7 @@ class _Evidence:
     span_s: float
     end_s: float
     where: str
+    silent: frozenset[str] = frozenset()
 
 
 @click.command("unused")
@@ -104,7 +107,19 @@ def _live(namespace: str) -> _Evidence:
         used[name] = max(last_s, used.get(name, 0.0))
     watched = max(flows.observed.watched_s.values())
     span_s = min(watched, flows.now_s - flows.since_s)
-    return _Evidence(mesh, used, span_s, flows.now_s, "since the control plane watches")
+    silent = _silent(mesh, set(flows.observed.watched_s))
+    return _Evidence(mesh, used, span_s, flows.now_s, "since the control plane watches", silent)
+
+
+def _silent(mesh: Offline, reporting: set[ServiceName]) -> frozenset[str]:
+    """Policies that stand at services of which nobody reports here: other replicas may know them."""
+    held: dict[str, set[ServiceName]] = {}
+    for name, snapshot in mesh.snapshots.items():
+        auth = snapshot.authorization
+        tiers = [policy.name for tier in (*auth.ingress, *auth.egress) for policy in tier.policies]
+        for title in (*tiers, *(policy.name for policy in auth.policies)):
+            held.setdefault(title, set()).add(name)
+    return frozenset(title for title, services in held.items() if not services & reporting)
 
 
 def _findings(found: _Evidence, days: float) -> list[Finding]:
@@ -116,6 +131,10 @@ def _findings(found: _Evidence, days: float) -> list[Finding]:
             continue
         if last is None and name in outside:
             what = "it is for hosts outside the mesh, whose calls are not seen here"
+            findings.append(Finding("unseen", Level.INFO, rule.place, what, "", rule.subject))
+            continue
+        if last is None and name[0] in found.silent:
+            what = "no sidecar that it is for reports to this control plane; ask its other replicas"
             findings.append(Finding("unseen", Level.INFO, rule.place, what, "", rule.subject))
             continue
         when = found.where if last is None else f"since {_day(last)}"

@@ -25,6 +25,13 @@ spec:
   rules:
   - to: [{operation: {methods: [GET]}}]
   - to: [{operation: {methods: [DELETE]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  rules: [{to: [{operation: {methods: [GET]}}]}]
 """
 
 
@@ -94,6 +101,8 @@ async def test_suggestions_and_unused_rules_come_from_the_live_mesh(tmp_path):
             (finding,) = [each for each in json.loads(shown)["findings"] if each["code"] == "unused"]
             assert finding["subject"] == "AuthorizationPolicy shop/api rules[1]"
             assert "less than 30" in err
+            (unseen,) = [each for each in json.loads(shown)["findings"] if each["code"] == "unseen"]
+            assert unseen["subject"] == "AuthorizationPolicy shop/web rules[0]"
 
             await meshpy(mesh, "apply", "-f", "-", "--no-wait", "--no-diff", stdin=out)
             _, _, err = await meshpy(mesh, *suggest)
