@@ -17,7 +17,7 @@ from meshpy.engine.request import Request
 from meshpy.engine.route import Routed, Router
 from meshpy.engine.verdict import Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Transport, port_of_cluster
+from meshpy.model.endpoint import Protocol, Transport, port_of_cluster
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from meshpy.model.route import Destination, Forward, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
@@ -62,7 +62,7 @@ class InboundTarget:
 
 @dataclass(slots=True)
 class OutboundTarget:
-    """One outbound listener: the router of an HTTP port, or that of an opaque one."""
+    """One outbound listener: the router of an HTTP port, or that of an opaque one; both where bytes tell."""
 
     listener: OutboundListener
     router: Router | None
@@ -214,6 +214,9 @@ def _inbound_plan(port: InboundPort, clusters: Mapping[str, Upstream], service: 
 
 
 def _outbound(listener: OutboundListener, clusters: Mapping[str, Upstream]) -> OutboundTarget:
+    if listener.protocol is Protocol.AUTO:
+        opaque = OpaqueRouter(listener) if listener.tcp_routes() else None
+        return OutboundTarget(listener, Router.of_listener(listener), opaque, clusters)
     if listener.protocol.is_http:
         return OutboundTarget(listener, Router.of_listener(listener), None, clusters)
     if not listener.tcp_routes():

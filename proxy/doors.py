@@ -11,19 +11,25 @@ from collections.abc import Callable
 from certs.errors import PeerRefused
 from meshpy.engine.request import Peer
 from meshpy.live import Live
+from meshpy.model.endpoint import Protocol
 from proxy.config import Compiled
 from proxy.downstream import Downstream, H2Downstream
+from proxy.http.sniff import Spoken
 from proxy.inbound import Caller, Inbound, identify
 from proxy.net.listener import Accepted
 from proxy.net.pool import Surroundings
-from proxy.net.tls import ALPN_H2
+from proxy.net.tls import ALPN_H2, ALPN_HTTP, ALPN_TCP
 from proxy.opaque import InboundTcp, OpaqueSide, OutboundTcp
 from proxy.outbound import Outbound
 from proxy.proxied_edge import ProxiedEdge
 from proxy.report import Reporter
-from proxy.sides import ClientConnection, Shared
+from proxy.sides import ClientConnection, Role, Shared
+from proxy.sniffed import Sniffed
 
 __all__ = ["Doors"]
+
+_TOLD = {ALPN_HTTP: Spoken.HTTP1, ALPN_H2: Spoken.HTTP2, ALPN_TCP: Spoken.OPAQUE}
+"""On a port declared `auto` the caller's sidecar has looked already, and says so in its handshake."""
 
 _log = logging.getLogger("meshpy.proxy")
 
@@ -56,9 +62,17 @@ class Doors:
         def accept() -> Accepted:
             target = self.live.value.outbound.get(key)
             if target is not None and target.router is None:
-                tcp = OutboundTcp(key, self.live, self.shared)
-                return OpaqueSide(tcp, self.shared, self.own, self.outbound)
+                return opaque(None)
+            if target is not None and target.listener.protocol is Protocol.AUTO:
+                return Sniffed(self.shared, become)
             return Downstream(role, self.shared)
+
+        def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
+            return http_side(found, role, self.shared) or opaque(found)
+
+        def opaque(found: Spoken | None) -> Accepted:
+            tcp = OutboundTcp(key, self.live, self.shared, found)
+            return OpaqueSide(tcp, self.shared, self.own, self.outbound)
 
         return accept
 
@@ -76,13 +90,28 @@ class Doors:
             if target is not None and (target.is_strict or not target.port.protocol.is_http):
                 # Under STRICT a connection is judged like an opaque one: refused before it says anything.
                 return _EdgeTcp(port, self)
-            return Downstream(Inbound(self.live, self.inbound, _stranger(port), port), self.shared)
+            if target is not None and target.port.protocol is Protocol.AUTO:
+                return Sniffed(self.shared, become)
+            return Downstream(role(), self.shared)
+
+        def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
+            return http_side(found, role(), self.shared) or _EdgeTcp(port, self)
+
+        def role() -> Inbound:
+            return Inbound(self.live, self.inbound, _stranger(port), port)
 
         return accept
 
     def for_mesh(self) -> Callable[[], Accepted]:
         """Other sidecars: known once the handshake is over."""
         return lambda: _MeshDoor(self)
+
+
+def http_side(found: Spoken, role: Role, shared: Shared) -> Accepted | None:
+    """Who reads what was found to be HTTP; None for all else."""
+    if found is Spoken.HTTP2:
+        return H2Downstream(role, shared)
+    return Downstream(role, shared) if found is Spoken.HTTP1 else None
 
 
 def _stranger(port: int) -> Callable[[ClientConnection], Caller]:
@@ -99,7 +128,7 @@ class _EdgeTcp(Accepted):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         address = self._doors.shared.peer_of(transport)
         caller = Caller(Peer(None, "", address), self._port, "", None, ())
-        _become_opaque(self, transport, caller, self._doors)
+        self.hand_over(transport, _opaque_side(caller, self._doors))
 
 
 class _MeshDoor(Accepted):
@@ -121,27 +150,31 @@ class _MeshDoor(Accepted):
             if isinstance(transport, asyncio.Transport) or hasattr(transport, "abort"):
                 transport.abort()
             return
-        if compiled.inbound[caller.port].port.protocol.is_http:
+        protocol = compiled.inbound[caller.port].port.protocol
+        alpn = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+
+        def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
             role = Inbound(doors.live, doors.inbound, lambda _down: caller, caller.port)
-            is_h2 = transport.get_extra_info("ssl_object").selected_alpn_protocol() == ALPN_H2
-            down = H2Downstream(role, doors.shared) if is_h2 else Downstream(role, doors.shared)
-            self.hand_over(transport, down)
-            _expire_with(caller, doors, down.expire)
+            down = http_side(found, role, doors.shared) or _opaque_side(caller, doors)
+            _expire_with(caller, doors, down.expire)  # type: ignore[attr-defined] # both kinds have it
+            return down
+
+        if protocol is Protocol.AUTO and alpn not in _TOLD:
+            self.hand_over(transport, Sniffed(doors.shared, become))
+        elif protocol is Protocol.AUTO:
+            self.hand_over(transport, become(_TOLD[alpn], transport))
+        elif protocol.is_http:
+            self.hand_over(transport, become(Spoken.HTTP2 if alpn == ALPN_H2 else Spoken.HTTP1, transport))
         else:
-            side = _become_opaque(self, transport, caller, doors)
-            _expire_with(caller, doors, side.expire)
+            self.hand_over(transport, become(Spoken.OPAQUE, transport))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         if self.ticket is not None:
             self.ticket.release()
 
 
-def _become_opaque(
-    door: Accepted, transport: asyncio.BaseTransport, caller: Caller, doors: Doors
-) -> OpaqueSide:
-    side = OpaqueSide(InboundTcp(caller, doors.live), doors.shared, doors.own, doors.inbound)
-    door.hand_over(transport, side)
-    return side
+def _opaque_side(caller: Caller, doors: Doors) -> OpaqueSide:
+    return OpaqueSide(InboundTcp(caller, doors.live), doors.shared, doors.own, doors.inbound)
 
 
 def _expire_with(caller: Caller, doors: Doors, end: Callable[[], None]) -> None:

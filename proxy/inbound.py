@@ -20,6 +20,7 @@ from meshpy.engine.rate_limits import STAGE as RATE_LIMIT
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
+from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
 from proxy.admitted import Kinds
@@ -58,6 +59,7 @@ class Caller:
     Args:
         certificate: None for a caller without identity.
         fields: what the app is told of the certificate.
+        is_opaque: it speaks nothing that is read, whatever the port may speak.
         is_known: what is judged now was let in before.
     """
 
@@ -67,6 +69,7 @@ class Caller:
     certificate: PeerCertificate | None
     fields: tuple[Header, ...]
     compiled: Compiled | None = None
+    is_opaque: bool = False
     is_known: bool = False
     judge: ConnectionJudge | None = None
     target: InboundTarget | None = None
@@ -83,7 +86,11 @@ class Caller:
         self.judge = None
         if self.target is not None:
             self.judge = compiled.authorizer.for_connection(
-                self.peer, self.port, self.target.port.protocol, local_address, self.sni
+                self.peer,
+                self.port,
+                Protocol.TCP if self.is_opaque else self.target.port.protocol,
+                local_address,
+                self.sni,
             )
 
     def is_cut(self, compiled: Compiled) -> bool:

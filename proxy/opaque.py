@@ -14,7 +14,7 @@ from typing import cast
 
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
-from meshpy.model.endpoint import Transport
+from meshpy.model.endpoint import Protocol, Transport
 from meshpy.model.resilience import ConnectionPool, HashBy
 from proxy.access_log import Line
 from proxy.admitted import Kinds
@@ -24,6 +24,7 @@ from proxy.decide.outlier import Reply
 from proxy.denial import decider
 from proxy.http.client_hello import ClientHello, HelloReader, NoHello
 from proxy.http.proxy_protocol import header_v1, header_v2
+from proxy.http.sniff import Spoken
 from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
 from proxy.net.host import Host
@@ -54,9 +55,20 @@ class Way:
 
 
 class OutboundTcp:
-    """The app's connections to one opaque listener."""
+    """The app's connections to one opaque listener.
 
-    def __init__(self, key: tuple[str, int], live: Live[Compiled], shared: Shared) -> None:
+    Args:
+        found: what the first bytes are, where they were looked at.
+    """
+
+    def __init__(
+        self,
+        key: tuple[str, int],
+        live: Live[Compiled],
+        shared: Shared,
+        found: Spoken | None = None,
+    ) -> None:
+        self._may_name = found in (None, Spoken.TLS)
         self._key = key
         self._live = live
         self._shared = shared
@@ -65,6 +77,9 @@ class OutboundTcp:
         """Route by server name and address, choose by weight, ask the egress rules."""
         compiled = self._live.value
         target = compiled.outbound.get(self._key)
+        if target is not None and target.opaque is None and target.listener.protocol is Protocol.AUTO:
+            reason = "several hosts share this address: bytes that are no HTTP do not tell which is meant"
+            return Way(Verdict(False, "route", reason=reason), None, "", compiled.workload)
         if target is None or target.opaque is None:
             return Way(Verdict(False, "egress", reason="this listener is being closed"), None, "")
         name = side.server_name
@@ -81,7 +96,9 @@ class OutboundTcp:
     def needs_server_name(self) -> bool:
         """Whether the ClientHello has to be read before there is a way."""
         target = self._live.value.outbound.get(self._key)
-        return target is not None and target.opaque is not None and target.opaque.needs_server_name
+        if target is None or target.opaque is None or not self._may_name:
+            return False
+        return target.opaque.needs_server_name
 
     def still(self, side: OpaqueSide) -> Verdict | None:
         """The verdict on a live tunnel; None when its listener is gone."""
@@ -109,6 +126,7 @@ class InboundTcp:
     needs_server_name = False
 
     def __init__(self, caller: Caller, live: Live[Compiled]) -> None:
+        caller.is_opaque = True
         self._caller = caller
         self._live = live
 

@@ -142,10 +142,10 @@ def _check_protocols(document: VirtualServiceDoc, ref: HostRef, host: LogicalHos
     if document.http and not host.has_http:
         what = f"{title}: {host.label} has opaque ports only, `http` routes have no effect"
         notes.error(ref.place, what, "write `tcp` routes, or declare http in meshpy.ports")
-    if document.tcp and not document.http and all(protocol.is_http for protocol in protocols):
+    if document.tcp and not document.http and not any(each.is_opaque for each in protocols):
         what = f"{title}: {host.label} has HTTP ports only, `tcp` routes have no effect"
         notes.error(ref.place, what, "write `http` routes, or declare tcp in meshpy.ports")
-    if document.tls and Protocol.TLS not in protocols:
+    if document.tls and not protocols & {Protocol.TLS, Protocol.AUTO}:
         what = f"{title}: {host.label} has no port that speaks TLS, `tls` routes have no effect"
         notes.error(ref.place, what, "declare tls in meshpy.ports, or write `http` or `tcp` routes")
 

@@ -184,7 +184,7 @@ class ClusterTable:
             protocol,
             Transport.MTLS,
             load_balancing=balancer.simple,
-            pool=policy.pool or ConnectionPool(),
+            pool=_pool(policy.pool or ConnectionPool(), protocol),
             outlier=policy.outlier,
             affinity=balancer.affinity,
             locality=balancer.locality,
@@ -227,6 +227,11 @@ class ClusterTable:
         return replace(cluster, transport=Transport.PLAIN, dns=dns, dns_port=port if dns else 0)
 
 
+def _pool(pool: ConnectionPool, protocol: Protocol) -> ConnectionPool:
+    """Where the first bytes tell what is spoken, they tell it for both sides."""
+    return replace(pool, use_client_protocol=True) if protocol is Protocol.AUTO else pool
+
+
 def inbound_name(port: int) -> str:
     return f"inbound|{port}||"
 
@@ -241,4 +246,5 @@ def inbound_cluster(service: Service, port: int, protocol: Protocol) -> Cluster:
         endpoints=tuple(Endpoint(address, port) for address in app.addresses),
         dns="" if app.addresses else app.dns,
         dns_port=port if app.dns and not app.addresses else 0,
+        pool=_pool(ConnectionPool(), protocol),
     )

@@ -90,9 +90,12 @@ def listeners_of(routes: RouteTable, hosts: Iterable[LogicalHost]) -> Listeners:
     clashes: list[Problem] = []
     for (bind, port), members in sorted(table.items()):
         http = [host for host in members if host.ports[port].is_http]
+        sniffed = [host for host in http if host.ports[port] is Protocol.AUTO]
+        if sniffed and len(members) > 1:
+            clashes.append(_clash(caller, port, sniffed + [each for each in members if each not in sniffed]))
         opaque = [host for host in members if not host.ports[port].is_http]
         are_told_apart = not http and all(host.ports[port] is Protocol.TLS for host in opaque)
-        if opaque and (len(opaque) > 1 or http) and not are_told_apart:
+        if opaque and (len(opaque) > 1 or http) and not are_told_apart and not sniffed:
             clashes.append(_clash(caller, port, opaque + http))
         if http:
             outbound.append(_http(routes, bind, port, http))
@@ -130,6 +133,13 @@ def _http(routes: RouteTable, bind: str, port: int, hosts: list[LogicalHost]) ->
         taken.update(domains)
         virtual_hosts.append(VirtualHost(host.label, domains, routes.http_rules(host, port)))
     protocols = {host.ports[port] for host in hosts}
+    if len(hosts) == 1 and protocols == {Protocol.AUTO}:
+        found = routes.opaque_routes(hosts[0], port)
+        only = virtual_hosts[0]
+        return OutboundListener(
+            bind, port, Protocol.AUTO, (only,), only.host, tcp=found.default, opaque=found.conditional
+        )
+    protocols.discard(Protocol.AUTO)  # of several hosts only a request's authority tells which is meant
     return OutboundListener(
         bind,
         port,

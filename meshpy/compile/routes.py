@@ -68,7 +68,7 @@ class RouteTable:
         document = self.document_for(host)
         conditional: list[TcpRoute] = []
         if document is not None:
-            if host.ports.get(port) is Protocol.TLS:
+            if host.ports.get(port) in (Protocol.TLS, Protocol.AUTO):
                 conditional += self._tls_routes(document, host, port)
             for route in self._tcp_routes(document, host, port):
                 if not route.subnets:

@@ -21,18 +21,24 @@ __all__ = ["Cluster", "Endpoint", "Protocol", "Transport", "port_of_cluster"]
 
 
 class Protocol(StrEnum):
-    """What is spoken on a port. Declared, never sniffed."""
+    """What is spoken on a port: declared. `auto` declares that the first bytes of each connection tell."""
 
     HTTP = "http"
     HTTP2 = "http2"
     GRPC = "grpc"
     TLS = "tls"
     TCP = "tcp"
+    AUTO = "auto"
 
     @property
     def is_http(self) -> bool:
-        """True where L7 rules can be judged."""
-        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+        """True where L7 rules can be judged; of `auto`, the connections that turn out to speak HTTP."""
+        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.AUTO)
+
+    @property
+    def is_opaque(self) -> bool:
+        """True where connections may carry bytes that nobody reads."""
+        return self in (Protocol.TLS, Protocol.TCP, Protocol.AUTO)
 
 
 class Transport(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from meshpy.compile import compile_mesh
+from meshpy.compile import check, compile_mesh
 from meshpy.model.endpoint import Endpoint, Protocol, Transport
 from meshpy.model.inventory import AppAddress, Inventory, Port
 from meshpy.model.names import ServiceName
@@ -266,3 +266,26 @@ def test_localities_travel_only_where_a_cluster_asks_for_them() -> None:
     inventory = Inventory(services, {"n1": "eu/a/n1", "n3": "us/a/n3"})
     assert compiled("web", rule, inventory=inventory).localities == {"n1": "eu/a/n1", "n2": "//n2"}
     assert compiled("web", inventory=inventory).localities == {}
+
+
+def test_a_port_that_is_told_by_its_bytes_has_routes_for_both_kinds() -> None:
+    """`auto`: requests by authority, all else to the only host there."""
+    other = service("odd", ports=(Port(7000, Protocol.AUTO),))
+    snapshot = compiled("web", inventory=shop(other))
+    found = listener(snapshot, 7000)
+    assert found.protocol is Protocol.AUTO
+    assert [host.host for host in found.virtual_hosts] == ["odd.shop"]
+    assert found.tcp is not None
+    assert found.tcp.destinations[0].cluster == "outbound|7000||odd.shop"
+    assert snapshot.clusters["outbound|7000||odd.shop"].pool.use_client_protocol
+    callee = compiled("odd", inventory=shop(other))
+    assert callee.clusters["inbound|7000||"].pool.use_client_protocol
+
+
+def test_of_two_hosts_on_one_address_opaque_bytes_do_not_tell_which() -> None:
+    one, two = (service(name, ports=(Port(7000, Protocol.AUTO),)) for name in ("odd", "even"))
+    mesh = compile_mesh(shop(one, two), loaded(), trust_domain="cluster.local", revision=1)
+    found = listener(mesh[ServiceName("shop", "web")], 7000)
+    assert (found.protocol, found.tcp) == (Protocol.HTTP, None)
+    warnings = check(shop(one, two), loaded()).warnings
+    assert any("opaque bytes do not tell" in (problem.instead or "") for problem in warnings)
