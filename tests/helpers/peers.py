@@ -120,7 +120,7 @@ def web_snapshot(*calls: Call) -> Snapshot:
         hosts, tcp = (), TcpRoute("api.shop", to)
         if call.protocol.is_http:
             hosts = (VirtualHost("api.shop", ("api", LOOPBACK), (RouteRule(Forward(to)),)),)
-            tcp = None
+            tcp = tcp if call.protocol is Protocol.AUTO else None
         default = "api.shop" if hosts else ""
         listeners.append(OutboundListener(LOOPBACK, call.listens, call.protocol, hosts, default, tcp))
     listeners.sort(key=lambda each: (each.bind, each.port))
