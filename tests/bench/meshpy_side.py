@@ -95,20 +95,20 @@ def caller(peers, opaque):
     )
 
 
-def sidecar(world, service, snapshot, mesh_port, *ports, log=os.devnull, admin=None):
+def sidecar(world, service, snapshot, mesh_port, *ports, log=os.devnull, admin=None, workers=1):
     """Start one; its pid."""
     file = world.processes.write(f"{service}-{mesh_port}.json", json.dumps(encode(snapshot)))
     argv = [Path(sys.executable).with_name("meshpy-proxy"), "--snapshot", file]
     argv += ["--identity", world.identities[service], "--bind", "edge=127.0.0.1"]
     argv += ["--mesh-bind", f"127.0.0.1:{mesh_port}", "--admin", f"127.0.0.1:{admin or free_port()}"]
-    return world.processes.start([*argv, "--access-log", log], *ports)
+    return world.processes.start([*argv, "--access-log", log, "--workers", workers], *ports)
 
 
-def start(world):
-    """Both sidecars; the ways through them by scenario."""
+def start(world, workers=1):
+    """Both sidecars, the callee's with so many workers; the ways through them by scenario."""
     ingress, h2, mesh, outbound, to_tls, opaque = (free_port() for _ in range(6))
     snapshot = callee(world.backend, ingress, world.h2_backend, h2)
-    own = sidecar(world, "backend", snapshot, mesh, ingress, h2, mesh)
+    own = sidecar(world, "backend", snapshot, mesh, ingress, h2, mesh, workers=workers)
     peers = [(outbound, mesh, ingress), (to_tls, world.tls_backend, ingress)]
     other = sidecar(
         world, "caller", caller(peers, (opaque, world.backend)), free_port(), outbound, to_tls, opaque

@@ -40,6 +40,12 @@ def cpu_of(pids):
 
 
 def rss_mib(pid):
+    """Of a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return _rss_mib(pid) + sum(map(_rss_mib, children))
+
+
+def _rss_mib(pid):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
