@@ -21,7 +21,7 @@ _SETTINGS = ("loadBalancer", "connectionPool", "outlierDetection", "healthCheck"
 _POLICY_REFUSED = {
     "tunnel": (
         "is not offered: sidecars speak mTLS to each other and dial hosts outside directly",
-        "remove it",
+        "name the proxy to the app (HTTPS_PROXY) and write a ServiceEntry for its host, protocol: TCP",
     ),
 }
 _NOT_AT_PORTS = {

@@ -235,6 +235,36 @@ async def test_a_client_that_closes_its_sending_side_gets_its_answer(pki):
     assert bodies == [b"whole"] * 50
 
 
+async def test_a_hundred_clients_that_send_a_byte_at_a_time_harm_nobody_and_are_sent_away(pki, monkeypatch):
+    monkeypatch.setattr("proxy.downstream.life.CHECK_S", 0.1)
+    monkeypatch.setattr("proxy.downstream.life.HEAD_TIMEOUT_S", 0.6)
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        for octet in b"GET / HTTP/1.1\r\nHost: api\r\nX: " + b"a" * 1000:
+            writer.write(bytes((octet,)))
+            await asyncio.sleep(0.05)
+
+    async def drip(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(send(writer))
+            answer = await reader.readline()
+            sending.cancel()
+        writer.close()
+        return answer
+
+    async with Counting(_no_fault).listening() as app, road(pki, app.port) as (port, _):
+        slow: list[bytes] = []
+
+        async def attack() -> None:
+            slow.extend(await asyncio.gather(*(drip(port) for _ in range(100))))
+
+        account = await load(port, during=attack)
+    account_for("slowloris, 100 clients", account, app)
+    assert account.outcomes == {"200": account.sent}
+    assert slow == [b"HTTP/1.1 408 Request Timeout\r\n"] * 100
+
+
 async def test_a_drain_under_load_loses_nothing(pki):
     async with Counting(_no_fault).listening() as app, road(pki, app.port) as (port, sidecar):
 
