@@ -1,4 +1,4 @@
-"""`POST /v1/explain`, `/v1/diff`, `/v1/suggest`: what policies mean for requests, before anything is applied.
+"""`POST /v1/explain`, `/v1/diff`, `GET /v1/suggest`: what policies mean for requests, before they apply.
 
 The tools' own code answers, over the inventory and the policies in force; in a thread, one at a time, because
 a large mesh takes seconds to analyse.
@@ -49,8 +49,8 @@ class AnalysisRoutes:
                   (200, "as `meshpy policy explain -o json`", answer), body=answer),
             Route("POST", "/v1/diff", self.diff, view, "Which requests documents would treat otherwise",
                   (200, "as `meshpy policy diff -o json`", answer), body=answer),
-            Route("POST", "/v1/suggest", self.suggest, view, "Policies from what was just seen",
-                  (200, "as `meshpy policy suggest -o json`", answer), body=answer),
+            Route("GET", "/v1/suggest", self.suggest, view, "Policies from what was just seen",
+                  (200, "as `meshpy policy suggest -o json`", answer)),
         ]  # fmt: skip
 
     async def explain(self, request: web.Request) -> web.Response:

@@ -37,7 +37,7 @@ async def test_documents_are_compared_with_what_is_in_force_and_nothing_is_appli
 
 
 async def test_nothing_is_suggested_from_nothing(mesh):
-    assert (await mesh.call("POST", "/v1/suggest", {}))[1] == {"suggestions": []}
+    assert (await mesh.call("GET", "/v1/suggest"))[1] == {"suggestions": []}
 
 
 @pytest.mark.parametrize(

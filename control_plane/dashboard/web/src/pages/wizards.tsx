@@ -143,7 +143,7 @@ export function Suggest({ onDraft }: { onDraft: (yaml: string) => void }) {
   const found = useSignal<Suggestion[] | null>(null);
   const error = useSignal<unknown>(null);
   useEffect(() => {
-    call<{ suggestions: Suggestion[] }>("POST", "/v1/suggest", {}).then(
+    call<{ suggestions: Suggestion[] }>("GET", "/v1/suggest").then(
       (answer) => (found.value = answer.suggestions),
       (reason) => (error.value = reason),
     );
