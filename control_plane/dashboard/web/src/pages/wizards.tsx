@@ -115,9 +115,45 @@ function Explained({ question, answer, onDraft }: { question: Question; answer: 
           { head: "Why", cell: (each) => <span class="quiet">{each.why}</span> },
         ]}
       />
-      <h3>{answer.allowed ? "A policy that denies it" : "A policy that allows it"}</h3>
-      <Yaml text={policyFor(question, target, !answer.allowed)} onDraft={onDraft} />
+      <Turned question={question} answer={answer} target={target} onDraft={onDraft} />
     </>
+  );
+}
+
+/** What would turn the verdict; what refuses before any policy allows can only be changed itself. */
+function Turned({ question, answer, target, onDraft }: { question: Question; answer: Explanation; target: string; onDraft: (yaml: string) => void }) {
+  if (answer.allowed)
+    return (
+      <>
+        <h3>A policy that denies it</h3>
+        <Yaml text={policyFor(question, target, false)} onDraft={onDraft} />
+      </>
+    );
+  const stage = answer.stage.toLowerCase();
+  const isNetwork = stage === "network" && question.source !== "external";
+  if (!isNetwork && !["allow", "baseline"].includes(stage))
+    return <p class="quiet">Stage {answer.stage} refuses before any policy allows: only a change there lets it pass.</p>;
+  return (
+    <>
+      <h3>A policy that allows it</h3>
+      {isNetwork && <p class="quiet">It comes before what refuses in the tier `default`; “Check” tells whether that is enough.</p>}
+      <Yaml text={isNetwork ? networkPolicyFor(question, target) : policyFor(question, target, true)} onDraft={onDraft} />
+    </>
+  );
+}
+
+/** The narrowest NetworkPolicy that lets one kind of request pass the network stage. */
+function networkPolicyFor(question: Question, target: string): string {
+  const namespace = stackOf(target);
+  const service = target.split("/").at(-1)!;
+  const [stack, caller] = question.source.includes("/") ? question.source.split("/") : [namespace, question.source];
+  const where = stack === namespace ? "" : `, namespaceSelector: projectcalico.org/name == '${stack}'`;
+  return (
+    "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n" +
+    `metadata: {name: ${service}-allow-${caller}, namespace: ${namespace}}\n` +
+    `spec:\n  order: 0\n  selector: service == '${service}'\n  types: [Ingress]\n  ingress:\n  - action: Allow\n` +
+    `    source: {selector: "service == '${caller}'"${where}}\n` +
+    `    http: {methods: ["${question.method}"], paths: [{exact: "${question.path.split("?")[0]}"}]}\n`
   );
 }
 
