@@ -149,7 +149,10 @@ export function Line({ label, pick, unit }: { label: string; pick: (at: number) 
         series: [{}, { points: { show: false }, stroke: colour("--accent"), width: 2, fill: colour("--accent-soft"), spanGaps: true }],
         axes: [{ ...axis, size: 28, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 44 }],
         padding: [8, 30, 0, 0],
-        scales: { y: { range: (_, __, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
+        scales: {
+          x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? 0) - 60), high ?? 0] },
+          y: { range: (_, __, high) => [0, Math.max(high ?? 0, 1) * 1.1] },
+        },
       },
       data,
       place.current!,
