@@ -55,6 +55,7 @@ _LOOK_BACK_S = 1.0
 _TRIM_S = 5.0
 _FREE_AFTER_S = 0.01
 _IDLE_GRACE_S = 3.0
+_LAST_S = 2.0
 _POLL_S = 0.05
 _NO_LIMITS = ProcessLimits()
 _LOG_OPTIONS = LogOptions()
@@ -311,16 +312,17 @@ class Sidecar:
         """Finish what is in progress: go on accepting, answer with `Connection: close`, wait, cut what is
         left.
 
-        An idle connection gets a few seconds for the request that may be on its way to it: whoever looks
-        names up learns of the stop later than we do (SWARM C 23).
+        An idle connection gets a few seconds for the request that may be on its way to it, one that comes
+        meanwhile as well: whoever looks names up learns of the stop later than we do (SWARM C 23).
 
         Args:
             quiet_s: it is over when nobody has come for so long; clients that keep a looked-up address go on
                 coming for a while, and would find nobody.
         """
-        end = self.loop.time() + grace_s
-        accepted, since = self.capacity.accepted, self.loop.time()
-        idle_end = self.loop.time() + min(_IDLE_GRACE_S, grace_s / 2)
+        begin, idle_s = self.loop.time(), min(_IDLE_GRACE_S, grace_s / 2)
+        end, last = begin + grace_s, begin + grace_s - min(_LAST_S, grace_s / 4)
+        accepted, since = self.capacity.accepted, begin
+        seen = dict.fromkeys(self.shared.open, begin)
         self.shared.is_draining = self.shared.ends_connections = True
         self.draining.set()
         for down in list(self.shared.open):
@@ -328,10 +330,14 @@ class Sidecar:
         while (now := self.loop.time()) < end:
             if self.capacity.accepted != accepted:
                 accepted, since = self.capacity.accepted, now
-            if now - since >= quiet_s and not (self.shared.open or self.shared.splices):
+            is_quiet = now - since >= quiet_s and not (self.shared.open or self.shared.splices)
+            if (is_quiet or now >= last) and self.listeners is not None:
+                # Who comes from now on is refused and goes elsewhere; who is in the door is served.
+                self.listeners.close()
+            if is_quiet and not self.capacity.open:
                 break
-            if now >= idle_end:
-                for down in list(self.shared.open):
+            for down in list(self.shared.open):
+                if now - seen.setdefault(down, now) >= idle_s:
                     down.drain()
             await asyncio.sleep(_POLL_S)
 

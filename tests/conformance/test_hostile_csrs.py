@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from certs.csr import checked_public_key
 from certs.errors import CsrRefused
 from tests.helpers.hostile_csrs import ATTESTED, KEY, HostileCsr, flipped, flipped_then_signed, hostile_csrs
 from tests.helpers.issued import assert_fixed_profile
@@ -81,3 +83,31 @@ def test_a_damaged_request_that_its_sender_signed_is_never_signed_wrongly() -> N
     assert count["wrong"] == 0
     assert count["refused"] > 500
     assert count["issued"] > 50
+
+
+LIBRARY = Path(__file__).parents[2] / "build/vectors/cryptography_vectors/x509/requests"
+
+
+@pytest.mark.skipif(
+    not LIBRARY.is_dir(), reason="no vectors: pip install --target build/vectors cryptography_vectors"
+)
+def test_the_requests_of_the_librarys_own_vectors_are_refused_or_keep_to_the_profile() -> None:
+    """RSA, DSA, MD4, SHA-1, damaged, doubled and unknown extensions, attributes of every form."""
+    authority, issued = pki().ca, []
+    files = sorted(LIBRARY.iterdir())
+    for file in files:
+        csr = file.read_bytes()
+        if verdict_of(csr) == "issued":
+            key = checked_public_key(csr)
+            assert_fixed_profile(authority.issue(csr, ATTESTED, NOW), authority, key, ATTESTED, NOW)
+            issued.append(file.name)
+    assert len(files) > 20
+    assert all(name.startswith(("ec_", "challenge", "long-form", "zero-element")) for name in issued), issued
+
+
+def verdict_of(csr: bytes) -> str:
+    try:
+        pki().ca.issue(csr, ATTESTED, NOW)
+    except CsrRefused as error:
+        return told(str(error))
+    return "issued"

@@ -468,3 +468,24 @@ async def test_a_drain_is_over_when_nobody_comes_any_more(pki):
             assert not draining.done()
         async with asyncio.timeout(10):
             await draining
+
+
+async def test_near_the_end_of_a_drain_who_comes_is_refused_and_who_is_in_is_served(pki):
+    """A caller that is told of nothing goes elsewhere when it is refused, and not when it is cut off."""
+    async with backend(ok()) as app, pair(pki, app.port) as (port, _, web, _):
+        drain = asyncio.get_running_loop().create_task(web.drain(4, quiet_s=60))
+        async with await Client.connect(port) as kept:
+            await asyncio.sleep(1.5)  # shorter than what an idle connection is given
+            assert (await kept.get()).status == 200
+        served, is_refused = 0, False
+        while not is_refused:
+            try:
+                async with await Client.connect(port) as late:
+                    assert (await late.get()).status == 200
+                    served += 1
+            except ConnectionRefusedError:
+                is_refused = True
+            await asyncio.sleep(0.02)
+        assert served > 10
+        assert not drain.done()
+        await drain

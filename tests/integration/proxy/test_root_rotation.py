@@ -20,6 +20,7 @@ from control_plane.followers import Followers
 from control_plane.settings import Listen
 from control_plane.store.sqlite import SqliteStore
 from control_plane.streams import Stream
+from meshpy.client import ApiError, Context, Operator
 from tests.helpers.backends import backend
 from tests.helpers.control_plane import ADMIN, API, TRUST_DOMAIN, WEB, plane, write_inventory
 from tests.helpers.lines import line, options, own_net, pair_inventory, until
@@ -357,3 +358,42 @@ async def test_only_admins_touch_the_ca(mesh, role):
     with pytest.raises((aiohttp.ClientError, AssertionError)):
         async with mesh.http.get(f"{mesh.operator}/v1/ca/rotation") as answer:
             assert answer.status == 200
+
+
+async def test_certificates_of_three_seconds_are_renewed_again_and_again_under_load(tmp_path):
+    """`python -m tests.bench.identity rotations` is the long form."""
+    async with backend() as app:
+        write_inventory(tmp_path / "inventory.json", pair_inventory(app.port, NET))
+        async with (
+            plane(tmp_path, certificate_ttl_s=3) as mesh,
+            line(await options(mesh, API), (f"{NET}.5", 15443)) as (api, _),
+            line(await options(mesh, WEB), (f"{NET}.6", 15443)) as (web, _),
+        ):
+            await until(lambda: api.is_ready and web.is_ready)
+            async with Load(app.port) as load:
+                for sidecar in (api, web):
+                    first = sidecar.credentials.value.generation
+                    await until(lambda s=sidecar, f=first: s.credentials.value.generation >= f + 3, 20)
+            assert load.failed == []
+            assert load.served > 20
+
+
+async def test_an_operator_with_the_bundle_of_before_is_still_served(tmp_path):
+    """The server's certificate is under the root that the client says it knows, by its name."""
+    async with plane(tmp_path, operator_tls=True) as mesh:
+        before = mesh.running.parts.signing.bundle_pem
+        url = f"https://127.0.0.1:{mesh.running.operator_port}"
+        operators = [Operator(Context(url, ADMIN, before))]
+        pki = mesh_pki(TRUST_DOMAIN)
+        body = {"root": pki.bundle.to_pem().decode(), "chain": _pem(pki.ca.intermediate)}
+        body["key"] = _key(pki.ca.intermediate_key)
+        await asyncio.to_thread(operators[0].call, "POST", "/v1/ca/next", body)
+        for phase in ("trusting", "issuing"):
+            await asyncio.to_thread(operators[0].call, "POST", "/v1/ca/advance", {"from": phase})
+        operators.append(Operator(Context(url, ADMIN, pki.bundle.to_pem().decode())))
+        for operator in operators:
+            answer = await asyncio.to_thread(operator.call, "GET", "/v1/bundle")
+            assert answer["fingerprints"] == list(pki.bundle.fingerprints)
+        await asyncio.to_thread(operators[1].call, "DELETE", "/v1/ca/retired")
+        with pytest.raises(ApiError, match="certificate verify failed"):
+            await asyncio.to_thread(operators[0].call, "GET", "/v1/bundle")
