@@ -2,7 +2,7 @@
 
 import sys
 
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import ClientSession, web
 
 
 async def ask(request: web.Request) -> web.Response:
@@ -20,13 +20,10 @@ async def talk(request: web.Request) -> web.Response:
 
 
 async def leave(request: web.Request) -> web.Response:
-    """door: call a host outside; only the one that the stack file names is there."""
+    """door: call a host outside, through whatever proxy the environment names."""
     url = f"http://{request.query['host']}/"
-    try:
-        async with ClientSession(timeout=ClientTimeout(total=3)) as session, session.get(url) as answer:
-            return web.Response(text=f"{answer.status}\n")
-    except OSError as error:
-        return web.Response(status=502, text=f"no way out: {type(error).__name__}\n")
+    async with ClientSession(trust_env=True) as session, session.get(url) as answer:
+        return web.Response(text=f"{answer.status}\n")
 
 
 async def room(request: web.Request) -> web.Response:
