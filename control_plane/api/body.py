@@ -77,7 +77,7 @@ def check_members(body: dict[str, Any], *known: str) -> None:
     """
     unknown = sorted(set(body) - set(known))
     if unknown:
-        raise BadRequest(f"{unknown[0][:100]!r} is not known here; known are {', '.join(known)}")
+        raise BadRequest(f"{unknown[0][:100]!r} is not known here; known are {', '.join(known) or 'none'}")
 
 
 def _constant(name: str) -> NoReturn:

@@ -221,7 +221,10 @@ async def test_weights_are_shares(pki):
 
 
 async def test_what_exceeds_the_pool_is_refused_with_uo(pki):
+    arrived = asyncio.Event()
+
     async def reply(_request: Received) -> bytes:
+        arrived.set()
         await asyncio.sleep(0.2)
         return ok()
 
@@ -234,7 +237,7 @@ async def test_what_exceeds_the_pool_is_refused_with_uo(pki):
     ):
         clients = [await stack.enter_async_context(await Client.connect(port)) for _ in range(4)]
         first = asyncio.get_running_loop().create_task(clients[0].get())
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(arrived.wait(), 10)
         others = await asyncio.gather(*(client.get() for client in clients[1:]))
         assert (await first).status == 200
         assert sorted(answer.status for answer in others) == [200, 503, 503]
