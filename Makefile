@@ -7,7 +7,7 @@ PUBLISH := $(VENV)/.publish
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint e2e bench docs house release clean lock
+.PHONY: setup compiled demo test lint e2e bench docs house release clean lock
 
 setup: $(STAMP)
 
@@ -17,6 +17,10 @@ $(STAMP): requirements/dev.txt pyproject.toml hatch_build.py $(wildcard proxy/ht
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# The hot modules as C (proxy/compiled.py), a minute of CPU. Tests run what is there and fresh: `make compiled test`.
+compiled: setup
+	$(BIN)/python hatch_build.py
 
 demo: setup
 	$(BIN)/meshpy demo
@@ -33,7 +37,7 @@ test: lint
 e2e: setup
 	tests/e2e/run $(BIN)
 
-bench: setup
+bench: compiled
 	tests/bench/run $(BIN)
 
 lock:
@@ -60,4 +64,4 @@ release: $(PUBLISH)
 	cd dist && sha256sum -- * > SHA256SUMS
 
 clean:
-	rm -rf proxy/http/native/*.so $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf proxy/http/native/*.so proxy/hot-*.so $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,16 +14,18 @@ from meshpy.live import Live
 from meshpy.model.endpoint import Protocol
 from proxy.config import Compiled
 from proxy.downstream import Downstream, H2Downstream
+from proxy.downstream.life import HttpConnection
 from proxy.http.sniff import Spoken
 from proxy.inbound import Caller, Inbound, identify
 from proxy.net.listener import Accepted
 from proxy.net.pool import Surroundings
+from proxy.net.timers import Timer
 from proxy.net.tls import ALPN_H2, ALPN_HTTP, ALPN_TCP
 from proxy.opaque import InboundTcp, OpaqueSide, OutboundTcp
 from proxy.outbound import Outbound
 from proxy.proxied_edge import ProxiedEdge
 from proxy.report import Reporter
-from proxy.sides import ClientConnection, Role, Shared
+from proxy.sides import Role, Shared
 from proxy.sniffed import Sniffed
 
 __all__ = ["Doors"]
@@ -65,7 +67,7 @@ class Doors:
                 return opaque(None)
             if target is not None and target.listener.protocol is Protocol.AUTO:
                 return Sniffed(self.shared, become)
-            return Downstream(role, self.shared)
+            return Downstream(role, self.shared).as_protocol()
 
         def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
             return http_side(found, role, self.shared) or opaque(found)
@@ -92,7 +94,7 @@ class Doors:
                 return _EdgeTcp(port, self)
             if target is not None and target.port.protocol is Protocol.AUTO:
                 return Sniffed(self.shared, become)
-            return Downstream(role(), self.shared)
+            return Downstream(role(), self.shared).as_protocol()
 
         def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
             return http_side(found, role(), self.shared) or _EdgeTcp(port, self)
@@ -109,12 +111,17 @@ class Doors:
 
 def http_side(found: Spoken, role: Role, shared: Shared) -> Accepted | None:
     """Who reads what was found to be HTTP; None for all else."""
+    side = _http_side(found, role, shared)
+    return None if side is None else side.as_protocol()
+
+
+def _http_side(found: Spoken, role: Role, shared: Shared) -> HttpConnection | None:
     if found is Spoken.HTTP2:
         return H2Downstream(role, shared)
     return Downstream(role, shared) if found is Spoken.HTTP1 else None
 
 
-def _stranger(port: int) -> Callable[[ClientConnection], Caller]:
+def _stranger(port: int) -> Callable[[HttpConnection], Caller]:
     return lambda down: Caller(Peer(None, "", down.peer_address), port, "", None, ())
 
 
@@ -155,9 +162,15 @@ class _MeshDoor(Accepted):
 
         def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
             role = Inbound(doors.live, doors.inbound, lambda _down: caller, caller.port)
-            down = http_side(found, role, doors.shared) or _opaque_side(caller, doors)
-            _expire_with(caller, doors, down.expire)  # type: ignore[attr-defined] # both kinds have it
-            return down
+            down = _http_side(found, role, doors.shared)
+            if down is not None:
+                down.expiry = _expire_with(caller, doors, down.expire)
+                return down.as_protocol()
+            side = _opaque_side(caller, doors)
+            # Weakly: a connection that has ended must not wait for its certificate to be forgotten.
+            method = weakref.WeakMethod(side.expire)
+            _expire_with(caller, doors, lambda: _call(method))
+            return side
 
         if protocol is Protocol.AUTO and alpn not in _TOLD:
             self.hand_over(transport, Sniffed(doors.shared, become))
@@ -177,13 +190,11 @@ def _opaque_side(caller: Caller, doors: Doors) -> OpaqueSide:
     return OpaqueSide(InboundTcp(caller, doors.live), doors.shared, doors.own, doors.inbound)
 
 
-def _expire_with(caller: Caller, doors: Doors, end: Callable[[], None]) -> None:
+def _expire_with(caller: Caller, doors: Doors, end: Callable[[], None]) -> Timer | None:
     """Nobody speaks longer than its certificate lives (THREATS P4)."""
-    if caller.certificate is not None:
-        # Weakly: a connection that has ended must not wait for its certificate to be forgotten.
-        method = weakref.WeakMethod(end)
-        delay_s = max(0.0, caller.certificate.not_after - time.time())
-        doors.shared.wheel.after(delay_s, lambda: _call(method))
+    if caller.certificate is None:
+        return None
+    return doors.shared.wheel.after(max(0.0, caller.certificate.not_after - time.time()), end)
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:

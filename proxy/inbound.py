@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from certs.errors import PeerRefused
 from meshpy.engine.authenticate import Authenticator, Refused
@@ -40,8 +41,11 @@ from proxy.net.tls import PeerCertificate, accepted_peer, server_name
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
 from proxy.requests import as_request
-from proxy.sides import ClientConnection
+from proxy.sides import Role
 from proxy.telemetry import Edge, EdgeKey
+
+if TYPE_CHECKING:
+    from proxy.downstream.life import HttpConnection
 
 __all__ = ["Caller", "Inbound", "identify"]
 
@@ -120,7 +124,7 @@ def identify(tls: ssl.SSLObject, compiled: Compiled, address: str) -> Caller:
     return Caller(Peer(name, spiffe_id.principal, address), port, sni, certificate, (field,))
 
 
-class Inbound:
+class Inbound(Role):
     """The role of connections to one port of the app.
 
     Args:
@@ -134,7 +138,7 @@ class Inbound:
         self,
         live: Live[Compiled],
         reporter: Reporter,
-        caller_of: Callable[[ClientConnection], Caller],
+        caller_of: Callable[[HttpConnection], Caller],
         port: int,
     ) -> None:
         self._live = live
@@ -148,10 +152,10 @@ class Inbound:
         target = self._live.value.inbound.get(self._port)
         return target is not None and target.port.allows_connect
 
-    def name_peer(self, down: ClientConnection) -> None:
+    def name_peer(self, down: HttpConnection) -> None:
         down.context = self._caller_of(down)
 
-    def _caller(self, down: ClientConnection) -> Caller:
+    def _caller(self, down: HttpConnection) -> Caller:
         caller = down.context
         assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
         compiled = self._live.value
@@ -160,7 +164,7 @@ class Inbound:
             down.memo.clear()
         return caller
 
-    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply | Consultation:
+    def decide(self, down: HttpConnection, head: RequestHead) -> Plan | Reply | Consultation:
         caller = self._caller(down)
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
@@ -173,7 +177,7 @@ class Inbound:
             down, head, caller, target.plan, judge.constant or self._judge(down, judge, head)
         )
 
-    def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+    def rejudge(self, down: HttpConnection, head: RequestHead) -> Plan | Reply:
         """As `decide`, of what was let in before: it counts against no rate, and nobody is asked again."""
         caller = self._caller(down)
         limits, caller.limits, caller.is_known = caller.limits, (), True
@@ -185,7 +189,7 @@ class Inbound:
         return decision
 
     def _consult(
-        self, down: ClientConnection, caller: Caller, head: RequestHead, request: Request, plan: Plan
+        self, down: HttpConnection, caller: Caller, head: RequestHead, request: Request, plan: Plan
     ) -> Plan | Reply | Consultation:
         """Ask the providers of the CUSTOM rules that the request meets, or decide without them."""
         judge, compiled = caller.judge, caller.compiled
@@ -212,7 +216,7 @@ class Inbound:
         )
 
     def _outcome(
-        self, down: ClientConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
+        self, down: HttpConnection, head: RequestHead, caller: Caller, plan: Plan, verdict: Verdict
     ) -> Plan | Reply:
         if (verdict.audited or verdict.pending is not None) and not caller.is_known:
             self._reporter.observe(verdict, edge_key(caller, self._live.value, "http"), head)
@@ -226,7 +230,7 @@ class Inbound:
                 return too_many(refusal, plan.service, is_named=caller.certificate is not None)
         return plan
 
-    def _judge(self, down: ClientConnection, judge: ConnectionJudge, head: RequestHead) -> Verdict:
+    def _judge(self, down: HttpConnection, judge: ConnectionJudge, head: RequestHead) -> Verdict:
         if judge.depends_on_headers:
             return judge.judge(as_request(head))
         key = (head.method, head.path, head.authority.text)
@@ -236,7 +240,7 @@ class Inbound:
         return _keep(down, key, judge.judge(as_request(head)))
 
     def _decide_authenticated(
-        self, down: ClientConnection, caller: Caller, authenticator: Authenticator, head: RequestHead
+        self, down: HttpConnection, caller: Caller, authenticator: Authenticator, head: RequestHead
     ) -> Plan | Reply | Consultation:
         judge, target = caller.judge, caller.target
         assert judge is not None and target is not None  # noqa: S101, PT018 - `decide` has checked
@@ -262,7 +266,7 @@ class Inbound:
             return decision
         return changed_plan(decision, head, outcome, original)
 
-    def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
+    def write_fields(self, down: HttpConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
         caller = down.context
         ids = down.own.ids
@@ -278,7 +282,7 @@ class Inbound:
             dropped += forwarded_for(head, down.peer_address, extra)
         return dropped
 
-    def is_still_admitted(self, down: ClientConnection) -> bool:
+    def is_still_admitted(self, down: HttpConnection) -> bool:
         caller = self._caller(down)
         if caller.is_cut(self._live.value):
             down.cut()
@@ -286,7 +290,7 @@ class Inbound:
         judge = caller.judge
         return caller.target is not None and judge is not None and not judge.is_closed
 
-    def account(self, down: ClientConnection, exchange: Exchange) -> None:
+    def account(self, down: HttpConnection, exchange: Exchange) -> None:
         caller = down.context
         assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
         if exchange.grpc is not None:
@@ -307,7 +311,7 @@ class Inbound:
         self._reporter.http(down, exchange, edge, caller.peer.principal, caller.sni)
 
 
-def _parties(down: ClientConnection, caller: Caller, compiled: Compiled) -> Parties:
+def _parties(down: HttpConnection, caller: Caller, compiled: Compiled) -> Parties:
     workload = compiled.snapshot.workload
     own = f"spiffe://{workload.trust_domain}{workload.name.spiffe_path}"
     principal = f"spiffe://{caller.peer.principal}" if caller.peer.principal else ""
@@ -315,7 +319,7 @@ def _parties(down: ClientConnection, caller: Caller, compiled: Compiled) -> Part
     return Parties((caller.peer.address, 0, principal), (address, caller.port, own))
 
 
-def _fields_for_app(down: ClientConnection, head: RequestHead, caller: Caller) -> Headers:
+def _fields_for_app(down: HttpConnection, head: RequestHead, caller: Caller) -> Headers:
     """What the app would receive, lower-case names: fields of the mesh are ours, not a stranger's."""
     extra: Headers = list(caller.fields)
     dropped = [] if caller.certificate is not None else forwarded_for(head, down.peer_address, extra)
@@ -323,7 +327,7 @@ def _fields_for_app(down: ClientConnection, head: RequestHead, caller: Caller) -
     return [pair for pair in fields if pair[0] not in dropped and not is_spoofable(pair[0])] + extra
 
 
-def _keep(down: ClientConnection, key: tuple[object, ...], verdict: Verdict) -> Verdict:
+def _keep(down: HttpConnection, key: tuple[object, ...], verdict: Verdict) -> Verdict:
     """Remember a verdict for the connection's next requests of the same kind."""
     if len(down.memo) >= _MEMO_ENTRIES:
         down.memo.clear()

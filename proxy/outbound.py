@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from meshpy.engine.request import Request
 from meshpy.engine.route import NoRoute, Routed
@@ -22,8 +23,11 @@ from proxy.net.host import Host
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
 from proxy.requests import as_request
-from proxy.sides import ClientConnection
+from proxy.sides import Role
 from proxy.telemetry import Edge, EdgeKey
+
+if TYPE_CHECKING:
+    from proxy.downstream.life import HttpConnection
 
 __all__ = ["Outbound"]
 
@@ -31,7 +35,7 @@ _MAX_EDGES = 1024
 _PROTO = (b"x-forwarded-proto", b"http")
 
 
-class Outbound:
+class Outbound(Role):
     """The role of the connections that one outbound listener accepts."""
 
     tells_not_sent = False
@@ -49,10 +53,10 @@ class Outbound:
         target = self._live.value.outbound.get(self._key)
         return target is not None and target.router is not None and target.router.allows_connect
 
-    def name_peer(self, down: ClientConnection) -> None:
+    def name_peer(self, down: HttpConnection) -> None:
         """The app needs no name: only it is on this network."""
 
-    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+    def decide(self, down: HttpConnection, head: RequestHead) -> Plan | Reply:
         compiled = self._live.value
         target = compiled.outbound.get(self._key)
         if target is None or target.router is None:
@@ -95,10 +99,10 @@ class Outbound:
 
         return self._mirroring.draw(plan, routing.rule.mirrors, target.clusters.get, is_allowed, draw)
 
-    def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+    def rejudge(self, down: HttpConnection, head: RequestHead) -> Plan | Reply:
         return self.decide(down, head)
 
-    def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
+    def write_fields(self, down: HttpConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         head = exchange.head
         ids = down.own.ids
         exchange.request_id = requested_id(head, ids, extra)
@@ -109,11 +113,11 @@ class Outbound:
             extra.append(_PROTO)
         return dropped
 
-    def is_still_admitted(self, down: ClientConnection) -> bool:  # noqa: ARG002 - the Role's signature
+    def is_still_admitted(self, down: HttpConnection) -> bool:  # noqa: ARG002 - the Role's signature
         """Every request is judged anew, so the connection may stay as long as its listener does."""
         return self._key in self._live.value.outbound
 
-    def account(self, down: ClientConnection, exchange: Exchange) -> None:
+    def account(self, down: HttpConnection, exchange: Exchange) -> None:
         self._reporter.http(down, exchange, self._edge(exchange), self._live.value.workload)
 
     def _edge(self, exchange: Exchange) -> Edge:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 from meshpy.engine.log_filter import LogTest, compile_filter
 from meshpy.engine.rate_limits import STAGE
@@ -24,11 +25,13 @@ from proxy.log_shape import LogOptions, LogShape, ecs_line, logfmt_line
 from proxy.plan import Reply
 from proxy.recent import MAX_TEXT, Seen
 from proxy.redaction import redacted_target
-from proxy.sides import ClientConnection
 from proxy.span_tags import NO_TAGS, SpanTags
 from proxy.spans import Spans
 from proxy.tap import Tap
 from proxy.telemetry import Edge, EdgeKey, Telemetry
+
+if TYPE_CHECKING:
+    from proxy.downstream.life import HttpConnection
 
 __all__ = ["Reporter"]
 
@@ -96,7 +99,7 @@ class Reporter:
 
     def http(
         self,
-        down: ClientConnection,
+        down: HttpConnection,
         exchange: Exchange,
         edge: Edge,
         principal: str,
@@ -157,7 +160,7 @@ class Reporter:
                 line = self._shape(second, milliseconds, Seen._make(seen), exchange, ends, self.options)
                 self.log.write(line)
 
-    def _account_reply(self, down: ClientConnection, exchange: Exchange, reply: Reply, edge: Edge) -> None:
+    def _account_reply(self, down: HttpConnection, exchange: Exchange, reply: Reply, edge: Edge) -> None:
         """Count an answer of the mesh's own; it has a place in its trace though it was not forwarded."""
         if reply.stage == STAGE:
             self.telemetry.limit(reply.policy, reply.rule)
@@ -176,7 +179,7 @@ class Reporter:
 
     def _log(
         self,
-        down: ClientConnection,
+        down: HttpConnection,
         exchange: Exchange,
         duration_ms: float,
         principal: str,
@@ -208,7 +211,7 @@ class Reporter:
             ),
         )  # fmt: skip
 
-    def _ends(self, down: ClientConnection, exchange: Exchange, principal: str, server_name: str) -> str:
+    def _ends(self, down: HttpConnection, exchange: Exchange, principal: str, server_name: str) -> str:
         """Who spoke to whom over which route; the same for most requests of a connection."""
         plan, host, reply = exchange.plan, exchange.host, exchange.reply
         key = (plan.upstream, host, plan.route_name) if plan is not None and reply is None else None

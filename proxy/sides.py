@@ -22,47 +22,11 @@ from proxy.plan import Plan, Reply
 
 if TYPE_CHECKING:
     from proxy.consult import Consultation
+    from proxy.downstream.life import HttpConnection
     from proxy.exchange import Exchange
     from proxy.tunnel import Splice
 
-__all__ = ["ClientConnection", "DownstreamSide", "Role", "Shared"]
-
-
-class ClientConnection(Protocol):
-    """An accepted connection, as the roles, the report and the life of the process see it.
-
-    Args:
-        memo: what was decided for the connection's requests; cleared with the configuration.
-        context: what the role knows of the caller.
-    """
-
-    own: Shared
-    role: Role
-    peer_address: str
-    local_address: str
-    memo: dict[object, object]
-    context: object
-
-    def cut(self) -> None:
-        """End at once: the peer may not speak any more."""
-
-    def recheck(self) -> None:
-        """The configuration has changed: a peer that may no longer speak is sent away, when idle at once."""
-
-    def expire(self) -> None:
-        """The peer's certificate has ended."""
-
-    def begin_drain(self) -> None:
-        """The process will end: tell the peer, where the protocol has a word for it."""
-
-    def drain(self) -> None:
-        """Begin nothing new; end when idle."""
-
-    def shrink(self) -> None:
-        """Memory is short: end with what is in progress."""
-
-    def exchanges(self) -> list[Exchange]:
-        """Those in progress."""
+__all__ = ["DownstreamSide", "Role", "Shared"]
 
 
 class DownstreamSide(Protocol):
@@ -74,7 +38,7 @@ class DownstreamSide(Protocol):
     own: Shared
 
     @property
-    def connection(self) -> ClientConnection:
+    def connection(self) -> HttpConnection:
         """The connection that it belongs to."""
 
     @property
@@ -130,32 +94,39 @@ class DownstreamSide(Protocol):
         """Become a tunnel after 101."""
 
 
-class Role(Protocol):
+class Role:
     """What distinguishes the app's calls from calls to the app."""
 
-    tells_not_sent: bool
+    tells_not_sent = False
 
     @property
     def allows_connect(self) -> bool:
         """Whether CONNECT is a method here; asked once, when a connection of HTTP/1.1 is made."""
+        raise NotImplementedError
 
-    def decide(self, down: ClientConnection, head: RequestHead) -> Plan | Reply | Consultation:
+    def decide(self, down: HttpConnection, head: RequestHead) -> Plan | Reply | Consultation:
         """Route and authorize a request, or say whom to ask first."""
+        raise NotImplementedError
 
-    def rejudge(self, down: ClientConnection, head: RequestHead) -> Plan | Reply:
+    def rejudge(self, down: HttpConnection, head: RequestHead) -> Plan | Reply:
         """As `decide`, of a request that was let in before: the configuration has changed."""
+        raise NotImplementedError
 
-    def write_fields(self, down: ClientConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
+    def write_fields(self, down: HttpConnection, exchange: Exchange, extra: Headers) -> list[bytes]:
         """Fields of the mesh for the upstream; returns received names to drop."""
+        raise NotImplementedError
 
-    def is_still_admitted(self, down: ClientConnection) -> bool:
+    def is_still_admitted(self, down: HttpConnection) -> bool:
         """Whether the peer may go on after a change of configuration."""
+        raise NotImplementedError
 
-    def account(self, down: ClientConnection, exchange: Exchange) -> None:
+    def account(self, down: HttpConnection, exchange: Exchange) -> None:
         """Log and count an exchange that is over."""
+        raise NotImplementedError
 
-    def name_peer(self, down: ClientConnection) -> None:
+    def name_peer(self, down: HttpConnection) -> None:
         """Learn who is calling, once, when the connection is made."""
+        raise NotImplementedError
 
 
 class Shared:
@@ -196,7 +167,7 @@ class Shared:
         self.is_draining = self.ends_connections = self.refuses_requests = False
         self.max_request_bytes = math.inf
         self.on_slow_peer: Callable[[], None] = _ignore
-        self.open: set[ClientConnection] = set()
+        self.open: set[HttpConnection] = set()
         self.splices: set[Splice] = set()
         self.claimed: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
 

@@ -17,8 +17,8 @@ from proxy.recent import MAX_TEXT, Attempt, Recent, Seen
 from proxy.span_tags import NO_TAGS, SpanTags
 
 if TYPE_CHECKING:
+    from proxy.downstream.life import HttpConnection
     from proxy.exchange import Exchange
-    from proxy.sides import ClientConnection
 
 __all__ = ["Outbox", "Spans"]
 
@@ -71,9 +71,7 @@ class Spans:
         call = exchange.grpc
         return not exchange.status or (call is not None and call.status in _GRPC_SERVER_ERRORS)
 
-    def record(
-        self, seen: Seen, down: ClientConnection, exchange: Exchange, tags: SpanTags = NO_TAGS
-    ) -> None:
+    def record(self, seen: Seen, down: HttpConnection, exchange: Exchange, tags: SpanTags = NO_TAGS) -> None:
         """Keep the spans of an exchange, with what is known of it only now."""
         more = tags.of_request(exchange.head.fields)
         if not seen.is_client:

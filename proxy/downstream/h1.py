@@ -195,7 +195,12 @@ class Downstream(H1Answers):
         received = self.parser.take_leftover()
         self.leave()
         self.is_closed = True
-        self.hand_over(self.transport, H2Downstream(self.role, self.own), received)
+        down = H2Downstream(self.role, self.own)
+        down.ticket = self.ticket
+        self.transport.set_protocol(down.as_protocol())
+        down.connection_made(self.transport)
+        if received and not self.transport.is_closing():
+            down.data_received(received)
 
     # -- the end of an answer
 
@@ -257,6 +262,7 @@ class Downstream(H1Answers):
     def on_tunnel_over(self, exchange: Exchange) -> None:
         """The tunnel that the exchange became has ended."""
         self.is_closed = True
+        self.forget_expiry()
         exchange.finish()
         self.account(exchange)
 
@@ -281,7 +287,8 @@ class Downstream(H1Answers):
     def exchanges(self) -> list[Exchange]:
         return [self.exchange] if self.exchange is not None else []
 
-    check = h1_watch.check
+    def check(self) -> None:
+        h1_watch.check(self)
 
 
 def _protocol_error(refused: Refused) -> Reply:

@@ -151,4 +151,4 @@ class H1Answers(HttpConnection):
         self.transport.close()
 
     def account(self, exchange: Exchange) -> None:
-        self.role.account(self, exchange)  # type: ignore[arg-type] # `Downstream` is a ClientConnection
+        self.role.account(self, exchange)

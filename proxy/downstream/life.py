@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from proxy.net.listener import Accepted
+from proxy.net.listener import Accepted, Ticket
 from proxy.net.timers import Timer
 from proxy.sides import Role, Shared
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
 
 __all__ = ["HttpConnection"]
 
@@ -21,8 +24,16 @@ CHECK_S = 2.0
 _HIGH_WATER_BYTES = 256 * 1024
 
 
-class HttpConnection(Accepted):
-    """Invariants: in `own.open` from `open` until `leave`; `is_last` once no further request is served."""
+class HttpConnection:
+    """An `asyncio.Protocol` in all but name: a class of the loop's would cost its compiled twin the speed.
+
+    Invariants: in `own.open` from `open` until `leave`; `is_last` once no further request is served.
+
+    Args:
+        memo: what was decided for the connection's requests; cleared with the configuration.
+        context: what the role knows of the caller.
+        expiry: runs while the peer's certificate does.
+    """
 
     def __init__(self, role: Role, shared: Shared) -> None:
         self.role = role
@@ -35,11 +46,49 @@ class HttpConnection(Accepted):
         self.is_last = False
         self.is_closed = False
         self.active_at = monotonic()
+        self.ticket: Ticket | None = None
+        self.expiry: Timer | None = None
         self._timer: Timer | None = None
 
     def check(self) -> None:
         """Look whether the peer is too slow; every CHECK_S."""
         raise NotImplementedError
+
+    def recheck(self) -> None:
+        """The configuration has changed."""
+        raise NotImplementedError
+
+    def begin_drain(self) -> None:
+        """The process will end: tell the peer, where the protocol has a word for it."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Begin nothing new; end when idle."""
+        raise NotImplementedError
+
+    def shrink(self) -> None:
+        """Memory is short: end with what is in progress."""
+        raise NotImplementedError
+
+    def exchanges(self) -> list[Exchange]:
+        """Those in progress."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop, or a door, gives the transport."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        """The peer has sent bytes."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; False ends the connection."""
+        return False
+
+    def as_protocol(self) -> Accepted:
+        """For the loop and the doors, which ask for the methods and not for the class."""
+        return cast("Accepted", self)
 
     def open(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; to be called first in `connection_made`."""
@@ -48,9 +97,9 @@ class HttpConnection(Accepted):
         self.peer_address = self.own.peer_of(transport)
         local = transport.get_extra_info("sockname")
         self.local_address = f"{local[0]}:{local[1]}" if local else ""
-        self.own.open.add(self)  # type: ignore[arg-type] # each protocol's class is a ClientConnection
+        self.own.open.add(self)
         self.check_again()
-        self.role.name_peer(self)  # type: ignore[arg-type]
+        self.role.name_peer(self)
 
     def check_again(self) -> None:
         """Have `check` called once more."""
@@ -66,8 +115,15 @@ class HttpConnection(Accepted):
         """The connection has ended."""
         self.is_closed = True
         self.leave()
+        self.forget_expiry()
         if self.ticket is not None:
             self.ticket.release()
+
+    def forget_expiry(self) -> None:
+        """Whoever has ended must not be kept until its certificate has."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
 
     def cut(self) -> None:
         """The peer may not speak any more."""

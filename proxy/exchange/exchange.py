@@ -18,6 +18,7 @@ from proxy.exchange import ends, response, tries
 from proxy.exchange.straight import answer as answer_straight
 from proxy.exchange.tries import REPLAY_LIMIT_BYTES
 from proxy.http.events import End, Headers
+from proxy.http.h1 import Event
 from proxy.http.head import RequestHead, ResponseHead
 from proxy.net.connection import UpstreamSide
 from proxy.net.host import Host
@@ -211,25 +212,48 @@ class Exchange:
 
     # -- tries
 
-    try_host = tries.try_host
-    on_connection = tries.on_connection
-    on_connect_failure = tries.on_connect_failure
-    on_upstream_lost = tries.on_upstream_lost
-    on_try_timeout = tries.on_try_timeout
+    def try_host(self, plan: Plan, host: Host) -> None:
+        tries.try_host(self, plan, host)
+
+    def on_connection(self, connection: UpstreamSide) -> None:
+        tries.on_connection(self, connection)
+
+    def on_connect_failure(self, reason: str) -> None:
+        tries.on_connect_failure(self, reason)
+
+    def on_upstream_lost(self, reason: str, *, is_unsent: bool = False) -> None:
+        tries.on_upstream_lost(self, reason, is_unsent=is_unsent)
+
+    def on_try_timeout(self) -> None:
+        tries.on_try_timeout(self)
 
     # -- response
 
-    on_response = response.on_response
-    on_whole_response = answer_straight
+    def on_response(self, events: list[Event]) -> None:
+        response.on_response(self, events)
+
+    def on_whole_response(self, head: ResponseHead, data: bytes) -> None:
+        answer_straight(self, head, data)
 
     # -- ends
 
-    answer = ends.answer
-    answer_or_break = ends.answer_or_break
-    cancel = ends.cancel
-    finish = ends.finish
-    on_deadline = ends.on_deadline
-    on_call_deadline = ends.on_call_deadline
+    def answer(self, reply: Reply) -> None:
+        ends.answer(self, reply)
+
+    def answer_or_break(self, reply: Reply) -> None:
+        ends.answer_or_break(self, reply)
+
+    def cancel(self, details: str = "downstream_remote_disconnect", *, flags: str = "DC") -> None:
+        ends.cancel(self, details, flags=flags)
+
+    def finish(self) -> None:
+        ends.finish(self)
+
+    def on_deadline(self) -> None:
+        ends.on_deadline(self)
+
+    def on_call_deadline(self) -> None:
+        ends.on_call_deadline(self)
 
     # -- flow
 

@@ -13,7 +13,14 @@ from typing import TypeAlias
 
 from proxy.http.events import Header
 
-__all__ = ["Field", "known_lines", "read_field"]
+__all__ = ["BadField", "Field", "known_lines", "read_field"]
+
+
+class BadField(tuple[bytes, bytes]):
+    """A field of HTTP/2 with a name that is no lower-case token or a value with a control character."""
+
+    __slots__ = ()
+
 
 Field: TypeAlias = tuple[bytes, bytes, Header]
 """One field line: lower-case name, value without surrounding whitespace, the pair as sent."""

@@ -14,6 +14,7 @@ import re
 from collections import deque
 
 from proxy.http.events import Header, Headers
+from proxy.http.fields import BadField
 from proxy.http.huffman import HuffmanError, unpack
 
 __all__ = [
@@ -116,12 +117,6 @@ _STATIC_SIZE = len(STATIC)
 
 class HpackError(ValueError):
     """A block that cannot be read: the tables of both sides differ from here on, the connection must end."""
-
-
-class BadField(tuple[bytes, bytes]):
-    """A field with a name that is no lower-case token or a value with a control character."""
-
-    __slots__ = ()
 
 
 class Oversized(Exception):  # noqa: N818 - not an error of the block

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Collection
+import ssl
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol, cast
 
+from certs.errors import PeerRefused
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_head
 from proxy.http.events import End, Framing, Headers
 from proxy.http.h1 import Event, ResponseParser
 from proxy.http.head import RequestHead, ResponseHead
-from proxy.net.dial import LOST_AFTER_S, Dialed, keep_alive
+from proxy.net.dial import LOST_AFTER_S, is_admitted, keep_alive
+from proxy.net.tls import PeerCertificate
 
 if TYPE_CHECKING:
     from proxy.net.host import Host
     from proxy.plan import Plan
 
-__all__ = ["Client", "UpstreamConnection", "UpstreamSide"]
+__all__ = ["Client", "UpstreamConnection", "UpstreamHttp", "UpstreamSide"]
 
 _HIGH_WATER_BYTES = 256 * 1024
 
@@ -74,25 +77,45 @@ class UpstreamSide(Protocol):
         """Go on."""
 
 
-class UpstreamConnection(Dialed):
-    """Invariants: `client` is set while an exchange owns it; in the pool's `idle` list it is None."""
+class UpstreamHttp:
+    """A `Dialed` in all but its class (see `downstream.life`): a connection to an upstream that speaks HTTP.
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
-        self.host = host
+    Args:
+        admit: judges the TLS peer; None for plaintext.
+        generation: of the credentials that it was dialled with.
+        is_retired: no further exchange may have it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         self.loop = loop
-        self.parser = ResponseParser()
-        self.client: Client | None = None
+        self.admit: Callable[[ssl.SSLObject], PeerCertificate] | None = None
+        self.certificate: PeerCertificate | None = None
+        self.refusal: PeerRefused | None = None
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.served = 0
-        self.opened_at = self.idle_since = loop.time()
+        self.opened_at = self.idle_since = now
         self.generation = 0
         self.is_open = False
         self.is_retired = False
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; False ends the connection."""
+        return False
+
+
+class UpstreamConnection(UpstreamHttp):
+    """Invariants: `client` is set while an exchange owns it; in the pool's `idle` list it is None."""
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop, loop.time())
+        self.host = host
+        self.parser = ResponseParser()
+        self.client: Client | None = None
         self._is_chunked = False
         self._poll: select.poll | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not self.is_admitted(transport):
+        if not is_admitted(self, transport):
             return
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)

@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from certs.errors import PeerRefused
 from certs.spiffe import SpiffeId
@@ -20,7 +20,7 @@ from meshpy.model.snapshot import Snapshot, mesh_sni
 from proxy.net.recording import Recording
 from proxy.net.tls import Credentials, PeerCertificate, dialled_peer
 
-__all__ = ["LOST_AFTER_S", "DialError", "Dialed", "Dialer", "keep_alive"]
+__all__ = ["LOST_AFTER_S", "DialError", "Dialed", "Dialer", "Judging", "is_admitted", "keep_alive"]
 
 
 class DialError(MeshpyError):
@@ -40,18 +40,31 @@ class Dialed(asyncio.Protocol):
 
     def is_admitted(self, transport: asyncio.BaseTransport) -> bool:
         """Judge the peer; a refused one is cut off. To be called first in `connection_made`."""
-        if self.admit is None:
-            return True
-        try:
-            self.certificate = self.admit(transport.get_extra_info("ssl_object"))
-        except PeerRefused as refusal:
-            self.refusal = refusal
-            cast("asyncio.Transport", transport).abort()
-            return False
+        return is_admitted(self, transport)
+
+
+class Judging(Protocol):
+    """A `Dialed`, or what is one in all but its class."""
+
+    admit: Callable[[ssl.SSLObject], PeerCertificate] | None
+    certificate: PeerCertificate | None
+    refusal: PeerRefused | None
+
+
+def is_admitted(dialed: Judging, transport: asyncio.BaseTransport) -> bool:
+    """Judge the peer; a refused one is cut off."""
+    if dialed.admit is None:
         return True
+    try:
+        dialed.certificate = dialed.admit(transport.get_extra_info("ssl_object"))
+    except PeerRefused as refusal:
+        dialed.refusal = refusal
+        cast("asyncio.Transport", transport).abort()
+        return False
+    return True
 
 
-P = TypeVar("P", bound=Dialed)
+P = TypeVar("P", bound=Judging)
 
 _DEFAULTS = ConnectionPool()
 
@@ -124,7 +137,8 @@ class Dialer:
         loop = asyncio.get_running_loop()
         if cluster.transport is Transport.PLAIN:
             recording = self.recording
-            recorded = (lambda: recording.wrapped(build())) if recording.is_on else build
+            made = cast("Callable[[], asyncio.Protocol]", build)
+            recorded = (lambda: recording.wrapped(made())) if recording.is_on else made
             await loop.create_connection(recorded, sock=await _connected(cluster, endpoint))
             return
         credentials = self.credentials.value
@@ -149,7 +163,7 @@ class Dialer:
         limit_s = cluster.pool.handshake_timeout_s
         async with _within(limit_s, f"TLS handshake timeout: {endpoint.address}:{endpoint.port}"):
             await loop.create_connection(
-                judged,
+                cast("Callable[[], Dialed]", judged),
                 sock=sock,
                 ssl=credentials.clients[alpn],
                 server_hostname=mesh_sni(workload, port) if port else cluster.sni,

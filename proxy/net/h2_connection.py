@@ -18,8 +18,8 @@ from proxy.http.h2control import H2Event, Reset
 from proxy.http.h2frames import ErrorCode
 from proxy.http.h2heads import request_fields, trailer_fields
 from proxy.http.h2stream import Stream
-from proxy.net.connection import Client
-from proxy.net.dial import LOST_AFTER_S, Dialed, keep_alive
+from proxy.net.connection import Client, UpstreamHttp
+from proxy.net.dial import LOST_AFTER_S, is_admitted, keep_alive
 from proxy.net.tls import ALPN_H2
 
 if TYPE_CHECKING:
@@ -103,20 +103,14 @@ class UpstreamStream(Stream):
             self.client.on_upstream_resumed()
 
 
-class H2Connection(Dialed):
+class H2Connection(UpstreamHttp):
     """Invariants: no stream is opened once it is retired; it closes when it is retired and has none."""
 
     def __init__(self, pool: StreamPool, loop: asyncio.AbstractEventLoop, scheme: bytes) -> None:
+        super().__init__(loop, monotonic())
         self.pool = pool
-        self.loop = loop
         self.scheme = scheme
         self.codec = ClientCodec(new_stream=self._make_stream)
-        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self.served = 0
-        self.opened_at = self.idle_since = monotonic()
-        self.generation = 0
-        self.is_open = False
-        self.is_retired = False
         self._is_scheduled = False
 
     def _make_stream(self, number: int, send_window: int, receive_window: int, now: float) -> UpstreamStream:
@@ -125,7 +119,7 @@ class H2Connection(Dialed):
     # -- callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not self.is_admitted(transport):
+        if not is_admitted(self, transport):
             return
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != ALPN_H2:

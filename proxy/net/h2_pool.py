@@ -20,10 +20,8 @@ class StreamPool(Queue[H2Connection]):
 
     __slots__ = ("connections", "host")
 
-    alpn = ALPN_H2
-
     def __init__(self, host: Host) -> None:
-        super().__init__(host.upstream, host.endpoint)
+        super().__init__(host.upstream, host.endpoint, ALPN_H2)
         self.host = host
         self.connections: list[H2Connection] = []
 

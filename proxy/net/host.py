@@ -44,10 +44,8 @@ class Host(Queue[UpstreamConnection]):
         "streams",
     )
 
-    alpn = ALPN_HTTP
-
     def __init__(self, upstream: Upstream, endpoint: Endpoint, joined_at: float = -math.inf) -> None:
-        super().__init__(upstream, endpoint)
+        super().__init__(upstream, endpoint, ALPN_HTTP)
         self.joined_at = joined_at
         self.latency = Latency()
         self.name = f"{endpoint.address}:{endpoint.port}"

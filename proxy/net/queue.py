@@ -23,16 +23,16 @@ class Queue(ABC, Generic[C]):
     """First come, first served; how many may wait and be dialled is the cluster's affair.
 
     Args:
+        alpn: what the connections speak.
         waiting: clients that have no connection yet; each is counted in `upstream.pending`.
     """
 
-    __slots__ = ("dialing", "endpoint", "upstream", "waiting")
+    __slots__ = ("alpn", "dialing", "endpoint", "upstream", "waiting")
 
-    alpn: str
-
-    def __init__(self, upstream: Upstream, endpoint: Endpoint) -> None:
+    def __init__(self, upstream: Upstream, endpoint: Endpoint, alpn: str) -> None:
         self.upstream = upstream
         self.endpoint = endpoint
+        self.alpn = alpn
         self.dialing = 0
         self.waiting: deque[Client] = deque()
 

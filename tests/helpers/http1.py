@@ -6,6 +6,13 @@ from proxy.http.events import Body, End, Refused
 from proxy.http.h1 import RequestParser, ResponseParser
 
 
+def values_of(head) -> dict[str, object]:
+    """What a head says; not by __slots__, which a compiled class does not have."""
+    names = [name for name in dir(head) if not name.startswith("_") and hasattr(head, name)]
+    values = {name: getattr(head, name) for name in names}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
 def summarise(events) -> list[tuple]:
     """Events as plain values; content joined, so that the cut of the input does not show."""
     told: list[tuple] = []
@@ -20,9 +27,7 @@ def summarise(events) -> list[tuple]:
         elif isinstance(event, Refused):
             told.append(("refused", event.status, event.reason))
         else:
-            told.append(
-                ("head", {name: getattr(event, name) for name in event.__slots__ if hasattr(event, name)})
-            )
+            told.append(("head", values_of(event)))
     return told
 
 

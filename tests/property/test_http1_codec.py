@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from proxy.access_log import compose_in_python
 from proxy.http.encode import join_in_python
-from proxy.http.head import RequestHead, ResponseHead
 from proxy.http.limits import DEFAULT_LIMITS, Limits
 from proxy.http.native import codec
 from proxy.http.request_head import judge_request_head
 from proxy.http.response_head import judge_response_head
+from tests.helpers.http1 import values_of
 
 pytestmark = pytest.mark.skipif(codec is None, reason="the compiled codec was not built")
 
@@ -46,13 +46,6 @@ _FIELDS = [
 ]  # fmt: skip
 
 
-def values(head):
-    """Everything a head holds; None for what is none."""
-    if not isinstance(head, RequestHead | ResponseHead):
-        return None
-    return {name: getattr(head, name) for name in head.__slots__ if hasattr(head, name)}
-
-
 def heads(lines):
     """Heads of well-known pieces, some with an octet changed, put in or taken out."""
     plain = st.builds(
@@ -73,7 +66,7 @@ def _changed(raw, at, octets, cut):
 def test_what_it_reads_as_a_request_python_reads_alike(raw, limits):
     head = codec.request(raw, limits.head_bytes, limits.fields, limits.target_bytes)
     if head is not None:
-        assert values(head) == values(judge_request_head(raw, limits))
+        assert values_of(head) == values_of(judge_request_head(raw, limits))
 
 
 @settings(max_examples=EXAMPLES)
@@ -81,7 +74,7 @@ def test_what_it_reads_as_a_request_python_reads_alike(raw, limits):
 def test_what_it_reads_as_a_response_python_reads_alike(raw, limits, method):
     head = codec.response(raw, limits.head_bytes, limits.fields)
     if head is not None:
-        assert values(head) == values(judge_response_head(raw, method, limits))
+        assert values_of(head) == values_of(judge_response_head(raw, method, limits))
 
 
 names = st.sampled_from([b"Host", b"X-A", b"Connection", b"content-length", b"TE", b"x" * 80, b"Cookie"])

@@ -21,6 +21,7 @@ from meshpy.model.resilience import (
     RetryPolicy,
 )
 from meshpy.model.route import Destination, Forward, RouteRule
+from proxy.http.h1 import RequestParser
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.sidecars import (
     Client,
@@ -294,7 +295,8 @@ async def test_what_must_not_be_sent_twice_takes_no_connection_whose_end_has_arr
             assert idle.is_quiet()
             accepted[0].close()
             time.sleep(0.05)  # noqa: ASYNC251 - the loop must not run meanwhile
-            caller = SimpleNamespace(head=SimpleNamespace(method=method))
+            head = RequestParser().feed(b"%b / HTTP/1.1\r\nHost: api\r\n\r\n" % method.encode())[0]
+            caller = SimpleNamespace(head=head)
             assert (host.acquire(caller) is idle) is is_reused
             host.give_up(caller)
 
