@@ -10,6 +10,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import statistics
 import sys
 import tempfile
@@ -146,7 +147,7 @@ class Bench:
             await asyncio.sleep(0.01)
         self.first_compile_s = time.perf_counter() - begin
         gc.collect()
-        before = rss_mib("self")
+        before = rss_mib(os.getpid())
         end = datetime.now(UTC) + timedelta(hours=1)
         for name in self.swarm.names:
             for slot in range(TASKS):
@@ -155,7 +156,7 @@ class Bench:
                 self.running.append(group.create_task(self.distribution.serve(stream, sidecar)))
         await self.synced()
         gc.collect()
-        self.stream_kib = (rss_mib("self") - before) * 1024 / (len(self.swarm.names) * TASKS)
+        self.stream_kib = (rss_mib(os.getpid()) - before) * 1024 / (len(self.swarm.names) * TASKS)
 
     async def synced(self):
         """Until nothing is on its way; the moment of the last acknowledgement is that of the last push."""
@@ -265,7 +266,7 @@ async def measure(services, rounds):
                 "streams": services * TASKS,
                 "first_compile_s": round(bench.first_compile_s, 2),
                 "kib_per_stream": round(bench.stream_kib, 1),
-                "rss_mib": round(rss_mib("self")),
+                "rss_mib": round(rss_mib(os.getpid())),
                 "task": _row(await bench.task_changes(rounds)),
                 "policy": _row(await bench.policy_changes(max(2, rounds // 4))),
             }

@@ -270,7 +270,7 @@ async def test_a_drain_under_load_loses_nothing(pki):
 
         async def stop() -> None:
             await asyncio.sleep(SECONDS / 3)
-            await sidecar.drain(SECONDS)
+            await sidecar.drain(SECONDS, SECONDS)
 
         account = await load(port, during=stop)
     account_for("drain", account, app)
