@@ -9,14 +9,19 @@ from ruamel.yaml import YAML
 from tests.helpers.control_plane import DENY_ALL, plane
 from tests.helpers.policies import document
 
-CASES = YAML(typ="safe", pure=True).load(Path(__file__).parents[1] / "conformance" / "bad_policies.yml")
+CONFORMANCE = Path(__file__).parents[1] / "conformance"
+CASES = [
+    case
+    for name in ("bad_policies.yml", "bad_routes.yml")
+    for case in YAML(typ="safe", pure=True).load(CONFORMANCE / name)
+]
 
 
 async def test_no_bad_document_changes_what_is_in_force(tmp_path):
     async with plane(tmp_path) as mesh:
         assert (await mesh.put(DENY_ALL))[0] == 200
         _, good = await mesh.call("GET", "/v1/policies")
-        assert len(CASES) > 250
+        assert len(CASES) > 350
         for case in CASES:
             text = document(case["kind"], case["spec"])
             status, answer = await mesh.put(DENY_ALL, text)
