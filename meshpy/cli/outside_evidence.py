@@ -17,19 +17,24 @@ __all__ = ["with_env_files", "with_images"]
 MAX_ENV_FILE = 1 << 20
 
 
-def with_env_files(text: str, folder: Path, stack: str, options: InjectOptions) -> InjectOptions:
-    """The options with what env files say of services of this stack; absent files are docker's to name."""
-    services = StackFile.parse(text).value.get("services")
+def with_env_files(text: str, file: str, folder: Path, stack: str, options: InjectOptions) -> InjectOptions:
+    """The options with what env files say of services of this stack; absent files are docker's to name.
+
+    Args:
+        file: the name of the stack file, for its errors.
+        folder: from which paths in it are meant.
+    """
+    services = StackFile.parse(text, file).value.get("services")
     if not isinstance(services, dict):
         return options
     names = {host.lower(): key for key in services for host in (f"{stack}_{key}", f"tasks.{key}", key)}
     found: dict[str, list[str]] = {}
     for caller, service in services.items():
         for path in env_files_of(service) if isinstance(service, dict) else ():
-            file = folder / path
-            if not file.is_file() or file.stat().st_size > MAX_ENV_FILE:
+            found_at = folder / path
+            if not found_at.is_file() or found_at.stat().st_size > MAX_ENV_FILE:
                 continue
-            for callee, line in env_file_lines(file.read_text(errors="replace"), path, caller, names):
+            for callee, line in env_file_lines(found_at.read_text(errors="replace"), path, caller, names):
                 found.setdefault(callee, []).append(line)
     return _with(options, {name: "\n".join(dict.fromkeys(lines)) for name, lines in found.items()})
 

@@ -80,7 +80,7 @@ class StackSource:
             DocumentError: the file is wrong, or ports are still unknown.
         """
         with self.placing():
-            options = with_env_files(self.text, self.folder, stack, options)
+            options = with_env_files(self.text, self.name, self.folder, stack, options)
             try:
                 self._inject(stack, options)
             except PortsUnknownError as unknown:

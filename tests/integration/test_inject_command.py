@@ -40,3 +40,13 @@ def test_wrong_usage_exits_2(tmp_path: Path) -> None:
     assert meshpy("inject", "--stack", "s", "--assume", "x", "-", stdin=STACK).returncode == 2
     assert meshpy("inject", "--stack", "s", "-", stdin=b"\xff").returncode == 2
     assert meshpy("inject", "--stack", "s", str(tmp_path / "none.yml")).returncode == 3
+
+
+def test_what_cannot_be_read_at_all_is_named_by_its_file(tmp_path: Path) -> None:
+    """A key twice, YAML that is none: the file's own name, line and column."""
+    file = tmp_path / "twice.yml"
+    for text in ("services:\n  a:\n    image: x\n    image: y\n", "services:\n  a: [\n"):
+        file.write_text(text)
+        done = meshpy("inject", "--stack", "s", str(file))
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert f"{file}:".encode() in done.stderr
