@@ -6,50 +6,29 @@ policies' store survives, and is shared by the same replicas; rolling policies b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
 
-from control_plane.errors import AttestationRefused, NotFound, StoreError
-from control_plane.store.revisions import EMPTY, Document, Revision, Store
+from control_plane.errors import AttestationRefused, NotFound
+from control_plane.shared_record import SharedRecord
+from control_plane.store.revisions import Document, Store
 from control_plane.tokens import checked_service
 from meshpy.model.names import ServiceName
 
 __all__ = ["DenyList"]
 
-FOLLOW_S = 1.0
 
-
-class DenyList:
+class DenyList(SharedRecord):
     """Args:
-    store: where it is kept.
     changed: told of the services that are denied from now on.
     """
 
     def __init__(self, store: Store, changed: Callable[[frozenset[ServiceName]], None]) -> None:
-        self._store, self._changed = store, changed
-        self._turn = asyncio.Lock()
-        self.revision: Revision = EMPTY
+        super().__init__(store)
+        self._changed = changed
 
     @property
     def services(self) -> frozenset[ServiceName]:
         return frozenset(checked_service(document.name) for document in self.revision.documents)
-
-    async def start(self) -> None:
-        """Read it.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        self._take(await self._store.newest())
-
-    async def follow(self) -> None:
-        """Take what other replicas stored, until cancelled."""
-        while True:
-            await asyncio.sleep(FOLLOW_S)
-            with suppress(StoreError):
-                self._take(await self._store.newest())
 
     async def deny(self, service: ServiceName, *, author: str, message: str) -> None:
         """Revoke a service's identity; one that is revoked already stays so.
@@ -58,9 +37,10 @@ class DenyList:
             StoreError: it could not be stored; nothing changed.
         """
         async with self._turn:
-            held = await self._store.newest()
+            held = await self._newest()
             kept = tuple(each for each in held.documents if each.name != str(service))
-            await self._append(held, (*kept, Document(str(service), message)), author, f"revoke {service}")
+            denied = (*kept, Document(str(service), message))
+            await self._append(denied, author=author, message=f"revoke {service}")
 
     async def restore(self, service: ServiceName, *, author: str) -> None:
         """Let a service have certificates again.
@@ -70,11 +50,11 @@ class DenyList:
             StoreError: it could not be stored; nothing changed.
         """
         async with self._turn:
-            held = await self._store.newest()
+            held = await self._newest()
             kept = tuple(each for each in held.documents if each.name != str(service))
             if len(kept) == len(held.documents):
                 raise NotFound(f"{service} is not revoked")
-            await self._append(held, kept, author, f"restore {service}")
+            await self._append(kept, author=author, message=f"restore {service}")
 
     def check(self, service: ServiceName) -> None:
         """Nothing, unless the service is revoked.
@@ -85,16 +65,5 @@ class DenyList:
         if service in self.services:
             raise AttestationRefused("deny-list", f"the identity of {service} is revoked")
 
-    async def _append(
-        self, held: Revision, documents: tuple[Document, ...], author: str, message: str
-    ) -> None:
-        self._take(
-            await self._store.append(
-                documents, author=author, expected=held.number, now=datetime.now(UTC), message=message
-            )
-        )
-
-    def _take(self, revision: Revision) -> None:
-        if revision.number != self.revision.number:
-            self.revision = revision
-            self._changed(self.services)
+    def _taken(self) -> None:
+        self._changed(self.services)

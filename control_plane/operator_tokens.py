@@ -6,23 +6,21 @@ and a change is on disk before it counts. The tokens of the token file stand bes
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from control_plane.errors import BadRequest, NotFound, StoreError
 from control_plane.roles import Role
-from control_plane.store.revisions import EMPTY, Document, Revision, Store
+from control_plane.shared_record import SharedRecord
+from control_plane.store.revisions import Document, Store
 
 __all__ = ["MAX_TTL_S", "MIN_TTL_S", "IssuedToken", "OperatorTokens", "digest_of"]
 
-FOLLOW_S = 1.0
 MIN_TTL_S, MAX_TTL_S = 60, 366 * 24 * 3600
 MAX_TOKENS = 1_000
 
@@ -60,31 +58,12 @@ def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-class OperatorTokens:
-    """Args:
-    store: where they are kept.
-    """
+class OperatorTokens(SharedRecord):
+    """By digest, those that were made and have not ended."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._turn = asyncio.Lock()
-        self._held: Revision = EMPTY
+        super().__init__(store)
         self._by_digest: Mapping[str, IssuedToken] = {}
-
-    async def start(self) -> None:
-        """Read them.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        self._take(await self._store.newest())
-
-    async def follow(self) -> None:
-        """Take what other replicas stored, until cancelled."""
-        while True:
-            await asyncio.sleep(FOLLOW_S)
-            with suppress(StoreError):
-                self._take(await self._store.newest())
 
     def find(self, digest: str, now: datetime) -> IssuedToken | None:
         """The token of this SHA-256, while it is good."""
@@ -129,19 +108,15 @@ class OperatorTokens:
             await self._write(kept, by, f"token {ident} is revoked")
 
     async def _good(self, now: datetime) -> list[IssuedToken]:
-        self._take(await self._store.newest())
+        await self._newest()
         return [each for each in self._by_digest.values() if now < each.ends]
 
     async def _write(self, tokens: list[IssuedToken], by: str, message: str) -> None:
         documents = tuple(Document(each.id, _printed(each)) for each in tokens)
-        number, now = self._held.number, datetime.now(UTC)
-        self._take(await self._store.append(documents, author=by, expected=number, now=now, message=message))
+        await self._append(documents, author=by, message=message)
 
-    def _take(self, revision: Revision) -> None:
-        if revision.number != self._held.number:
-            read = [_read(each) for each in revision.documents]
-            self._by_digest = {each.digest: each for each in read}
-            self._held = revision
+    def _taken(self) -> None:
+        self._by_digest = {each.digest: each for each in map(_read, self.revision.documents)}
 
 
 def _printed(token: IssuedToken) -> str:

@@ -6,17 +6,16 @@ with it, at whichever replica, exactly one goes on.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from control_plane.errors import Conflict, StoreError, Unauthenticated, Unavailable
-from control_plane.store.revisions import EMPTY, Document, Revision, Store
+from control_plane.errors import Conflict, Unauthenticated, Unavailable
+from control_plane.shared_record import SharedRecord
+from control_plane.store.revisions import Document, Store
 from control_plane.tokens import JoinToken
 from meshpy.model.names import ServiceName
 
@@ -24,7 +23,6 @@ __all__ = ["Entry", "TokenLedger"]
 
 log = logging.getLogger(__name__)
 
-FOLLOW_S = 1.0
 TRIES = 64
 KEPT = timedelta(days=7)
 """How long an entry is shown after its token can join nobody any more."""
@@ -63,32 +61,15 @@ class Entry:
         return "expired" if self.expires and datetime.fromisoformat(self.expires) <= now else "valid"
 
 
-class TokenLedger:
+class TokenLedger(SharedRecord):
     """Args:
-    store: where it is kept.
     revoked: ids that an earlier release kept in a file of this replica.
     """
 
     def __init__(self, store: Store, revoked: Collection[str] = ()) -> None:
-        self._store, self._old = store, frozenset(revoked)
-        self._turn = asyncio.Lock()
-        self._revision: Revision = EMPTY
+        super().__init__(store)
+        self._old = frozenset(revoked)
         self._entries: dict[str, Entry] = {}
-
-    async def start(self) -> None:
-        """Read it.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        self._take(await self._store.newest())
-
-    async def follow(self) -> None:
-        """Take what other replicas stored, until cancelled."""
-        while True:
-            await asyncio.sleep(FOLLOW_S)
-            with suppress(StoreError):
-                self._take(await self._store.newest())
 
     def entries(self) -> list[Entry]:
         """Every token that is known, the newest first."""
@@ -152,7 +133,7 @@ class TokenLedger:
     async def has_joined(self, service: ServiceName, address: str) -> bool:
         """Whether a workload of this service came in from this address by a token that is still good."""
         if not self._joined(service, address):
-            self._take(await self._store.newest())
+            await self.refresh()
         return self._joined(service, address)
 
     def _joined(self, service: ServiceName, address: str) -> bool:
@@ -161,26 +142,18 @@ class TokenLedger:
             for each in self._entries.values()
         )
 
-    async def _change(self, step: Any, ident: str, author: str) -> None:
+    async def _change(self, step: Callable[[Entry | None], Entry], ident: str, author: str) -> None:
         async with self._turn:
             for _ in range(TRIES):
-                held = await self._store.newest()
-                self._take(held)
+                await self._newest()
                 changed = {**self._entries, ident: step(self._entries.get(ident))}
-                try:
-                    stored = await self._store.append(
-                        _documents(changed), author=author, expected=held.number, now=datetime.now(UTC)
-                    )
-                except Conflict:
-                    continue  # another replica wrote; what it wrote is read first
-                self._take(stored)
-                return
+                with suppress(Conflict):  # another replica wrote; what it wrote is read first
+                    await self._append(_documents(changed), author=author)
+                    return
         raise Unavailable("too many replicas write tokens at once; try again")
 
-    def _take(self, revision: Revision) -> None:
-        if revision.number != self._revision.number:
-            self._revision = revision
-            self._entries = dict(_read(document) for document in revision.documents)
+    def _taken(self) -> None:
+        self._entries = dict(_read(document) for document in self.revision.documents)
 
 
 def _documents(entries: Mapping[str, Entry]) -> tuple[Document, ...]:
