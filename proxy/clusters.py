@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.connection import UpstreamConnection
@@ -35,11 +35,17 @@ def find_changed(wanted: Mapping[str, Cluster], prepared: Mapping[str, Upstream]
 
 
 class Clusters:
-    """Name → Upstream. A cluster that a snapshot drops ends when the requests on it do."""
+    """Name → Upstream. A cluster that a snapshot drops ends when the requests on it do.
+
+    `pods` are the networks on which apps reach us. No outside host is there: an address that a look-up of one
+    gives there is our own or that of another replica, under the alias that stands for the host.
+    """
 
     def __init__(self, own: Surroundings) -> None:
         self.own = own
         self.live: dict[str, Upstream] = {}
+        self.pods: Sequence[ipaddress.IPv4Network] = ()
+        self._looped: set[str] = set()
 
     async def prepare(self, wanted: Mapping[str, Cluster]) -> dict[str, Upstream]:
         """The upstreams for a snapshot, new ones made; nothing that is live is changed yet."""
@@ -128,11 +134,32 @@ class Clusters:
                 )
         except (OSError, TimeoutError):
             return
-        addresses = sorted({str(info[4][0]) for info in found}, key=ipaddress.ip_address)
+        addresses = sorted({str(info[4][0]) for info in found}, key=_order)
+        if cluster.name.startswith("outbound|"):
+            addresses = self._outside_pods(cluster.dns, addresses)
         endpoints = tuple(Endpoint(address, cluster.dns_port) for address in addresses)
         if endpoints and endpoints != tuple(host.endpoint for host in upstream.hosts):
             upstream.set_endpoints(endpoints)
         upstream.is_resolved = upstream.is_resolved or bool(endpoints)
+
+    def _outside_pods(self, host: str, addresses: list[str]) -> list[str]:
+        """Dialling ourselves would go round until no descriptor is left."""
+        kept = [each for each in addresses if not any(ipaddress.ip_address(each) in pod for pod in self.pods)]
+        if addresses and not kept and host not in self._looped:
+            self._looped.add(host)
+            _log.error(
+                "%s is looked up to %s on the app's own network, where its alias is: use the forward proxy "
+                "(x-mesh: {outbound: REGISTRY_ONLY}), or a ServiceEntry with addresses",
+                host,
+                ", ".join(addresses),
+            )
+        return kept
+
+
+def _order(address: str) -> tuple[int, int]:
+    """IPv4 first; a host may have addresses of both kinds, which do not compare."""
+    parsed = ipaddress.ip_address(address)
+    return parsed.version, int(parsed)
 
 
 def _is_expired(connection: UpstreamConnection | H2Connection) -> bool:

@@ -5,6 +5,7 @@ Worked out from a snapshot, opened before those that are no longer wanted are cl
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from proxy.net.listener import Accepted, Capacity, Listener, bind
 from proxy.net.timers import Wheel
 from proxy.net.tls import Credentials
 
-__all__ = ["Listeners", "Socket", "wanted_sockets"]
+__all__ = ["Listeners", "Socket", "pods_of", "wanted_sockets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,19 @@ class Socket:
     port: int
     kind: str
     bind: str = ""
+
+
+def pods_of(
+    sockets: Iterable[Socket], networks: Iterable[ipaddress.IPv4Network]
+) -> tuple[ipaddress.IPv4Network, ...]:
+    """Those of the networks on the link on which apps reach us, where a listener names a network.
+
+    A listener that is bound to an address, as on a single machine, says nothing of its neighbours.
+    """
+    doors = {
+        ipaddress.ip_address(each.address) for each in sockets if each.bind and each.bind != each.address
+    }
+    return tuple(network for network in networks if any(door in network for door in doors))
 
 
 def wanted_sockets(snapshot: Snapshot, addresses: Addresses, mesh: tuple[str, int]) -> list[Socket]:

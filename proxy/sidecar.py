@@ -24,12 +24,13 @@ from proxy.doors import Doors
 from proxy.flow_log import FlowLog
 from proxy.health import HealthChecks
 from proxy.http.native import codec
-from proxy.listeners import MESH_DEFAULT, Listeners, wanted_sockets
+from proxy.listeners import MESH_DEFAULT, Listeners, pods_of, wanted_sockets
 from proxy.log_shape import LogOptions
 from proxy.metric_overrides import MetricOverrides
 from proxy.net.addresses import Addresses
 from proxy.net.dial import Dialer
 from proxy.net.listener import Capacity
+from proxy.net.outside import local_networks
 from proxy.net.pool import Surroundings
 from proxy.net.recording import Recording
 from proxy.net.timers import Wheel
@@ -187,6 +188,7 @@ class Sidecar:
         compiled = await asyncio.to_thread(compile_snapshot, snapshot, prepared, before)
         changed = await asyncio.to_thread(find_changed, snapshot.clusters, prepared)
         wanted = wanted_sockets(snapshot, self.addresses, self.mesh_bind)
+        self.clusters.pods = pods_of(wanted, local_networks())
         await self.clusters.resolve_new(prepared)
         if self.live is None or self.listeners is None:
             live = Live(compiled)
