@@ -72,7 +72,7 @@ def _tagged(item: Any, hint: Any) -> Any:
         if shape.is_uniform:
             return [_tagged(part, inner[0]) for part in item]
         return [_tagged(part, part_hint) for part, part_hint in zip(item, inner, strict=True)]
-    if shape.args and isinstance(item, Mapping):
+    if len(shape.args) == 2 and isinstance(item, Mapping):
         value_hint = shape.args[1]
         return {str(key): _tagged(part, value_hint) for key, part in sorted(item.items())}
     if len(shape.members) > 1 and type(item) in shape.members:
@@ -91,6 +91,9 @@ class _Shape(NamedTuple):
 
 @functools.cache
 def _shape(hint: Any) -> _Shape:
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    if get_origin(hint) in (Union, types.UnionType) and len(parts) == 1:
+        return _shape(parts[0])
     args = get_args(hint)
     is_tuple = get_origin(hint) is tuple
     return _Shape(is_tuple, is_tuple and len(args) == 2 and args[1] is Ellipsis, args, _members(hint))

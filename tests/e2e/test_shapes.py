@@ -6,7 +6,7 @@ one another.
 """
 
 import json
-from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -146,18 +146,18 @@ def found_by(mesh: Mesh, caller: Task) -> bool:
         return False
 
 
-def inbound(mesh: Mesh, since: datetime) -> list[dict]:
-    """What arrived at stock's sidecar since then."""
+def inbound(mesh: Mesh, agent: str) -> list[dict]:
+    """What arrived at stock's sidecar from this user agent."""
     lines = [line for line in mesh.engine.logs("market_stock-sidecar").splitlines() if line.startswith("{")]
     found = [json.loads(line) for line in lines]
-    return [e for e in found if e.get("direction") == "inbound" and e["start_time"] >= since.isoformat()[:23]]
+    return [e for e in found if e.get("direction") == "inbound" and e["user_agent"] == agent]
 
 
 def asked(mesh: Mesh, caller: Task, url: str) -> tuple[Answer, dict]:
-    """An answer, and the line about it in the log of stock's sidecar."""
-    since = datetime.now(UTC)
-    answer = mesh.fetch(caller, url)
-    [line, *_] = mesh.engine.wait("it is logged", lambda: inbound(mesh, since), 15)
+    """An answer, and the line about it in the log of stock's sidecar; the batch job calls stock besides."""
+    agent = f"asked/{uuid4()}"
+    answer = mesh.fetch(caller, url, headers={"User-Agent": agent})
+    [line] = mesh.engine.wait("it is logged", lambda: inbound(mesh, agent), 15)
     return answer, line
 
 
