@@ -3,8 +3,9 @@
 import json
 import os
 
-from tests.bench.processes import ROOT, free_port
+from tests.bench.processes import ROOT
 from tests.bench.world import CALLEE, CALLER, Way
+from tests.helpers.ports import free_port
 
 ENVOY = ROOT / "build/bench/envoy/envoy/_bin/envoy"
 

@@ -26,8 +26,9 @@ from meshpy.model.names import ServiceName
 from meshpy.model.span import Kind, Span
 from tests.bench import meshpy_side
 from tests.bench.load import Target, closed, get
-from tests.bench.processes import Processes, cpu_of, free_port, rss_mib
+from tests.bench.processes import Processes, cpu_of, rss_mib
 from tests.bench.world import Way, make_world
+from tests.helpers.ports import free_port
 
 SERVICES, CALLS = 1_000, 4
 SCRAPE_S = 15

@@ -30,7 +30,7 @@ from meshpy.model.endpoint import Endpoint
 from meshpy.model.inventory import Inventory
 from tests.helpers.control_plane import ADMIN, API, WEB, settings, write_inventory
 from tests.helpers.lines import own_net, pair_inventory
-from tests.helpers.sidecars import free_port
+from tests.helpers.ports import free_port
 
 NET = own_net()
 MESH = {"api-1": f"{NET}.5", "api-2": f"{NET}.7", "web-1": f"{NET}.6"}

@@ -20,8 +20,8 @@ from proxy.net.connection import UpstreamConnection
 from proxy.sidecar import Sidecar
 from tests.bench import meshpy_side
 from tests.bench.load import get
-from tests.bench.processes import free_port
 from tests.helpers.pki import mesh_pki
+from tests.helpers.ports import free_port
 
 _BATCH = 100
 """Short enough to fall whole into a moment in which nobody else is on the CPU."""

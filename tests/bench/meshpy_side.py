@@ -16,8 +16,8 @@ from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward, RouteRule, TcpRoute, VirtualHost
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot, Workload, mesh_sni
 from meshpy.wire import encode
-from tests.bench.processes import free_port
 from tests.bench.world import Way
+from tests.helpers.ports import free_port
 
 CALLER, CALLEE = ServiceName("bench", "caller"), ServiceName("bench", "backend")
 

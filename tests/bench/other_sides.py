@@ -4,8 +4,8 @@ import json
 import shutil
 import sys
 
-from tests.bench.processes import free_port
 from tests.bench.world import CALLEE, CALLER, Way
+from tests.helpers.ports import free_port
 
 _SCENARIOS = ("plain", "mtls_in", "mtls_out", "pair")
 

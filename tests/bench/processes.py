@@ -52,12 +52,6 @@ def _rss_mib(pid):
     return 0.0
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Processes:
     """What one run started."""
 

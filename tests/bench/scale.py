@@ -33,8 +33,9 @@ from proxy.series import prometheus_text
 from tests.bench import meshpy_side
 from tests.bench.inproc import Road, sidecar_of
 from tests.bench.load import get
-from tests.bench.processes import Processes, free_port, rss_mib
+from tests.bench.processes import Processes, rss_mib
 from tests.bench.world import make_world
+from tests.helpers.ports import free_port
 
 ROUTES, HOSTS, ENDPOINTS = 1_000, 500, 5_000
 LISTEN = free_port()

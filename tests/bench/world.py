@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certs.identity import save_bundle
-from tests.bench.processes import Processes, free_port
+from tests.bench.processes import Processes
 from tests.helpers.pki import mesh_pki
+from tests.helpers.ports import free_port
 
 CALLER, CALLEE = "caller", "backend"
 NAMESPACE = "bench"

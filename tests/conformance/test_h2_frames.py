@@ -43,7 +43,8 @@ from tests.helpers.h2 import (
     window,
 )
 from tests.helpers.pki import mesh_pki
-from tests.helpers.sidecars import free_port, outbound_snapshot, plain_cluster, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import outbound_snapshot, plain_cluster, running
 
 NO_ERROR, PROTOCOL, INTERNAL, FLOW, _, CLOSED, SIZE, REFUSED, CANCEL, COMPRESSION, _, CALM = range(12)
 

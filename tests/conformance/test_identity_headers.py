@@ -20,11 +20,11 @@ from proxy.series import prometheus_text
 from proxy.telemetry import MAX_EDGES, MAX_VERDICTS, EdgeKey, Telemetry
 from tests.helpers.backends import backend
 from tests.helpers.pki import mesh_pki
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
     Client,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -14,7 +14,13 @@ from proxy.http.limits import DEFAULT_LIMITS
 from tests.conformance.test_http1_requests import ACCEPTED, REFUSED
 from tests.helpers.backends import raw_server
 from tests.helpers.pki import mesh_pki
-from tests.helpers.sidecars import LOOPBACK, free_port, outbound_snapshot, plain_cluster, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    LOOPBACK,
+    outbound_snapshot,
+    plain_cluster,
+    running,
+)
 
 ROOMY = replace(DEFAULT_LIMITS, head_bytes=1 << 20, fields=1000)
 """The mesh adds fields of its own to a head of the largest size."""

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.ports import free_port
+
 DRIVER = shutil.which("chromedriver")
 CHROMIUM = shutil.which("chromium")
 QUIET = ("disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
@@ -80,7 +82,7 @@ class Browser:
 def browser(*, is_dark: bool = False) -> Iterator[Browser]:
     """A headless window of 1280 by 860 with a profile of its own."""
     assert DRIVER is not None
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as profile:
         driver = subprocess.Popen(
             [DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -99,14 +101,6 @@ def browser(*, is_dark: bool = False) -> Iterator[Browser]:
         finally:
             driver.terminate()
             driver.wait(10)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until_ready(base: str) -> None:

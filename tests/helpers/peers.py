@@ -17,7 +17,8 @@ from meshpy.model.route import Destination, Forward, RouteRule, TcpRoute, Virtua
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot, Workload
 from meshpy.wire import encode
 from tests.helpers.pki import MeshPki
-from tests.helpers.sidecars import API, LOOPBACK, WEB, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import API, LOOPBACK, WEB
 
 ROOT = Path(__file__).parents[2]
 

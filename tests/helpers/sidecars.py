@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -28,13 +27,6 @@ API = ServiceName("shop", "api")
 LOOPBACK = "127.0.0.1"
 
 _versions = itertools.count(1)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def outbound_snapshot(

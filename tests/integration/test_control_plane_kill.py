@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.kill_store import KINDS, failing_disk, fault, kill_rounds
+from tests.helpers.ports import free_port
 
 ROUNDS = {"sqlite": 8, "swarm": 4, "directory": 4}
 """`python -m tests.bench.kill_store` has 200 of each."""
@@ -63,7 +64,7 @@ def test_a_killed_control_plane_starts_again_with_what_it_answered(tmp_path):
                 connection.close()
 
     for revision in range(1, 4):
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             [*argv, "--operator-listen", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL
         )
@@ -75,11 +76,3 @@ def test_a_killed_control_plane_starts_again_with_what_it_answered(tmp_path):
             os.kill(process.pid, signal.SIGKILL if revision < 3 else signal.SIGTERM)
             code = process.wait(timeout=10)
         assert code == (-9 if revision < 3 else 0)
-
-
-def _free_port():
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

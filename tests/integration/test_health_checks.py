@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.helpers.sidecars import free_port
+from tests.helpers.ports import free_port
 
 CHECK = """
 import importlib, sys

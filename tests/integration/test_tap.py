@@ -9,7 +9,14 @@ from meshpy.model.tap import TapFilter
 from tests.helpers.backends import backend, ok
 from tests.helpers.control_plane import WEB, plane
 from tests.helpers.pki import mesh_pki
-from tests.helpers.sidecars import Client, free_port, outbound_snapshot, plain_cluster, route, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    Client,
+    outbound_snapshot,
+    plain_cluster,
+    route,
+    running,
+)
 from tests.integration.proxy.test_pair import pair
 
 RECORD = {

@@ -12,11 +12,11 @@ from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import mesh_sni
 from tests.helpers.backends import backend, ok
 from tests.helpers.envoy import config, find_envoy
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     LOOPBACK,
     Client,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

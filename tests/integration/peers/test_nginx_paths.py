@@ -17,7 +17,8 @@ from meshpy.model.authz import (
 )
 from meshpy.model.match import Prefix
 from tests.helpers.peers import App, api_snapshot, start_nginx, start_sidecar
-from tests.helpers.sidecars import LOOPBACK, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import LOOPBACK
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed (nginx-light)")
 

@@ -18,7 +18,8 @@ from meshpy.model.endpoint import Endpoint
 from proxy.metrics_server import MetricsServer
 from tests.helpers.backends import backend
 from tests.helpers.control_plane import API, VIEWER, WEB, plane
-from tests.helpers.sidecars import LOOPBACK, Client, free_port, inbound_snapshot
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import LOOPBACK, Client, inbound_snapshot
 from tests.integration.peers.test_prometheus import PROMETHEUS, PROMTOOL, _echo, _is_answered, _load
 from tests.integration.proxy.test_logs import audited
 from tests.integration.proxy.test_pair import pair, tcp_pair

@@ -13,7 +13,8 @@ import pytest
 from proxy.admin import Admin
 from proxy.series import prometheus_text
 from tests.helpers.backends import backend
-from tests.helpers.sidecars import LOOPBACK, Client, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import LOOPBACK, Client
 from tests.integration.proxy.test_pair import pair, tcp_pair
 
 PROMETHEUS = shutil.which("prometheus")

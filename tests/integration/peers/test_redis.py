@@ -11,7 +11,8 @@ import pytest
 
 from meshpy.model.endpoint import Protocol
 from tests.helpers.peers import App, Call, api_snapshot, start_sidecar, web_snapshot
-from tests.helpers.sidecars import LOOPBACK, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import LOOPBACK
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 

@@ -12,7 +12,8 @@ import pytest
 from tests.conformance.test_http1_requests import REFUSED
 from tests.helpers.backends import raw_server
 from tests.helpers.peers import App, Call, api_snapshot, start_nginx, start_sidecar, web_snapshot
-from tests.helpers.sidecars import LOOPBACK, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import LOOPBACK
 
 HIDDEN = b"GET /smuggled HTTP/1.1\r\nHost: api\r\n\r\n"
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"

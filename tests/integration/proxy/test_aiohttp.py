@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from meshpy.model.endpoint import Endpoint
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

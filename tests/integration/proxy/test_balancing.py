@@ -20,7 +20,14 @@ from meshpy.model.resilience import (
 )
 from proxy.series import prometheus_text
 from tests.helpers.backends import Received, backend, ok
-from tests.helpers.sidecars import LOOPBACK, Client, free_port, outbound_snapshot, plain_cluster, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    LOOPBACK,
+    Client,
+    outbound_snapshot,
+    plain_cluster,
+    running,
+)
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,8 @@ from tests.helpers.backends import backend
 from tests.helpers.control_plane import API, TRUST_DOMAIN, WEB, plane, write_inventory
 from tests.helpers.lines import line, options, own_net, pair_inventory, until
 from tests.helpers.pki import mesh_pki
-from tests.helpers.sidecars import Client, free_port, outbound_snapshot
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import Client, outbound_snapshot
 
 NET = own_net()
 

@@ -11,11 +11,11 @@ import pytest
 from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact, RequestMatch
 from tests.helpers.backends import backend, raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -12,7 +12,14 @@ from meshpy.live import Live
 from meshpy.model.resilience import ConnectionPool
 from proxy.net.dial import Dialed, Dialer, DialError, _within
 from tests.helpers.backends import raw_server
-from tests.helpers.sidecars import Client, LogLines, free_port, mesh_cluster, outbound_snapshot, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    Client,
+    LogLines,
+    mesh_cluster,
+    outbound_snapshot,
+    running,
+)
 from tests.helpers.sidecars import plain_cluster as plain
 
 

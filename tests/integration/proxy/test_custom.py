@@ -22,13 +22,13 @@ from meshpy.model.match import Exact, Prefix, Suffix
 from meshpy.model.names import ServiceName
 from proxy.series import prometheus_text
 from tests.helpers.backends import Backend, Received, backend, ok
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     LOOPBACK,
     WEB,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -14,12 +14,12 @@ from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.ext_authz import BodyCheck, CheckApi, ExtAuthz
 from meshpy.model.names import ServiceName
 from tests.helpers.backends import backend
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     LOOPBACK,
     WEB,
     Client,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

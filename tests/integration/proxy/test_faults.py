@@ -16,10 +16,10 @@ from meshpy.model.resilience import ConnectionPool, OutlierDetection, RetryOn, R
 from meshpy.model.route import Destination, Forward, HeaderOps, RouteRule
 from tests.helpers.backends import Received, backend, ok
 from tests.helpers.load import RPS, SECONDS, Account, load
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
-    free_port,
     outbound_snapshot,
     plain_cluster,
     route,

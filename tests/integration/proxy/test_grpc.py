@@ -23,11 +23,11 @@ from meshpy.model.match import Exact
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from proxy.downstream import H2Downstream
 from proxy.series import prometheus_text
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -21,10 +21,10 @@ from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.ext_authz import BodyCheck, ExtAuthz
 from meshpy.model.match import Exact, Prefix, Present
 from tests.helpers.backends import backend, ok
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -9,7 +9,13 @@ import shutil
 import pytest
 
 from tests.helpers.backends import backend, ok
-from tests.helpers.sidecars import LOOPBACK, free_port, outbound_snapshot, plain_cluster, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    LOOPBACK,
+    outbound_snapshot,
+    plain_cluster,
+    running,
+)
 
 
 async def _run(*argv: object) -> str:

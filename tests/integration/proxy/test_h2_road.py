@@ -40,10 +40,10 @@ from tests.helpers.h2 import (
     settings,
     window,
 )
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

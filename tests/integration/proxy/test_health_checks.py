@@ -17,10 +17,10 @@ from proxy.decide.outlier import Health
 from proxy.series import prometheus_text
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.h2 import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -12,10 +12,10 @@ from meshpy.model.match import Prefix, RequestMatch
 from meshpy.model.route import DirectResponse, Fault, HeaderOps, Redirect, Rewrite, RouteRule
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.pki import MeshPki
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     Client,
     LogLines,
-    free_port,
     outbound_snapshot,
     plain_cluster,
     route,

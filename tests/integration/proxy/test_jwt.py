@@ -19,12 +19,12 @@ from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact, Present
 from proxy.series import prometheus_text
 from tests.helpers.backends import backend, raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -24,13 +24,13 @@ from meshpy.model.match import Prefix
 from meshpy.model.route import Destination, TcpRoute
 from proxy import recheck
 from tests.helpers.backends import raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     LOOPBACK,
     WEB,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

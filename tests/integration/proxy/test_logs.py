@@ -24,11 +24,11 @@ from proxy.log_shape import LogOptions, LogShape
 from proxy.look import answer, read_question
 from proxy.options import OptionsError, read_options
 from tests.helpers.backends import backend, ok
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
     Client,
-    free_port,
     inbound_snapshot,
     outbound_snapshot,
     plain_cluster,

@@ -10,12 +10,12 @@ from meshpy.model.authz import Authorization, StrictPort
 from meshpy.model.endpoint import Endpoint, Protocol
 from proxy.series import prometheus_text
 from tests.helpers.backends import backend, raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     WEB,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -21,12 +21,12 @@ from proxy.options import OtlpOptions
 from tests.helpers.backends import backend, ok
 from tests.helpers.issuer import server_certificate
 from tests.helpers.otlp import Collector, grpc_collector, http_collector, judge, plain
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     LOOPBACK,
     WEB,
     Client,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -19,7 +19,14 @@ from proxy.decide.overload import Level
 from proxy.options import ProcessLimits
 from tests.helpers.backends import backend, raw_server
 from tests.helpers.peers import Processes, start_sidecar
-from tests.helpers.sidecars import LOOPBACK, Client, free_port, outbound_snapshot, plain_cluster, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    LOOPBACK,
+    Client,
+    outbound_snapshot,
+    plain_cluster,
+    running,
+)
 
 MIB = 1 << 20
 

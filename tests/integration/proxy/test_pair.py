@@ -31,13 +31,13 @@ from proxy.config import ConfigError
 from proxy.series import prometheus_text
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.pki import mesh_pki
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     LOOPBACK,
     WEB,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

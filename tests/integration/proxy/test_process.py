@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.backends import backend, ok
-from tests.helpers.sidecars import Client, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import Client
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "static-snapshot.md"
 

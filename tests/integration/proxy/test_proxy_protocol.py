@@ -12,11 +12,11 @@ from meshpy.model.route import Destination, TcpRoute
 from proxy import proxied_edge
 from proxy.http.proxy_protocol import header_v1, header_v2
 from tests.helpers.backends import backend, raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     outbound_snapshot,
     plain_cluster,

@@ -14,11 +14,11 @@ from meshpy.model.match import RequestMatch, SegmentPrefix
 from meshpy.model.rate_limit import RateLimit
 from proxy.series import prometheus_text
 from tests.helpers.backends import backend
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

@@ -23,10 +23,10 @@ from meshpy.model.resilience import (
 from meshpy.model.route import Destination, Forward, RouteRule
 from proxy.http.h1 import RequestParser
 from tests.helpers.backends import Received, backend, ok, raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     Client,
     LogLines,
-    free_port,
     outbound_snapshot,
     plain_cluster,
     route,

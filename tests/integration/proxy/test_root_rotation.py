@@ -25,7 +25,8 @@ from tests.helpers.backends import backend
 from tests.helpers.control_plane import ADMIN, API, TRUST_DOMAIN, WEB, plane, write_inventory
 from tests.helpers.lines import line, options, own_net, pair_inventory, until
 from tests.helpers.pki import mesh_pki
-from tests.helpers.sidecars import Client, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import Client
 
 NET = own_net()
 

@@ -31,11 +31,11 @@ from proxy.mirror import shadow_authority
 from proxy.series import prometheus_text
 from tests.helpers.backends import Backend, backend, ok, raw_server
 from tests.helpers.pki import MeshPki
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
     Client,
     LogLines,
-    free_port,
     outbound_snapshot,
     plain_cluster,
     route,

@@ -10,9 +10,9 @@ from meshpy.model.match import Exact, RequestMatch
 from meshpy.model.route import Cors, Destination, DirectResponse, Fault, HeaderOps, Mirror, RouteRule
 from tests.helpers.backends import backend, ok
 from tests.helpers.h2 import DATA, END_STREAM, GET, POST, H2Client, frame, request
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

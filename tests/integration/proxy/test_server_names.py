@@ -17,7 +17,14 @@ from meshpy.model.snapshot import OutboundListener, Snapshot, Workload
 from proxy import opaque
 from tests.helpers.backends import raw_server, server_closed
 from tests.helpers.pki import MeshPki
-from tests.helpers.sidecars import LOOPBACK, WEB, LogLines, free_port, plain_cluster, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    LOOPBACK,
+    WEB,
+    LogLines,
+    plain_cluster,
+    running,
+)
 
 
 @contextlib.asynccontextmanager

@@ -12,10 +12,10 @@ from meshpy.model.route import Destination, Forward, HeaderOps, RouteRule
 from proxy.plan import Plan
 from tests.helpers.backends import Received, backend, ok
 from tests.helpers.pki import MeshPki
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     Client,
     LogLines,
-    free_port,
     outbound_snapshot,
     plain_cluster,
     route,

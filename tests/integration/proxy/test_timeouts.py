@@ -11,11 +11,11 @@ from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.resilience import ConnectionPool
 from meshpy.model.route import Destination, TcpRoute
 from tests.helpers.backends import Received, backend, ok, raw_server
+from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
     Client,
     LogLines,
-    free_port,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,

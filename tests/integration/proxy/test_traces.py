@@ -6,7 +6,14 @@ import asyncio
 
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from tests.helpers.backends import backend, ok
-from tests.helpers.sidecars import Client, free_port, outbound_snapshot, plain_cluster, route, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import (
+    Client,
+    outbound_snapshot,
+    plain_cluster,
+    route,
+    running,
+)
 from tests.integration.proxy.test_pair import pair
 
 TRACE, APP_SPAN = "a" * 32, "b" * 16
