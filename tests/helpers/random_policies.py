@@ -10,6 +10,7 @@ from meshpy.engine.claims import auth_of
 from meshpy.engine.normalise import NormalisedTarget, normalise_target
 from meshpy.engine.request import Request
 from tests.helpers.policies import document, loaded, shop
+from tests.helpers.wire import mesh_as_received
 
 WORDS = ["a", "ab", "admin", "v1", "x.html", "..a", "%20", "A"]
 PATHS = ["/", "/a", "/a/", "/ab", "/admin", "/admin/", "/a/b", "/v1/a", "/a/v1/x.html"]
@@ -354,5 +355,6 @@ class Dice:
 
 
 def compiled(texts):
-    """The snapshots of the shop under these documents."""
-    return compile_mesh(shop(), loaded(*texts), trust_domain="cluster.local", revision=0)
+    """The snapshots of the shop under these documents, as its sidecars have them."""
+    mesh = compile_mesh(shop(), loaded(*texts), trust_domain="cluster.local", revision=0)
+    return mesh_as_received(mesh)

@@ -10,6 +10,7 @@ from meshpy.engine.verdict import Verdict
 from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName
 from tests.helpers.policies import loaded, shop
+from tests.helpers.wire import mesh_as_received
 
 __all__ = ["Tried"]
 
@@ -22,7 +23,8 @@ class Tried:
 
     def __init__(self, *texts: str, inventory=None) -> None:
         self.inventory = inventory or shop()
-        self.mesh = compile_mesh(self.inventory, loaded(*texts), trust_domain="cluster.local", revision=1)
+        mesh = compile_mesh(self.inventory, loaded(*texts), trust_domain="cluster.local", revision=1)
+        self.mesh = mesh_as_received(mesh)
 
     def ask(
         self,

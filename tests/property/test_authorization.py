@@ -20,6 +20,7 @@ from meshpy.model.authz import (
 from meshpy.model.endpoint import Protocol
 from meshpy.model.match import Exact, Prefix, Present, Suffix
 from meshpy.model.names import ServiceName
+from tests.helpers.wire import value_as_received
 
 SETS, REQUESTS = 1000, 20
 SERVICES = [ServiceName("shop", "web"), ServiceName("shop", "api"), ServiceName("blog", "web"), None]
@@ -278,7 +279,7 @@ def test_verdicts_are_those_of_the_reference(hops):
             baseline_external=frozenset({80, 81}),
             trusted_proxies=hops,
         )
-        authorizer, readable = InboundAuthorizer(auth), as_texts(policies)
+        authorizer, readable = InboundAuthorizer(value_as_received(auth)), as_texts(policies)
         for _ in range(REQUESTS):
             request, connection, known = a_request(rng, hops)
             expected = reference(readable, known, request is None)

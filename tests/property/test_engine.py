@@ -25,6 +25,7 @@ from meshpy.model.endpoint import Protocol
 from meshpy.model.match import Exact, Prefix, RequestMatch, SegmentPrefix, Suffix
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward, RouteRule, VirtualHost
+from tests.helpers.wire import value_as_received
 
 SERVICES = [ServiceName("shop", name) for name in ("web", "api")] + [ServiceName("blog", "web")]
 PATHS = ["/", "/a", "/ab", "/a/b", "/b"]
@@ -176,7 +177,7 @@ def test_inbound_verdicts_are_those_of_the_reference(auth, service, port, method
     peer = Peer(service, f"cluster.local{service.spiffe_path}" if service else "", "10.0.0.1")
     request = None if opaque else Request(method, path, "", "api", "http", {})
     protocol = Protocol.TCP if opaque else Protocol.HTTP
-    authorizer = InboundAuthorizer(auth)
+    authorizer = InboundAuthorizer(value_as_received(auth))
     verdict = authorizer.judge(request, peer, port, protocol)
     assert verdict.allowed is reference(auth, peer, port, request)
     judge = authorizer.for_connection(peer, port, protocol)
@@ -214,7 +215,8 @@ def test_routes_are_the_first_that_match(rules, method, path):
         ),
         None,
     )
-    routing = Router([virtual_host]).route(Request(method, path, "", "api", "http", {}), 0.5)
+    router = Router([value_as_received(virtual_host)])
+    routing = router.route(Request(method, path, "", "api", "http", {}), 0.5)
     assert (routing.destination.cluster if isinstance(routing, Routed) else None) == expected
 
 
@@ -264,5 +266,5 @@ long_lists = st.builds(
 def test_many_rules_found_by_path_are_those_of_the_reference(auth, service, method, path):
     peer = Peer(service, f"cluster.local{service.spiffe_path}", "10.0.0.1")
     request = Request(method, path, "", "api", "http", {})
-    verdict = InboundAuthorizer(auth).judge(request, peer, 80, Protocol.HTTP)
+    verdict = InboundAuthorizer(value_as_received(auth)).judge(request, peer, 80, Protocol.HTTP)
     assert verdict.allowed is reference(auth, peer, 80, request)

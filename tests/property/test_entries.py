@@ -15,6 +15,7 @@ from meshpy.model.inventory import EgressHost
 from meshpy.model.names import ServiceName
 from meshpy.policy import load
 from tests.helpers.policies import VERSIONS, service, shop
+from tests.helpers.wire import as_received
 from tests.property import reference_entries as reference
 
 SETS = int(os.environ.get("MESHPY_ENTRIES", "50"))
@@ -110,7 +111,7 @@ def dialled(snapshot, name):
 
 def test_requests_go_where_the_reference_says():
     rng = random.Random("entries 1")
-    asked = 0
+    asked, before = 0, None
     for _ in range(SETS):
         entries = a_set(rng)
         wanted = {
@@ -121,7 +122,8 @@ def test_requests_go_where_the_reference_says():
         }
         known = [key for key, goes in wanted.items() if goes is not None]
         policies = load([(f"{i}.json", text) for i, text in enumerate(documents(entries, known))])
-        snapshot = compile_mesh(INVENTORY, policies, trust_domain="cluster.local", revision=1)[CALLER]
+        mesh = compile_mesh(INVENTORY, policies, trust_domain="cluster.local", revision=1)
+        before = snapshot = as_received(mesh[CALLER], before)
         listener = next(each for each in snapshot.outbound if each.port == 8080)
         router = Router.of_listener(listener)
         for host, port, subset in known:

@@ -17,6 +17,7 @@ from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ServiceName
 from meshpy.policy import load
 from tests.helpers.random_policies import JWKS
+from tests.helpers.wire import mesh_as_received
 from tests.property import reference_istio as istio
 from tests.property import reference_network as network
 from tests.property.test_network_languages import (
@@ -266,10 +267,11 @@ def reference(found, call):
 
 
 class Product:
-    def __init__(self, texts):
+    def __init__(self, texts, before=None):
         policies = load([(f"{i}.json", text) for i, text in enumerate(texts)])
         snapshots = compile_mesh(INVENTORY, policies, trust_domain="cluster.local", revision=1)
-        self.side = Prepared(snapshots, with_steps=False)
+        self.snapshots = mesh_as_received(snapshots, before.snapshots if before else None)
+        self.side = Prepared(self.snapshots, with_steps=False)
 
     def allows(self, call):
         callee = ServiceName(call.dst["ns"], call.dst["name"])
@@ -289,9 +291,10 @@ class Product:
 def test_sets_of_all_kinds_are_judged_as_the_references_together():
     rng = random.Random("mixed 1")
     counted = {True: 0, False: 0}
+    product = None
     for _ in range(PAIRS // CALLS):
         found = a_set(rng)
-        product = Product(found.texts())
+        product = Product(found.texts(), product)
         for _ in range(CALLS):
             call = full_call(rng)
             verdict = product.allows(call)

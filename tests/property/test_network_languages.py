@@ -20,6 +20,7 @@ from meshpy.model.inventory import Inventory, Port, Service
 from meshpy.model.names import ServiceName
 from meshpy.policy import load
 from tests.helpers.policies import VERSIONS
+from tests.helpers.wire import value_as_received
 from tests.property import reference_network as reference
 
 PAIRS = int(os.environ.get("MESHPY_PAIRS", "7200"))
@@ -309,7 +310,9 @@ class Meshpy:
     def __init__(self, texts):
         mesh = Mesh.of(INVENTORY, load([(f"{i}.json", text) for i, text in enumerate(texts)]))
         auths = {
-            name: authorization_for(service, mesh.policies, mesh.selection, "cluster.local")
+            name: value_as_received(
+                authorization_for(service, mesh.policies, mesh.selection, "cluster.local")
+            )
             for name, service in INVENTORY.services.items()
         }
         self.inbound = {name: InboundAuthorizer(auth) for name, auth in auths.items()}

@@ -19,6 +19,7 @@ from meshpy.engine.route import NoRoute, Router
 from meshpy.model.names import ServiceName
 from meshpy.policy import load
 from tests.helpers.policies import shop
+from tests.helpers.wire import value_as_received
 
 EXAMPLES = int(os.environ.get("MESHPY_EXAMPLES", "60"))
 REQUESTS = 40
@@ -57,7 +58,8 @@ def decided(documents, requests):
     """Which rule the compiled routes of `web` choose for each request: (document, rule) or None."""
     policies = load([("p.yml", "\n---\n".join(map(json.dumps, documents)))])
     outbound = outbound_of(Mesh.of(INVENTORY, policies), WEB)[0].outbound
-    router = Router.of_listener(next(one for one in outbound if one.port == 8080))
+    listener = value_as_received(next(one for one in outbound if one.port == 8080))
+    router = Router.of_listener(listener)
     for request in requests:
         routing = router.route(asked(request), 0.0)
         yield None if isinstance(routing, NoRoute) else (routing.rule.policy, routing.rule.name)
