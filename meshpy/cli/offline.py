@@ -151,8 +151,14 @@ class Offline:
             MeshpyError: a name, method or path that cannot be.
         """
         request = _request(question)
-        source = Source(self._service(question.source), question.source_address)
+        name = self._service(question.source)
+        source = Source(name, question.source_address or self._address(name))
         return explain(self.snapshots, source, question.destination, question.port, request)
+
+    def _address(self, name: ServiceName | None) -> str:
+        """Where a service calls from; empty where nobody knows, as with no more than a stack file."""
+        service = self.inventory.services.get(name) if name is not None else None
+        return service.endpoints[0].address if service is not None and service.endpoints else ""
 
     def _service(self, text: str) -> ServiceName | None:
         """The source; None for callers without identity, exempt services among them."""

@@ -101,6 +101,9 @@ def _check_peer(policy: NetworkPolicyDoc, peer: PeerDoc, mesh: Mesh, notes: Note
         return
     scope = f" in namespace {namespace}" if namespace and peer.namespace_selector is None else ""
     what = f"{policy.meta.title}: {text!r} matches no service{scope} and no network set"
-    instead = f"correct it, or add namespaceSelector: all(); {listed(directory.namespaces)}"
+    names = [str(name) for name in directory.inventory.services]
+    instead = f"write labels that a service has; services {listed(names)}"
+    if scope and peer.takes_sets:
+        instead = f"correct it, or add namespaceSelector: all(); namespaces {listed(directory.namespaces)}"
     is_known = not namespace or namespace in directory.namespaces
     notes.missing(place, what, instead, expected=is_known and bool(directory.inventory.services))

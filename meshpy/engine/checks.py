@@ -244,14 +244,16 @@ def _addresses(
     if nets:
         inside = compile_nets(nets)
         text = f"{field} {' | '.join(nets)}"
-        checks.append(Check(lambda ip: ip is not None and inside(ip), text, lambda ip: str(ip or "")))
+        checks.append(Check(lambda ip: ip is not None and inside(ip), text, _shown))
     if not_nets:
         unwanted = compile_nets(not_nets)
         text = f"not {field} {' | '.join(not_nets)}"
-        checks.append(
-            Check(lambda ip: denies if ip is None else not unwanted(ip), text, lambda ip: str(ip or ""))
-        )
+        checks.append(Check(lambda ip: denies if ip is None else not unwanted(ip), text, _shown))
     return checks
+
+
+def _shown(ip: Address | None) -> str:
+    return str(ip or "an unknown address")
 
 
 def _on_connection(

@@ -22,7 +22,7 @@ from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, Rou
 from meshpy.engine.shown import shown_destination, shown_rule, shown_tcp
 from meshpy.engine.verdict import Step, Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import port_of_cluster
+from meshpy.model.endpoint import Cluster, port_of_cluster
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward, RouteRule
 from meshpy.model.snapshot import OutboundListener, Snapshot
@@ -277,7 +277,8 @@ def _legs(
     peer = snapshots.peer_of(source)
     legs = []
     for service in services:
-        inbound, more = _inbound(snapshots, service, port, peer, request)
+        called = _address_of(service, caller.clusters.get(destination.cluster))
+        inbound, more = _inbound(snapshots, service, port, peer, request, called)
         legs.append(Leg(service, destination, port, each, verdict, inbound, (*steps, *more)))
     return legs
 
@@ -310,8 +311,19 @@ def _arrived(
     return Leg(service, None, port, 1.0, None, verdict, steps)
 
 
+def _address_of(service: ServiceName, cluster: Cluster | None) -> str:
+    """Where the caller finds the service; empty is unknown, as it is with no more than a stack file."""
+    known = (each.address for each in cluster.endpoints if each.workload == service) if cluster else ()
+    return next(iter(known), "")
+
+
 def _inbound(
-    snapshots: Snapshots, service: ServiceName, port: int, peer: Peer, request: Request | None
+    snapshots: Snapshots,
+    service: ServiceName,
+    port: int,
+    peer: Peer,
+    request: Request | None,
+    called: str = "",
 ) -> tuple[Verdict | None, tuple[Step, ...]]:
     """The callee's word; None when it has no sidecar here."""
     snapshot = snapshots.get(service)
@@ -325,7 +337,7 @@ def _inbound(
     if protocol is None:
         listed = ", ".join(f"{item.port}/{item.protocol.value}" for item in snapshot.inbound) or "none"
         return Verdict(False, "route", reason=f"{service} has no port {port}; it has {listed}"), ()
-    return snapshots.judge_inbound(service, peer, port, protocol, request)
+    return snapshots.judge_inbound(service, peer, port, protocol, request, called)
 
 
 def _summed(

@@ -53,6 +53,7 @@ class InboundJudge:
         request: Request | None,
         *,
         sni: str = "",
+        local_address: str = "",
         with_steps: bool = True,
     ) -> tuple[Verdict, tuple[Step, ...]]:
         """One verdict, and the steps that led to it.
@@ -60,11 +61,12 @@ class InboundJudge:
         Args:
             request: None on an opaque port. Its `auth`, when set, is taken as what a valid token says;
                 otherwise tokens are read from the request, and each is taken as if it were in its time.
+            local_address: the address that was called; empty is unknown.
         """
         said: tuple[Step, ...] = ()
         if not protocol.is_http:
             request = None
-        on = self.on(peer, port, protocol if request is not None else Protocol.TCP, sni)
+        on = self.on(peer, port, protocol if request is not None else Protocol.TCP, sni, local_address)
         if request is not None:
             outcome = self._token_of(on, request)
             if isinstance(outcome, Refused):
@@ -75,11 +77,16 @@ class InboundJudge:
         verdict = on.judge(request)
         if not with_steps:
             return verdict, ()
-        return verdict, (*said, *self._authorizer.evaluate_all(request, peer, port, protocol, sni=sni))
+        steps = self._authorizer.evaluate_all(
+            request, peer, port, protocol, local_address=local_address, sni=sni
+        )
+        return verdict, (*said, *steps)
 
-    def on(self, peer: Peer, port: int, protocol: Protocol, sni: str) -> ConnectionJudge:
+    def on(
+        self, peer: Peer, port: int, protocol: Protocol, sni: str, local_address: str = ""
+    ) -> ConnectionJudge:
         """The judge of a connection, for `verdict`; one without requests speaks an opaque protocol."""
-        return self._authorizer.for_connection(peer, port, protocol, sni=sni)
+        return self._authorizer.for_connection(peer, port, protocol, local_address, sni)
 
     def verdict(self, on: ConnectionJudge, request: Request | None) -> Verdict:
         """The verdict alone."""

@@ -39,14 +39,21 @@ class Prepared(dict[ServiceName, Snapshot]):
         self._routers: dict[int, tuple[OutboundListener, Router]] = {}
 
     def judge_inbound(
-        self, service: ServiceName, peer: Peer, port: int, protocol: Protocol, request: Request | None
+        self,
+        service: ServiceName,
+        peer: Peer,
+        port: int,
+        protocol: Protocol,
+        request: Request | None,
+        local_address: str = "",
     ) -> tuple[Verdict, tuple[Step, ...]]:
-        """The callee's verdict, with its steps when they are wanted."""
+        """The callee's verdict; with its steps, and by the address that is called, when they are wanted."""
         if not self.with_steps:
             judge, on = self._on(service, peer, port, protocol if request is not None else Protocol.TCP)
             return judge.verdict(on, request if protocol.is_http else None), ()
         judge = self._judge_of(service)
-        verdict, steps = judge.judge(peer, port, protocol, request, sni=_sni(service, peer, port))
+        sni = _sni(service, peer, port)
+        verdict, steps = judge.judge(peer, port, protocol, request, sni=sni, local_address=local_address)
         if verdict.allowed and request is not None and protocol.is_http:
             steps += tuple(steps_of(self[service].rate_limits, peer, request))
         return verdict, steps

@@ -107,3 +107,14 @@ def test_tls_destinations_are_explained_by_the_name_that_was_asked_for() -> None
         assert found.route is not None
         assert (found.route["host"], found.route["server_names"]) == (name, [name])
         assert found.verdict.allowed
+
+
+def test_the_address_that_is_called_is_that_of_an_endpoint_and_may_be_unknown() -> None:
+    rule = "selector: {matchLabels: {app: api}}\naction: DENY\n"
+    rule += "rules: [{when: [{key: destination.ip, values: [10.0.1.3]}]}]"
+    policy = document("AuthorizationPolicy", rule)
+    told = explained(policy)
+    assert (told.verdict.allowed, told.verdict.stage) == (False, "deny")
+    nowhere = explained(policy, inventory=shop(service("api", endpoints=())))
+    assert nowhere.verdict.allowed
+    assert nowhere.steps[-1].why.endswith("does not hold for an unknown address")
