@@ -9,6 +9,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import uvloop
@@ -119,7 +120,14 @@ def main() -> None:
 )
 @click.option("--policies-dir", type=FILE, envvar="MESHPY_POLICIES_DIR", help="The folder that is followed.")
 @click.option(
+    "--siblings",
+    envvar="MESHPY_SIBLINGS",
+    default="",
+    help="A DNS name of all replicas: an operator's question is answered for all of them.",
+)
+@click.option(
     "--certificate-ttl",
+    "certificate_ttl_s",
     type=click.IntRange(10, 86400),
     envvar="MESHPY_CERTIFICATE_TTL_S",
     default=3600,
@@ -156,76 +164,52 @@ def main() -> None:
     help="A host, address or CIDR that may be told though it is not public; repeatable.",
 )
 @click.option("--log", type=click.Choice(LEVELS), envvar="MESHPY_LOG", default="info", show_default=True)
-def serve(
-    data: Path,
-    trust_domain: str,
+def serve(log: str, **given: Any) -> None:
+    """Serve sidecars and operators until SIGTERM."""
+    logging.basicConfig(level=log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        uvloop.run(_serve(_settings(**given)))
+    except (MeshpyError, CertError) as error:
+        click.echo(f"meshpy-control-plane: {error}", err=True)
+        sys.exit(EXIT_COULD_NOT_RUN)
+
+
+def _settings(
+    *,
     sidecar_listen: str,
     operator_listen: str,
     discovery: str,
     stack: Path | None,
     stack_name: str | None,
-    inventory: Path | None,
-    operator_token_file: Path,
-    join_key_file: Path,
-    ca_dir: Path | None,
-    ca_passphrase_file: Path | None,
-    ca_signer: str,
-    ca_signer_secret_file: Path | None,
-    ca_signer_tls_file: Path | None,
-    ca_roots_file: Path | None,
-    docker_host: str | None,
     operator_tls: str,
     operator_host: tuple[str, ...],
     store: str,
-    policies_dir: Path | None,
-    certificate_ttl: int,
-    jwks_allow: tuple[str, ...],
-    jwks_ca_file: Path | None,
-    learning_s: float,
     webhook: str | None,
     webhook_secret_file: Path | None,
     webhook_allow: tuple[str, ...],
-    log: str,
-) -> None:
-    """Serve sidecars and operators until SIGTERM."""
-    logging.basicConfig(level=log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        settings = Settings(
-            data=data,
-            trust_domain=trust_domain,
-            sidecar_listen=Listen.parse(sidecar_listen),
-            operator_listen=Listen.parse(operator_listen),
-            source=Source(discovery),
-            operator_token_file=operator_token_file,
-            join_key_file=join_key_file,
-            ca_dir=ca_dir,
-            ca_passphrase_file=ca_passphrase_file,
-            ca_signer=ca_signer,
-            ca_signer_secret_file=ca_signer_secret_file,
-            ca_signer_tls_file=ca_signer_tls_file,
-            ca_roots_file=ca_roots_file,
-            stack=(stack, stack_name) if stack is not None and stack_name else None,
-            inventory=inventory,
-            docker_host=docker_host,
-            operator_tls=operator_tls == "on",
-            operator_hosts=frozenset({"control-plane", *operator_host}),
-            certificate_ttl_s=certificate_ttl,
-            jwks_allow=jwks_allow,
-            jwks_ca_file=jwks_ca_file,
-            store=StoreKind(store),
-            policies_dir=policies_dir,
-            learning_s=learning_s,
-            webhook=_webhook(webhook, webhook_secret_file, webhook_allow),
-            otlp=OtlpSettings(
-                read_destination(Signal.TRACES, os.environ),
-                read_destination(Signal.METRICS, os.environ),
-                tuple(read_resource(os.environ).items()),
-            ),
-        )
-        uvloop.run(_serve(settings))
-    except (MeshpyError, CertError) as error:
-        click.echo(f"meshpy-control-plane: {error}", err=True)
-        sys.exit(EXIT_COULD_NOT_RUN)
+    **same: Any,
+) -> Settings:
+    """What the options say; `same` are those that are settings as they stand.
+
+    Raises:
+        MeshpyError: one of them means nothing, or a file that it names cannot be read.
+    """
+    return Settings(
+        sidecar_listen=Listen.parse(sidecar_listen),
+        operator_listen=Listen.parse(operator_listen),
+        source=Source(discovery),
+        stack=(stack, stack_name) if stack is not None and stack_name else None,
+        operator_tls=operator_tls == "on",
+        operator_hosts=frozenset({"control-plane", *operator_host}),
+        store=StoreKind(store),
+        webhook=_webhook(webhook, webhook_secret_file, webhook_allow),
+        otlp=OtlpSettings(
+            read_destination(Signal.TRACES, os.environ),
+            read_destination(Signal.METRICS, os.environ),
+            tuple(read_resource(os.environ).items()),
+        ),
+        **same,
+    )
 
 
 def _webhook(url: str | None, secret_file: Path | None, allow: tuple[str, ...]) -> WebhookSettings | None:

@@ -45,6 +45,7 @@ from control_plane.registry import Registry
 from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
 from control_plane.settings import Settings, Source, StoreKind, read_secret
+from control_plane.siblings import Siblings, addresses_of
 from control_plane.signers.choose import signer_elsewhere
 from control_plane.signers.signer import Signer
 from control_plane.signing import Signing, load_authority
@@ -78,7 +79,7 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
     discovery = _discovery(settings, stack)
     reports = Reports(flows=FlowLog(settings.data / "flows.json"))
     registry = Registry(store, language)
-    distribution = Distribution(registry.shelf, reports, signing.trust)
+    distribution = Distribution(registry.shelf, reports, signing.trust, _replica())
     registry.notify = distribution.notify
     distribution.draining = lambda stream: registry.set_draining(stream.service, stream.task, stream.address)
     if isinstance(store, DirectoryStore):
@@ -89,7 +90,7 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
     if elsewhere is None:
         await ca.start()
     shared = stores("ca-progress") if settings.store is StoreKind.SWARM else None
-    followers = Followers(distribution, ca, lambda: registry.view, shared, _replica())
+    followers = Followers(distribution, ca, lambda: registry.view, shared, distribution.replica)
     followers.remember(audit.records())
     operator_tokens = OperatorTokens(stores("operators"))
     ledger = TokenLedger(stores("tokens"), _revoked_before(settings))
@@ -128,6 +129,7 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
         denylist=denylist,
         operator_tokens=operator_tokens,
         issuer_keys=issuer_keys,
+        siblings=_siblings(settings, signing),
     )
     return parts
 
@@ -256,6 +258,11 @@ def _ca_passphrase(settings: Settings, join_key: bytes) -> bytes:
 def _replica() -> str:
     """This process among the replicas: a container's host name is its own, and so is a start."""
     return f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+def _siblings(settings: Settings, signing: Signing) -> Siblings:
+    addresses = addresses_of(settings.siblings, settings.operator_listen.port)
+    return Siblings(addresses, signing if settings.operator_tls else None)
 
 
 def _discovery(settings: Settings, stack: AsyncExitStack) -> Discovery:

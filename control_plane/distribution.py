@@ -62,6 +62,7 @@ class Trust:
 class Distribution:
     """Args:
     trust: what sidecars believe in as of now.
+    replica: our name among those of this control plane.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Distribution:
         shelf: Shelf,
         reports: Reports,
         trust: Callable[[], Trust],
+        replica: str = "",
     ) -> None:
+        self.replica = replica
         self._shelf, self._reports, self._trust = shelf, reports, trust
         reports.taps.changed = reports.asks.changed = self._wake_all
         self.draining: Callable[[Stream], None] = lambda _stream: None
@@ -302,6 +305,7 @@ class Distribution:
             "service": str(stream.service),
             "task": stream.task,
             "node": stream.node,
+            "replica": self.replica,
             "address": stream.address,
             "meshpy": stream.meshpy,
             "state": str(stream.state(newest, time.monotonic())),

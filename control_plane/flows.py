@@ -196,9 +196,14 @@ class FlowLog:
             for (policy, rule), kind in sorted(self._rules.items())
         ]
 
-    @property
-    def now_s(self) -> float:
-        return self._clock()
+    def told(self) -> dict[str, Any]:
+        """All of it, as `/v1/flows` shows what one replica saw."""
+        return {
+            "now_s": round(self._clock(), 3),
+            "since_s": round(self.since_s, 3),
+            "callees": self.flows(),
+            "rules": self.rules(),
+        }
 
     async def run(self) -> None:
         """Keep it, until cancelled, and once more at the end."""

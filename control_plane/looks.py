@@ -11,7 +11,7 @@ from typing import Any
 from control_plane.asks import Asks
 from control_plane.errors import RateLimited
 from control_plane.taps import read_record
-from control_plane.telemetry import quantile_ms
+from control_plane.traffic import quantile_ms
 from meshpy.model.names import ServiceName
 from meshpy.model.tap import TapFilter
 

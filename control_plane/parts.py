@@ -22,6 +22,7 @@ from control_plane.rate import RateLimit
 from control_plane.registry import Registry
 from control_plane.reports import Reports
 from control_plane.rollouts import Rollouts
+from control_plane.siblings import Siblings
 from control_plane.signing import Signing
 from control_plane.store.revisions import Store
 from control_plane.token_ledger import TokenLedger
@@ -53,4 +54,5 @@ class Parts:
     denylist: DenyList
     operator_tokens: OperatorTokens
     issuer_keys: IssuerKeys
+    siblings: Siblings
     enrolments: RateLimit = field(default_factory=RateLimit)

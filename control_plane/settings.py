@@ -80,6 +80,7 @@ class Settings:
     operator_hosts: names under which operators reach us.
     policies_dir: the folder of `StoreKind.DIRECTORY`.
     jwks_allow: hosts, addresses and CIDRs that keys may be fetched from though they are not public.
+    siblings: a DNS name that leads to all replicas of this control plane; empty: it is alone.
     learning_s: for so long after the start all traffic is taken for usual; 0 watches nothing.
     jwks_ca_file: roots that issuers are verified by; None: the system's.
     """
@@ -107,6 +108,7 @@ class Settings:
     jwks_ca_file: Path | None = None
     store: StoreKind = StoreKind.SQLITE
     policies_dir: Path | None = None
+    siblings: str = ""
     learning_s: float = 600.0
     webhook: WebhookSettings | None = None
     otlp: OtlpSettings = field(default_factory=OtlpSettings)

@@ -8,25 +8,21 @@ Everything is bounded: edges, window, label texts.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from control_plane.anomalies.baseline import Window
 from control_plane.errors import BadRequest
 from control_plane.rollout import Figures
+from control_plane.traffic import WINDOW_S, Counts, EdgeKey, Seen, Traffic
 from meshpy.model.names import ServiceName
-from meshpy.model.tap import TapFilter
 
-__all__ = ["EdgeKey", "Telemetry", "quantile_ms"]
+__all__ = ["Telemetry"]
 
-WINDOW_S = 10
 MAX_EDGES = 10_000
 MAX_RECORDS = 2_000
 MAX_KEYS = 64
 """Distinct response codes or policies of one record; a mesh of sane size has a handful."""
-MAX_SCALES = 4
-"""Distinct histogram bounds of one edge: sidecars of an older version may use others."""
 MAX_TEXT = 256
 COUNTERS = (
     "requests",
@@ -38,41 +34,6 @@ COUNTERS = (
     "bytes_received",
 )
 DIRECTIONS = ("outbound", "inbound")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class EdgeKey:
-    source: str
-    destination: str
-    protocol: str
-
-
-@dataclass(slots=True)
-class Counts:
-    """One sum of records."""
-
-    plain: Counter[str] = field(default_factory=Counter)
-    responses: Counter[str] = field(default_factory=Counter)
-    denied: Counter[str] = field(default_factory=Counter)
-    latency: dict[tuple[float, ...], list[int]] = field(default_factory=dict)
-
-    @property
-    def figures(self) -> Figures:
-        """What a rollout is judged by; an opaque connection counts as a request."""
-        denied = self.denied.total()
-        errors = sum(count for status, count in self.responses.items() if status.startswith("5"))
-        return Figures(max(self.plain["requests"] or self.plain["connections"], denied), denied, errors)
-
-    def add(self, other: Counts) -> None:
-        self.plain.update(other.plain)
-        self.responses.update(other.responses)
-        self.denied.update(other.denied)
-        for bounds, counts in other.latency.items():
-            if bounds not in self.latency and len(self.latency) >= MAX_SCALES:
-                continue
-            held = self.latency.setdefault(bounds, [0] * len(counts))
-            for index, count in enumerate(counts):
-                held[index] += count
 
 
 @dataclass(slots=True)
@@ -147,21 +108,13 @@ class Telemetry:
                     figures += sides[direction].window(int(now_s)).figures
         return figures
 
-    def edges(self, now_s: float) -> list[dict[str, Any]]:
-        """Every edge as `/v1/status` shows it, ordered by its names."""
-        return [_shown(key, sides, int(now_s)) for key, sides in sorted(self._edges.items())]
-
-    def stat(self, by: str, wanted: TapFilter, now_s: float) -> list[dict[str, Any]]:
-        """The window's figures, a row for each service or namespace that was called, or for each edge."""
-        rows: dict[tuple[str, ...], list[tuple[Counts, int]]] = {}
-        for key, sides in self._edges.items():
-            if wanted.is_between(key.source, key.destination):
-                side = sides.get("outbound") or sides["inbound"]
-                denied = max(each.window(int(now_s)).denied.total() for each in sides.values())
-                name = key.destination if by == "service" else key.destination.rpartition("/")[0]
-                row = (name,) if by != "edge" else (key.source, key.destination, key.protocol)
-                rows.setdefault(row, []).append((side.window(int(now_s)), denied))
-        return [_row(by, row, parts) for row, parts in sorted(rows.items())]
+    def traffic(self, now_s: float) -> Traffic:
+        """What every edge carried, as each of its ends counted it."""
+        second = int(now_s)
+        return {
+            key: {direction: Seen(side.total, side.window(second)) for direction, side in sides.items()}
+            for key, sides in self._edges.items()
+        }
 
     def windows(self, now_s: float) -> list[tuple[EdgeKey, Window]]:
         """The window of every edge, for the watch over what is usual."""
@@ -176,37 +129,6 @@ class Telemetry:
         return sides.setdefault(direction, Side())
 
 
-def _shown(key: EdgeKey, sides: Mapping[str, Side], second: int) -> dict[str, Any]:
-    side = sides.get("outbound") or sides["inbound"]
-    total, window = side.total, side.window(second)
-    requests = total.plain["requests"]
-    carried = requests or total.plain["connections"]
-    denied = Counter[str]()
-    for each in sides.values():
-        denied |= each.total.denied
-    return {
-        "source": key.source,
-        "destination": key.destination,
-        "protocol": key.protocol,
-        "rps": round(window.plain["requests"] / WINDOW_S, 3),
-        "success_ratio": _ratio(total.plain["success"] + total.denied.total(), requests),
-        "window_success_ratio": _ratio(
-            window.plain["success"] + window.denied.total(), window.plain["requests"]
-        ),
-        "p50_ms": quantile_ms(window.latency, 0.5),
-        "p99_ms": quantile_ms(window.latency, 0.99),
-        "mtls_ratio": round(total.plain["mtls"] / carried, 6) if carried else 1.0,
-        "requests": requests,
-        "denied": dict(sorted(denied.items())),
-        "retries": total.plain["retries"],
-        "recovered_by_retry": total.plain["recovered_by_retry"],
-        "responses": dict(sorted(total.responses.items())),
-        "connections": total.plain["connections"],
-        "bytes_sent": total.plain["bytes_sent"],
-        "bytes_received": total.plain["bytes_received"],
-    }
-
-
 def _window(sides: Mapping[str, Side], second: int) -> Window:
     seen = {direction: side.window(second) for direction, side in sides.items()}
     counts = seen.get("outbound") or seen["inbound"]
@@ -216,55 +138,6 @@ def _window(sides: Mapping[str, Side], second: int) -> Window:
     errors = max(0, plain["requests"] - plain["success"] - counts.denied.total())
     bounds, buckets = next(iter(counts.latency.items()), ((), [requests]))
     return Window(requests, errors, denied, bounds, tuple(buckets))
-
-
-def _row(by: str, names: tuple[str, ...], parts: Iterable[tuple[Counts, int]]) -> dict[str, Any]:
-    total, denied = Counts(), 0
-    for counts, denials in parts:
-        total.add(counts)
-        denied += denials
-    plain = total.plain
-    carried = plain["requests"] or plain["connections"]
-    named = dict(zip(("source", "destination", "protocol"), names, strict=True)) if by == "edge" else {}
-    return {
-        "name": names[0] if by != "edge" else " ".join(names),
-        **named,
-        "rps": round(plain["requests"] / WINDOW_S, 3),
-        "success_ratio": _ratio(plain["success"] + total.denied.total(), plain["requests"]),
-        "p50_ms": quantile_ms(total.latency, 0.5),
-        "p95_ms": quantile_ms(total.latency, 0.95),
-        "p99_ms": quantile_ms(total.latency, 0.99),
-        "mtls_ratio": round(plain["mtls"] / carried, 6) if carried else 1.0,
-        "denied": denied,
-        "tcp_connections": plain["connections"],
-    }
-
-
-def _ratio(good: int, requests: int) -> float:
-    """A denied request is no failure: it is what the policies say."""
-    return round(min(1.0, good / requests), 6) if requests else 1.0
-
-
-def quantile_ms(latency: Mapping[tuple[float, ...], Sequence[int]], share: float) -> float | None:
-    """The `share` quantile of histograms, linear inside a bucket as Prometheus does; None without samples.
-
-    What lies above the last bound counts as the last bound.
-    """
-    buckets: list[tuple[float, float, int]] = []
-    for bounds, counts in latency.items():
-        lows = (0.0, *bounds)
-        buckets.extend(
-            (min(bounds[min(i, len(bounds) - 1)], lows[i]), bounds[min(i, len(bounds) - 1)], count)
-            for i, count in enumerate(counts)
-            if count
-        )
-    buckets.sort()
-    wanted = share * sum(count for *_, count in buckets)
-    for low, high, count in buckets:
-        if count >= wanted:
-            return round(low + (high - low) * wanted / count, 3)
-        wanted -= count
-    return round(buckets[-1][1], 3) if buckets else None
 
 
 def _parsed(item: object, reporter: str) -> tuple[EdgeKey, str, Counts]:

@@ -6,14 +6,16 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
+from certs.bundle import certificates_from_pem
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, wants_openmetrics
 from meshpy.wire import encode
 from proxy.cluster_stats import state_of
 from proxy.http.events import Refused
 from proxy.http.h1 import RequestParser
 from proxy.http.head import RequestHead
+from proxy.net.tls import Credentials
 from proxy.series import openmetrics_text, prometheus_text
 from proxy.sidecar import Sidecar
 
@@ -115,12 +117,28 @@ class Admin(asyncio.Protocol):
         sidecar = self._sidecar
         credentials, snapshot = sidecar.credentials.value, sidecar.snapshot.value
         info = {
+            **_trust(credentials),
             "workload": str(snapshot.workload.name) if snapshot is not None else None,
             "version": snapshot.version if snapshot is not None else None,
             "revision": snapshot.revision if snapshot is not None else None,
-            "identity": str(credentials.identity.spiffe_id) if credentials is not None else None,
-            "not_after": credentials.identity.not_after.isoformat() if credentials is not None else None,
             "listeners": sidecar.listeners.describe() if sidecar.listeners is not None else [],
             "uptime_s": round(time.time() - sidecar.started_at, 1),
         }
         return 200, _JSON, json.dumps(info) + "\n"
+
+
+def _trust(credentials: Credentials | None) -> dict[str, Any]:
+    """Who it is, under which root, and which roots it believes in; roots by their SHA-256."""
+    if credentials is None:
+        return {"identity": None, "not_after": None, "root": None, "roots": []}
+    identity, bundle = credentials.identity, credentials.bundle
+    issuer = certificates_from_pem(identity.chain_pem)[-1].issuer
+    above = [
+        each for each, root in zip(bundle.fingerprints, bundle.roots, strict=True) if root.subject == issuer
+    ]
+    return {
+        "identity": str(identity.spiffe_id),
+        "not_after": identity.not_after.isoformat(),
+        "root": above[0] if above else None,
+        "roots": list(bundle.fingerprints),
+    }

@@ -10,7 +10,8 @@ from typing import Any
 from control_plane.anomalies.baseline import EdgeBaseline, Finding, Window
 from control_plane.anomalies.event import Events, Kind
 from control_plane.anomalies.paths import PathClasses, read_classes
-from control_plane.telemetry import WINDOW_S, EdgeKey, Telemetry
+from control_plane.telemetry import Telemetry
+from control_plane.traffic import WINDOW_S, EdgeKey
 from meshpy.model.names import ServiceName
 
 __all__ = ["DEFAULT_LEARNING_S", "Watch"]

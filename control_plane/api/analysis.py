@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from control_plane.api.body import json_body, member
+from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
+from control_plane.api.schemas import DIFFED, EXPLAINED
 from control_plane.errors import BadRequest, RateLimited
+from control_plane.gathered import all_flows
 from control_plane.parts import Parts
 from control_plane.store.revisions import Document
 from meshpy.analysis.diff import diff
@@ -46,9 +48,9 @@ class AnalysisRoutes:
         view, answer = Role.VIEWER, {"type": "object"}
         return [
             Route("POST", "/v1/explain", self.explain, view, "Who may send what, and why",
-                  (200, "as `meshpy policy explain -o json`", answer), body=answer),
+                  (200, "as `meshpy policy explain -o json`", answer), body=EXPLAINED),
             Route("POST", "/v1/diff", self.diff, view, "Which requests documents would treat otherwise",
-                  (200, "as `meshpy policy diff -o json`", answer), body=answer),
+                  (200, "as `meshpy policy diff -o json`", answer), body=DIFFED),
             Route("GET", "/v1/suggest", self.suggest, view, "Policies from what was just seen",
                   (200, "as `meshpy policy suggest -o json`", answer)),
         ]  # fmt: skip
@@ -56,11 +58,12 @@ class AnalysisRoutes:
     async def explain(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         body = await json_body(request, MAX_BODY)
+        check_members(body, *EXPLAINED["properties"])
         source, target = member(body, "source", str), member(body, "destination", str)
         lines = body.get("headers", [])
         if not isinstance(lines, list) or not all(isinstance(each, str) for each in lines):
             raise BadRequest("`headers` is a list of `name: value`")
-        namespace = str(body.get("namespace", "default"))
+        namespace = member(body, "namespace", str, "default")
         try:
             host, port = split_port(target)
             method, path = member(body, "method", str), member(body, "path", str)
@@ -77,11 +80,15 @@ class AnalysisRoutes:
     async def diff(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         body = await json_body(request, MAX_BODY)
-        items, prune = body.get("documents"), body.get("prune") is True
-        if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
+        check_members(body, *DIFFED["properties"])
+        items, prune = member(body, "documents", list), member(body, "prune", bool, False)
+        member(body, "message", str, "")
+        if not all(isinstance(each, dict) for each in items):
             raise BadRequest("`documents` is a list of {name, text}")
+        for each in items:
+            check_members(each, "name", "text")
         texts = [(member(each, "name", str), member(each, "text", str)) for each in items]
-        namespace = str(body.get("default_namespace", "default"))
+        namespace = member(body, "default_namespace", str, "default")
         before = self._in_force()
         fresh = load(texts, namespace)
         after = fresh if prune else load_documents(merged(before.documents, fresh.documents))
@@ -98,12 +105,10 @@ class AnalysisRoutes:
 
     async def suggest(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
-        flows = self._parts.reports.flows
+        others = await self._parts.siblings.ask(request, "/v1/flows")
         told = {
-            "now_s": flows.now_s,
-            "since_s": flows.since_s,
-            "callees": flows.flows(),
-            "rules": flows.rules(),
+            **all_flows([self._parts.reports.flows.told(), *others.answers]),
+            "silent": others.missing,
         }
         if not told["callees"]:
             return web.json_response({"suggestions": []})

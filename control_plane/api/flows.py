@@ -7,6 +7,7 @@ from aiohttp import web
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import FLOWS
+from control_plane.gathered import all_flows
 from control_plane.parts import Parts
 
 __all__ = ["FlowRoutes"]
@@ -16,7 +17,7 @@ class FlowRoutes:
     """Handler of the flows."""
 
     def __init__(self, parts: Parts) -> None:
-        self._flows = parts.reports.flows
+        self._flows, self._siblings = parts.reports.flows, parts.siblings
 
     def routes(self) -> list[Route]:
         answer = (200, "flows by callee, and rules by their last use", FLOWS)
@@ -25,11 +26,6 @@ class FlowRoutes:
     async def show(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         flows = self._flows
-        return web.json_response(
-            {
-                "now_s": round(flows.now_s, 3),
-                "since_s": round(flows.since_s, 3),
-                "callees": flows.flows(),
-                "rules": flows.rules(),
-            }
-        )
+        told = await self._siblings.ask(request, "/v1/flows")
+        found = all_flows([flows.told(), *told.answers])
+        return web.json_response({**found, "silent": told.missing})

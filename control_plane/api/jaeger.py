@@ -28,9 +28,9 @@ __all__ = ["JaegerRoutes"]
 MAX_LIMIT = 1_500
 DEFAULT_LIMIT = 20
 DEFAULT_LOOKBACK_MS = 3_600_000
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(us|µs|ms|s|m|h)")
 _UNITS_US = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
-LASTING: dict[str, Any] = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(us|µs|ms|s|m|h))?$"}
+LASTING: dict[str, Any] = {"type": "string", "pattern": "^([0-9]{1,15}(\\.[0-9]{1,15})?(us|µs|ms|s|m|h))?$"}
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{1,32}")
 
 

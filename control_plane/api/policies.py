@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +22,9 @@ from control_plane.parts import Parts
 from control_plane.policy_set import removed, upserted
 from control_plane.registry import Applied, Change
 from control_plane.rollout import Plan, parse_plan
+from control_plane.siblings import ANSWER_S
 from control_plane.store.revisions import Document, Revision
+from meshpy.model.names import CONTROL_PLANE
 
 __all__ = ["PolicyRoutes", "message_of"]
 
@@ -32,6 +35,7 @@ MAX_MESSAGE = 1_000
 MAX_NUMBER = 10**15
 MAX_WAIT_S = 60.0
 DEFAULT_WAIT_S = 10.0
+AGAIN_S = 0.3
 DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "check and compile only; nothing is changed")}
 WHY = {**DRY_RUN, "message": (prose(MAX_MESSAGE), "why")}
 
@@ -157,16 +161,36 @@ class PolicyRoutes:
             raise NotFound(f"revision {number} does not exist; the newest is {newest}")
         timeout_s = _number(request, "timeout_s", DEFAULT_WAIT_S, 0, MAX_WAIT_S)
         begin = time.monotonic()
-        behind = await self._parts.distribution.wait_enforced(number, timeout_s)
+        behind, elsewhere = await asyncio.gather(
+            self._parts.distribution.wait_enforced(number, timeout_s),
+            self._elsewhere(request, number, timeout_s),
+        )
         waiting = [{"service": str(s.service), "task": s.task, "reason": s.reason} for s in behind]
+        waiting += elsewhere
         return web.json_response(
             {
                 "revision": number,
-                "enforced": not behind,
+                "enforced": not waiting,
                 "waited_ms": round((time.monotonic() - begin) * 1000, 1),
                 "waiting_for": waiting,
             }
         )
+
+    async def _elsewhere(
+        self, request: web.Request, number: int, timeout_s: float
+    ) -> Sequence[dict[str, str]]:
+        """Whom the other replicas wait for; one that has not read the revision yet is asked again."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            path = f"/v1/revisions/{number}/wait?timeout_s={left_s:.3f}"
+            told = await self._parts.siblings.ask(request, path, timeout_s=left_s + ANSWER_S)
+            waiting = [each for answer in told.answers for each in answer["waiting_for"]]
+            silent = [*told.silent, *(f"{each}: has not read it" for each in told.ignorant)]
+            if not silent or time.monotonic() + AGAIN_S > deadline:
+                name = str(CONTROL_PLANE)
+                return [*waiting, *({"service": name, "task": "", "reason": each} for each in silent)]
+            await asyncio.sleep(AGAIN_S)
 
     async def _revision(self, request: web.Request) -> Revision:
         number = _revision_number(request)

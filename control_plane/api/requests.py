@@ -12,6 +12,7 @@ from control_plane.api.routes import Route
 from control_plane.api.tap import number_of, whole_of
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
+from control_plane.traffic import added, stat, traffic_from
 from meshpy.model.tap import VERDICTS, TapFilter
 
 __all__ = ["RequestRoutes"]
@@ -83,8 +84,12 @@ class RequestRoutes:
                 "`by` is service, namespace or edge; source and destination are names of services"
             )
         wanted = TapFilter(source=source, destination=destination)
-        rows = self._parts.reports.telemetry.stat(by or "service", wanted, time.monotonic())
+        told = await self._parts.siblings.ask(request, "/v1/replica")
+        own = self._parts.reports.telemetry.traffic(time.monotonic())
+        traffic = added([own, *(traffic_from(answer["traffic"]) for answer in told.answers)])
+        rows = stat(traffic, by or "service", wanted)
         meshed = {str(stream.service) for stream in self._parts.distribution.connected()}
+        meshed |= {row["service"] for answer in told.answers for row in answer["sidecars"]}
         for row in rows:
             row["meshed"] = row["name"] in meshed
         return web.json_response({"rows": rows})

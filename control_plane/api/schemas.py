@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.api.texts import line, prose
+from control_plane.api.texts import SERVICE, line, prose
 
 __all__ = [
     "APPLIED",
@@ -17,7 +17,9 @@ __all__ = [
     "CA_REQUESTED",
     "CA_ROTATION",
     "DENIED",
+    "DIFFED",
     "DOCUMENTS",
+    "EXPLAINED",
     "FLOWS",
     "HEALTH",
     "JAEGER",
@@ -27,6 +29,7 @@ __all__ = [
     "PINNED",
     "POLICIES",
     "PROBLEM",
+    "REPLICA",
     "REVISION_LIST",
     "REVOKED",
     "ROLLOUT",
@@ -111,6 +114,26 @@ DOCUMENTS = _closed(
         },
     },
     optional=("expected_revision", "default_namespace", "message", "rollout"),
+)
+DIFFED = _closed(
+    {
+        "documents": _list(_closed({"name": TEXT, "text": TEXT})),
+        "message": {**TEXT, "description": "of the change, which this is not yet"},
+        "prune": {"type": "boolean", "default": False, "description": "they are the whole set"},
+        "default_namespace": {"type": "string", "default": "default"},
+    },
+    optional=("message", "prune", "default_namespace"),
+)
+EXPLAINED = _closed(
+    {
+        "source": TEXT,
+        "destination": {"type": "string", "description": "HOST or HOST:PORT"},
+        "method": TEXT,
+        "path": TEXT,
+        "headers": {**_list(TEXT), "description": "`name: value`"},
+        "namespace": {"type": "string", "default": "default"},
+    },
+    optional=("headers", "namespace"),
 )
 APPLIED = _object(
     {"revision": COUNT, "dry_run": {"type": "boolean"}, "changed_services": COUNT, "warnings": _list(FINDING)}
@@ -235,10 +258,22 @@ WAITED = _object(
 BUNDLE = _object({"trust_domain": TEXT, "pem": TEXT, "fingerprints": _list(TEXT)})
 TOKEN_WANTED = _closed(
     {
-        "service": {"type": "string", "description": "NAMESPACE/SERVICE"},
+        "service": SERVICE,
         "once": {"type": "boolean", "description": "for one certificate, outside the Swarm"},
-        "ttl_s": {"type": "integer", "minimum": 1, "maximum": 2_592_000},
-        "address": {"type": "string", "description": "the only IP address it may be used from"},
+        "ttl_s": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "maximum": 2_592_000,
+            "description": "null: it does not end",
+        },
+        "address": {
+            "anyOf": [
+                {"const": ""},
+                {"type": "string", "format": "ipv4"},
+                {"type": "string", "format": "ipv6"},
+            ],
+            "description": "the only IP address it may be used from",
+        },
     },
     optional=("once", "ttl_s", "address"),
 )
@@ -285,6 +320,7 @@ _SIDECAR = _object(
         "service": TEXT,
         "task": TEXT,
         "node": TEXT,
+        "replica": {**TEXT, "description": "of the control plane, that it is connected to"},
         "address": TEXT,
         "meshpy": TEXT,
         "state": TEXT,
@@ -299,7 +335,8 @@ _SIDECAR = _object(
         "certificate_serial": TEXT,
     }
 )
-SIDECARS = _object({"sidecars": _list(_SIDECAR), "next": _or_null(TEXT)})
+_SILENT: Schema = {**_list(TEXT), "description": "replicas that did not answer: what they hold is not here"}
+SIDECARS = _object({"sidecars": _list(_SIDECAR), "next": _or_null(TEXT), "silent": _SILENT})
 SIDECAR_CONFIG = _object(
     {
         "sidecar": _SIDECAR,
@@ -308,6 +345,7 @@ SIDECAR_CONFIG = _object(
         "roots": _list(TEXT),
     }
 )
+REPLICA = _object({"replica": TEXT, "sidecars": _list(_SIDECAR), "traffic": {"type": "array"}})
 STATUS = _object(
     {
         "meshpy": {**TEXT, "description": "the version of the control plane"},
@@ -359,4 +397,12 @@ CALLEE = _object(
     {"service": TEXT, "since_s": NUMBER, "watched_s": NUMBER, "lost": COUNT, "flows": _list(FLOW)}
 )
 RULE = _object({"policy": TEXT, "rule": TEXT, "requests": COUNT, "last_s": NUMBER})
-FLOWS = _object({"now_s": NUMBER, "since_s": NUMBER, "callees": _list(CALLEE), "rules": _list(RULE)})
+FLOWS = _object(
+    {
+        "now_s": NUMBER,
+        "since_s": NUMBER,
+        "callees": _list(CALLEE),
+        "rules": _list(RULE),
+        "silent": _SILENT,
+    }
+)

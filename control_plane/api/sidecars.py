@@ -10,6 +10,7 @@ from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
 from control_plane.api.schemas import SIDECAR_CONFIG, SIDECARS
 from control_plane.errors import BadRequest, NotFound
+from control_plane.gathered import all_sidecars
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
 
@@ -48,14 +49,16 @@ class SidecarRoutes:
         if state not in ("", *SyncState):
             raise BadRequest(f"`state` is one of {', '.join(SyncState)}")
         limit, after = _limit(query.get("limit", "")), query.get("after", "")
+        told = await self._parts.siblings.ask(request, "/v1/replica")
+        own = self._parts.distribution.sidecars(self._parts.registry.view)
         found = [
             row
-            for row in self._parts.distribution.sidecars(self._parts.registry.view)
+            for row in all_sidecars([own, *(answer["sidecars"] for answer in told.answers)])
             if service in ("", row["service"]) and state in ("", row["state"]) and _key(row) > after
         ]
         page = found[:limit]
         following = _key(page[-1]) if len(found) > limit else None
-        return web.json_response({"sidecars": page, "next": following})
+        return web.json_response({"sidecars": page, "next": following, "silent": told.missing})
 
     async def config(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
@@ -66,7 +69,12 @@ class SidecarRoutes:
             row for row in rows if len(wanted) >= MIN_PREFIX and row["task"].startswith(wanted)
         ]
         if not meant:
-            raise NotFound(f"no sidecar's task begins with {wanted[:64]!r}; see `meshpy proxy status`")
+            told = await parts.siblings.ask(request)
+            if told.answers:
+                return web.json_response(told.answers[0])
+            unsure = "".join(f"; {each} does not answer" for each in told.silent)
+            what = f"no sidecar's task begins with {wanted[:64]!r}"
+            raise NotFound(f"{what}; see `meshpy proxy status`{unsure}")
         if len(meant) > 1:
             few = ", ".join(row["task"] for row in meant[:5])
             raise BadRequest(f"{len(meant)} tasks begin with {wanted[:64]!r}: {few}; write more of it")
@@ -88,6 +96,7 @@ def _key(row: dict[str, Any]) -> str:
 
 
 def _limit(text: str) -> int:
-    if text and not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= MAX_PAGE):
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE))
+    if text and not (is_number and 1 <= int(text) <= MAX_PAGE):
         raise BadRequest(f"`limit` is a whole number from 1 to {MAX_PAGE}")
     return int(text or DEFAULT_PAGE)

@@ -13,11 +13,13 @@ from aiohttp import web
 
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, STATUS
+from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, REPLICA, STATUS
 from control_plane.errors import Unavailable
+from control_plane.gathered import all_sidecars
 from control_plane.metrics import families
 from control_plane.parts import Parts
 from control_plane.streams import SyncState
+from control_plane.traffic import added, edges, traffic_from, traffic_told
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
 from meshpy.wire import encode
 
@@ -40,6 +42,7 @@ class StatusRoutes:
         now = (200, "the mesh now", STATUS)
         stock = (200, "services, ports, labels and networks, as discovery sees them", INVENTORY)
         view = Role.VIEWER
+        part = (200, "its sidecars, and what they counted", REPLICA)
         http_sd = (200, "what Prometheus' http_sd_configs reads", {"type": "array"})
         return [
             Route("GET", "/healthz", self.healthz, None, "Whether the process lives", alive),
@@ -47,6 +50,7 @@ class StatusRoutes:
             Route("GET", "/metrics", self.metrics, view, "Prometheus metrics", plain),
             Route("GET", "/v1/prometheus/targets", self.targets, view, "Sidecars to scrape", http_sd),
             Route("GET", "/v1/status", self.status, view, "The mesh now", now),
+            Route("GET", "/v1/replica", self.replica, view, "What this replica alone holds", part),
             Route("GET", "/v1/inventory", self.inventory, view, "What policies compile against", stock),
             Route("GET", "/v1/bundle", self.bundle, view, "The trust bundle", (200, "roots", BUNDLE)),
         ]
@@ -64,18 +68,38 @@ class StatusRoutes:
     async def status(self, request: web.Request) -> web.Response:
         require(request, Role.VIEWER)
         parts = self._parts
-        sidecars = parts.distribution.sidecars(parts.registry.view)
+        told = await parts.siblings.ask(request, "/v1/replica")
+        sidecars = all_sidecars([self._sidecars(), *(answer["sidecars"] for answer in told.answers)])
+        others = [traffic_from(answer["traffic"]) for answer in told.answers]
+        traffic = added([parts.reports.telemetry.traffic(time.monotonic()), *others])
+        silent = [f"another replica does not answer: {each}" for each in told.missing]
         return web.json_response(
             {
                 "meshpy": version("swarm-meshpy"),
                 "revision": parts.registry.revision.number,
                 "trust_domain": parts.signing.trust_domain,
-                "problems": [*parts.registry.problems, *parts.store.problems],
+                "problems": [*parts.registry.problems, *parts.store.problems, *silent],
                 "discovery": asdict(parts.discovery.health),
                 "issuers": parts.issuer_keys.shown(),
                 "services": self._services(sidecars),
                 "sidecars": sidecars,
-                "edges": parts.reports.telemetry.edges(time.monotonic()),
+                "edges": edges(traffic),
+            }
+        )
+
+    def _sidecars(self) -> list[dict[str, Any]]:
+        return self._parts.distribution.sidecars(self._parts.registry.view)
+
+    async def replica(self, request: web.Request) -> web.Response:
+        """What the other replicas ask for, to answer for all."""
+        require(request, Role.VIEWER)
+        parts = self._parts
+        traffic = parts.reports.telemetry.traffic(time.monotonic())
+        return web.json_response(
+            {
+                "replica": parts.distribution.replica,
+                "sidecars": self._sidecars(),
+                "traffic": traffic_told(traffic),
             }
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["NAME", "PARAMETERS", "WHOLE", "is_line", "is_prose", "line", "prose"]
+__all__ = ["NAME", "PARAMETERS", "SERVICE", "WHOLE", "is_line", "is_prose", "line", "prose"]
 
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 _PROSE = r"^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029]*$"
@@ -13,6 +13,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 NAME: dict[str, Any] = {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"}
 """A stack or service (`tokens.checked_service`)."""
+SERVICE: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$",
+    "description": "NAMESPACE/SERVICE",
+}
+"""A service with its stack (`tokens.checked_service`)."""
 WHOLE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{0,18}$"}
 """A whole number as a query has it; empty takes the default."""
 

@@ -50,8 +50,13 @@ class LiveFlows:
         """Read the answer of `GET /v1/flows`.
 
         Raises:
-            MeshpyError: no sidecar has told anything yet.
+            MeshpyError: no sidecar has told anything yet, or what a replica was told is not known.
         """
+        if silent := answer.get("silent"):
+            raise MeshpyError(
+                "what other replicas of the control plane saw is missing, ask again when they answer: "
+                + "; ".join(silent)
+            )
         seen = [found for callee in answer["callees"] for found in _sightings(callee)]
         if not answer["callees"]:
             raise MeshpyError("no sidecar has told of any request yet; come back when there was traffic")

@@ -211,7 +211,7 @@ def split_port(destination: str) -> tuple[str, int | None]:
     host, colon, port = destination.rpartition(":")
     if not colon:
         return destination, None
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536) or not host:
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536) or not host:
         raise MeshpyError(f"{destination!r}: the port must be 1 to 65535; write {host or 'api'}:8080")
     return host, int(port)
 

@@ -34,7 +34,7 @@ class _Evidence:
     """Args:
     used: (policy, rule) → when it was used last.
     span_s: how long was looked.
-    silent: titles of policies of which no sidecar reports to the control plane that was asked.
+    silent: titles of policies of which no sidecar reports.
     """
 
     mesh: Offline
@@ -112,7 +112,7 @@ def _live(namespace: str) -> _Evidence:
 
 
 def _silent(mesh: Offline, reporting: set[ServiceName]) -> frozenset[str]:
-    """Policies that stand at services of which nobody reports here: other replicas may know them."""
+    """Policies that stand at services of which nobody reports: nothing can be said of them."""
     held: dict[str, set[ServiceName]] = {}
     for name, snapshot in mesh.snapshots.items():
         auth = snapshot.authorization
@@ -134,7 +134,7 @@ def _findings(found: _Evidence, days: float) -> list[Finding]:
             findings.append(Finding("unseen", Level.INFO, rule.place, what, "", rule.subject))
             continue
         if last is None and name[0] in found.silent:
-            what = "no sidecar that it is for reports to this control plane; ask its other replicas"
+            what = "no sidecar that it is for has told anything"
             findings.append(Finding("unseen", Level.INFO, rule.place, what, "", rule.subject))
             continue
         when = found.where if last is None else f"since {_day(last)}"

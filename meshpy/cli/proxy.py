@@ -93,6 +93,8 @@ def _sidecars(
         asked["state"] = state.upper()
     while True:
         answer = operator.call("GET", f"/v1/sidecars?{urlencode(asked)}")
+        for each in answer.get("silent", ()):
+            click.echo(f"warning: what this replica of the control plane holds is missing: {each}", err=True)
         yield from answer["sidecars"]
         if answer["next"] is None:
             return

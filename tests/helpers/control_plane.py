@@ -141,13 +141,11 @@ class Plane:
             return answer.status, await answer.json(content_type=None)
 
     async def enrol(self, name: ServiceName = API, task: str = "t1") -> Identity:
+        return await self.enrol_with(await self.token(name), name, task)
+
+    async def enrol_with(self, token: str, name: ServiceName, task: str) -> Identity:
         key = generate_key()
-        body = {
-            "csr": csr_pem(key, name),
-            "service": str(name),
-            "task": task,
-            "token": await self.token(name),
-        }
+        body = {"csr": csr_pem(key, name), "service": str(name), "task": task, "token": token}
         status, answer = await self.ask(body)
         assert status == 200, answer
         return Identity.from_pem(answer["chain"].encode(), key)

@@ -47,7 +47,11 @@ async def test_nothing_is_suggested_from_nothing(mesh):
         ("explain", {**ASKED, "destination": "shop/nobody"}, 400),
         ("explain", {**ASKED, "method": "get"}, 400),
         ("explain", {**ASKED, "headers": ["nocolon"]}, 400),
+        ("explain", {**ASKED, "destination": "shop/api:" + "1" * 5000}, 400),
+        ("explain", {**ASKED, "sauce": "shop/web"}, 400),
         ("diff", {"documents": "x"}, 400),
+        ("diff", {"documents": [], "prun": True}, 400),
+        ("diff", {"documents": [{"name": "a", "text": "", "namespace": "shop"}]}, 400),
         ("diff", {"documents": [{"name": "a.yaml", "text": "kind: ["}]}, 422),
     ],
 )

@@ -32,8 +32,9 @@ async def mesh(tmp_path):
         yield running
 
 
-def _path(route):
-    return re.sub(r"\{(\w+)\}", lambda found: FILLED[found[1]], route.path) + ENDLESS.get(route.path, "")
+def _path(route, **filled):
+    filled = FILLED | filled
+    return re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], route.path) + ENDLESS.get(route.path, "")
 
 
 async def _ask(mesh, method, path, token="", data=None):
@@ -221,3 +222,22 @@ async def test_a_token_ends_by_itself_and_survives_a_restart(tmp_path):
         held = tokens.listed(datetime.now(UTC))[0]
         assert tokens.find(held.digest, held.ends - timedelta(seconds=1)) == held
         assert tokens.find(held.digest, held.ends) is None
+
+
+HOSTILE_TEXTS = ("9" * 5000, "000001" + "0" * 5000, "1e400", "nan", "-1", "9" * 400 + "s", "²", "%00", "")
+
+
+async def test_no_text_in_a_query_or_a_path_is_an_error_of_ours(mesh, caplog):
+    """Every parameter of every operation, with numbers of any length and words like numbers."""
+    for route in _routes(mesh):
+        if route.path in ENDLESS or route.path == "/v1/capture":
+            continue
+        for name in [*route.query, *re.findall(r"\{(\w+)\}", route.path)]:
+            for text in HOSTILE_TEXTS:
+                if name in route.query:
+                    path = f"{_path(route)}?{name}={text}" + "".join(f"&{n}=x" for n in route.needs - {name})
+                else:
+                    path = _path(route, **{name: text})
+                status, _, body = await _ask(mesh, route.method, path, ADMIN, b"{}")
+                assert status < 500 or status == 503, (route.method, path[:100], status, body)
+    assert "Traceback" not in caplog.text

@@ -4,6 +4,7 @@ import time
 
 from control_plane.telemetry import MAX_EDGES, Telemetry
 from control_plane.traces.store import MAX_OPERATIONS, TraceStore
+from control_plane.traffic import edges, stat
 from meshpy.model.names import ServiceName
 from meshpy.model.span import Kind, Span
 from meshpy.model.tap import TapFilter
@@ -70,6 +71,6 @@ def test_the_control_plane_s_figures_and_what_the_dashboard_polls():
             for n in range(1000)
         ]  # fmt: skip
         telemetry.record(API, records, 100.0)
-    assert len(telemetry.edges(100.0)) <= MAX_EDGES
+    assert len(edges(telemetry.traffic(100.0))) <= MAX_EDGES
     assert telemetry.dropped >= MANY - MAX_EDGES
-    assert len(telemetry.stat("service", TapFilter(), 100.0)) == 1
+    assert len(stat(telemetry.traffic(100.0), "service", TapFilter())) == 1

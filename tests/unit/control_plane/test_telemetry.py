@@ -3,7 +3,8 @@
 import pytest
 
 from control_plane.errors import BadRequest
-from control_plane.telemetry import MAX_RECORDS, Telemetry, quantile_ms
+from control_plane.telemetry import MAX_RECORDS, Telemetry
+from control_plane.traffic import edges, quantile_ms
 from meshpy.model.names import ServiceName
 
 API, WEB = ServiceName("shop", "api"), ServiceName("shop", "web")
@@ -27,7 +28,7 @@ def _record(direction="outbound", **changes):
 
 
 def _edge(telemetry, now_s):
-    return telemetry.edges(now_s)[0]
+    return edges(telemetry.traffic(now_s))[0]
 
 
 def test_totals_stay_and_the_window_moves_on():
@@ -108,7 +109,7 @@ def test_edges_are_bounded_and_what_is_dropped_is_counted(monkeypatch):
     monkeypatch.setattr("control_plane.telemetry.MAX_EDGES", 3)
     telemetry = Telemetry()
     telemetry.record(WEB, [_record(destination=f"shop/{i}") for i in range(5)], 1.0)
-    assert (len(telemetry.edges(1.0)), telemetry.dropped) == (3, 2)
+    assert (len(edges(telemetry.traffic(1.0))), telemetry.dropped) == (3, 2)
 
 
 @pytest.mark.parametrize(
