@@ -71,7 +71,10 @@ def check_attachment(policy: Attached, selection: Selection, notes: Notes) -> tu
             notes.missing(ref.place, what, instead, expected=is_known)
     if selected or policy.target_refs:
         return selected
-    if policy.selector is not None:
+    if namespace == "istio-system" and not is_known:
+        what = f"{title}: there is no namespace istio-system, and the document would apply to nobody"
+        notes.error(policy.meta.place, what, f"write {ROOT_NAMESPACE}: it is the root namespace here")
+    elif policy.selector is not None:
         labels = ", ".join(f"{key}={value}" for key, value in policy.selector.items())
         what = f"{title}: no service of {namespace} has the labels {labels}"
         instead = f"write labels that a service has; {listed(services)}"
@@ -79,8 +82,5 @@ def check_attachment(policy: Attached, selection: Selection, notes: Notes) -> tu
         notes.missing(policy.selector_place, what, instead, expected=expected)
     else:
         what = f"{title}: the namespace {namespace} has no service"
-        instead = f"namespaces {listed(directory.namespaces)}"
-        if namespace == "istio-system":
-            instead = f"write {ROOT_NAMESPACE}: it is the root namespace here"
-        notes.warning(policy.meta.place, what, instead)
+        notes.warning(policy.meta.place, what, f"namespaces {listed(directory.namespaces)}")
     return selected

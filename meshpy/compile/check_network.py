@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from meshpy.compile.check_requests import check_open_requests
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.network import enforced
+from meshpy.compile.selection import namespace_labels
 from meshpy.compile.snapshot import Mesh
 from meshpy.errors import Place
 from meshpy.model.inventory import Service
 from meshpy.policy.kinds import NetworkPolicyDoc, NetworkRuleDoc, PeerDoc, StagedAction
-from meshpy.policy.selectors import Global
+from meshpy.policy.selectors import And, Compare, Global, Selector, matches
 
 __all__ = ["check_network_policies"]
 
@@ -70,6 +73,7 @@ def _check_rule(
     if not rule.is_tcp:
         what = f"{policy.meta.title}: the mesh carries TCP only, this rule never meets a connection"
         notes.warning(rule.place, what, "remove the rule, or write protocol: TCP")
+        return
     for peer in (rule.source, rule.destination):
         _check_peer(policy, peer, mesh, notes)
     if rule.http is not None:
@@ -105,5 +109,26 @@ def _check_peer(policy: NetworkPolicyDoc, peer: PeerDoc, mesh: Mesh, notes: Note
     instead = f"write labels that a service has; services {listed(names)}"
     if scope and peer.takes_sets:
         instead = f"correct it, or add namespaceSelector: all(); namespaces {listed(directory.namespaces)}"
-    is_known = not namespace or namespace in directory.namespaces
+    is_known = (not namespace or namespace in directory.namespaces) and _means_known_stack(peer, mesh)
     notes.missing(place, what, instead, expected=is_known and bool(directory.inventory.services))
+
+
+def _means_known_stack(peer: PeerDoc, mesh: Mesh) -> bool:
+    """False where the peer is of stacks that are not there (yet): `kube-system`, or one deployed later."""
+    spaces = peer.namespace_selector
+    if spaces is not None and not any(
+        matches(spaces.selector, namespace_labels(stack)) for stack in mesh.directory.namespaces
+    ):
+        return False
+    named = [] if peer.selector is None else list(_named_stacks(peer.selector.selector))
+    return not named or any(stack in mesh.directory.namespaces for stack in named)
+
+
+def _named_stacks(selector: Selector) -> Iterator[str]:
+    """The stack that a selector wants by name, as Cilium's do."""
+    match selector:
+        case And(parts):
+            for part in parts:
+                yield from _named_stacks(part)
+        case Compare("projectcalico.org/namespace", "==", value):
+            yield value

@@ -72,7 +72,7 @@ class InboundJudge:
             if isinstance(outcome, Refused):
                 return outcome.verdict, (_refusal(outcome),)
             if outcome is not None:
-                said = _acceptance(self._jwt[0].policy, outcome) if self._jwt else ()
+                said = _acceptance(self._jwt[0].policy, outcome) if self._jwt else (_UNREAD,)
                 request = as_authenticated(request, outcome)
         verdict = on.judge(request)
         if not with_steps:
@@ -111,6 +111,11 @@ class InboundJudge:
         if auth is None:
             return self._authenticator.authenticate(request, None)
         return self._authenticator.assume(auth)
+
+
+_UNREAD = Step(
+    "jwt", "", "", "ignore", False, "no RequestAuthentication is for it: the token counts for nothing"
+)
 
 
 def _refusal(outcome: Refused) -> Step:

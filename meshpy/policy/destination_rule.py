@@ -149,6 +149,6 @@ def _check_tls(cursor: Cursor) -> None:
     value = mode.text()
     if value in ("DISABLE", "SIMPLE", "MUTUAL"):
         what = f"{value} is not supported: sidecars speak mTLS with the mesh's certificates to each other"
-        mode.problem(what, "write ISTIO_MUTUAL, or remove `tls`")
+        mode.problem(what, "write ISTIO_MUTUAL, or remove `tls`; to a host outside the app itself speaks TLS")
     else:
         mode.choice(("ISTIO_MUTUAL",))

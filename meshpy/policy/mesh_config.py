@@ -156,7 +156,8 @@ def _added(cursor: Cursor, name: str) -> tuple[str, str]:
 
 def _reached(cursor: Cursor, fields: Fields, settings: ExtAuthz) -> ProviderDoc:
     at_service = fields.required("service", "service: authz.shop")
-    port = fields.integer("port", 1, 65535)
+    at_port = fields.get("port")
+    port = at_port.integer(1, 65535, quoted=True) if at_port is not None else None
     if port is None:
         cursor.problem("`port` is missing", "write port: 9000")
     namespace, host = ROOT_NAMESPACE, HostRef("", cursor.place)

@@ -268,7 +268,10 @@ def _document(tree: Tree, report: Report, default_namespace: str) -> tuple[Docum
     if kind is None:
         return None
     meta = _meta(fields, kind, default_namespace)
-    spec = fields.required("spec", "spec: {…}") if _KINDS[kind].needs_spec else fields.get("spec")
+    keys = [getattr(key, "text", "") for key, _ in tree.root.entries]
+    is_several = "specs" in refused and "specs" in keys
+    is_needed = _KINDS[kind].needs_spec and not is_several
+    spec = fields.required("spec", "spec: {…}") if is_needed else fields.get("spec")
     if spec is None and _KINDS[kind].needs_spec:
         return None
     nothing = Mapping((), tree.root.line, tree.root.column)

@@ -102,9 +102,11 @@ class Cursor:
             self.problem(f"a string is needed, {node.text} is {kind}", f'quote it: "{node.text}"')
         return node.text
 
-    def integer(self, low: int, high: int) -> int:
+    def integer(self, low: int, high: int, *, quoted: bool = False) -> int:
+        """Read a whole number; `quoted` where the kind's own documentation writes it as a string."""
         node = self.node
-        if not isinstance(node, Scalar) or not node.plain or not _INTEGER.fullmatch(node.text):
+        is_plain = isinstance(node, Scalar) and (node.plain or quoted)
+        if not isinstance(node, Scalar) or not is_plain or not _INTEGER.fullmatch(node.text):
             self.problem(f"a whole number is needed, not {_shape(node)}", f"write {low} to {high}, unquoted")
             return low
         if _LEADING_ZERO.fullmatch(node.text):

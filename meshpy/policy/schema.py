@@ -115,8 +115,8 @@ class _Probe(Cursor):
         words = tuple(self.note.choices) or _TEXTS
         return words[self.draw("text", len(words))]
 
-    def integer(self, low: int, high: int) -> int:
-        self.note.types.add("integer")
+    def integer(self, low: int, high: int, *, quoted: bool = False) -> int:
+        self.note.types.update(("integer", "string") if quoted else ("integer",))
         self.note.low_high = (low, high)
         return low
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from meshpy.cli.policy_route import route_lines
 from meshpy.compile import compile_mesh
+from meshpy.engine.claims import auth_of
 from meshpy.engine.explain import Explanation, Source, explain
 from meshpy.engine.request import Request
 from meshpy.model.endpoint import Protocol
@@ -107,6 +108,13 @@ def test_tls_destinations_are_explained_by_the_name_that_was_asked_for() -> None
         assert found.route is not None
         assert (found.route["host"], found.route["server_names"]) == (name, [name])
         assert found.verdict.allowed
+
+
+def test_claims_that_nobody_reads_are_said_to_count_for_nothing() -> None:
+    request = Request("GET", "/", "", "api:8080", "http", {}, auth_of({"iss": "i", "sub": "ann"}))
+    mesh = compile_mesh(shop(), loaded(), trust_domain="cluster.local", revision=1)
+    first = explain(mesh, WEB, "api", 8080, request).steps[0]
+    assert (first.stage, first.action) == ("jwt", "ignore")
 
 
 def test_the_address_that_is_called_is_that_of_an_endpoint_and_may_be_unknown() -> None:

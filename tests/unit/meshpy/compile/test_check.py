@@ -76,6 +76,24 @@ WARNINGS = [
         "no service shop/gone",
     ),
     (N, "ingress: [{action: Allow, protocol: UDP}]", 5, "TCP only"),
+    (
+        G,
+        "egress: [{action: Allow, protocol: UDP, destination: {selector: has(dns), ports: [53]}}]",
+        5,
+        "TCP only",
+    ),
+    (
+        "NetworkPolicy.networking.k8s.io",
+        "podSelector: {}\ningress: [{from: [{namespaceSelector: {matchLabels: {project: later}}}]}]",
+        6,
+        "\"project == 'later'\" matches no service",
+    ),
+    (
+        "CiliumNetworkPolicy",
+        "endpointSelector: {}\negress: [{toEndpoints: [{matchLabels: {io.kubernetes.pod.namespace: x}}]}]",
+        6,
+        "projectcalico.org/namespace == 'x'",
+    ),
     (N, "ingress: [{action: Allow, source: {namespaceSelector: global()}}]", 5, "global() matches nothing"),
 ]
 
@@ -112,6 +130,16 @@ def test_policies_may_come_before_their_stack() -> None:
     findings = check(Inventory(), loaded(BRIEF))
     assert findings.errors == ()
     assert findings.warnings
+
+
+@pytest.mark.parametrize("kind", [A, "PeerAuthentication", "Telemetry"])
+def test_a_document_for_istio_s_root_namespace_is_not_left_without_effect(kind: str) -> None:
+    spec = {A: "action: ALLOW", "PeerAuthentication": "mtls: {mode: STRICT}"}
+    text = document(kind, spec.get(kind, "accessLogging: [{disabled: true}]"), namespace="istio-system")
+    (error,) = check(shop(), loaded(text)).errors
+    assert error.instead == "write mesh-system: it is the root namespace here"
+    own = service("istio-system/pilot")
+    assert check(shop(own), loaded(text)).errors == ()
 
 
 def test_what_the_inventory_lacks_is_a_warning_when_not_strict() -> None:

@@ -29,6 +29,12 @@ def config(spec: str) -> str:
 OPA = config("envoyExtAuthzHttp: {service: authz.shop.svc.cluster.local, port: 9000}")
 
 
+def test_a_port_is_read_as_istio_s_guides_write_it() -> None:
+    quoted = config('envoyExtAuthzHttp: {service: authz.shop, port: "9000"}')
+    plain = config("envoyExtAuthzHttp: {service: authz.shop, port: 9000}")
+    assert loaded(quoted).mesh_configs[0].providers[0].port == loaded(plain).mesh_configs[0].providers[0].port
+
+
 def mesh(**fields: object) -> Inventory:
     settings = {"ports": (Port(9000, Protocol.HTTP), Port(9001, Protocol.GRPC)), **fields}
     return shop(service("authz", **settings))
