@@ -21,7 +21,7 @@ from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Request
-from meshpy.model.names import ServiceName
+from meshpy.model.names import OUTSIDE, ServiceName
 from meshpy.model.route import HeaderOps, RouteRule
 from meshpy.model.snapshot import Snapshot
 
@@ -343,7 +343,7 @@ def _change(delta: Delta, kind: Kind, before: str, after: str, cells: list[Cell[
 def witness_of(flow: Flow, space: Space, fixed: Mapping[str, int]) -> Witness:
     """A request of a cell."""
     caller = flow.caller
-    source = str(caller.service) if caller.service else "external"
+    source = str(caller.service) if caller.service else OUTSIDE
     if flow.is_opaque:
         return Witness(source, flow.host, flow.port, source_ip=caller.address)
     probe = Probe(space, fixed)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation
 from meshpy.engine.request import Request
-from meshpy.model.names import ServiceName
+from meshpy.model.names import OUTSIDE, ServiceName
 
-__all__ = ["EXTERNAL", "Caller", "Flow"]
-
-EXTERNAL = "external"
+__all__ = ["Caller", "Flow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Caller:
     @property
     def label(self) -> str:
         if self.service is None:
-            return EXTERNAL
+            return OUTSIDE
         return f"{self.service} (any such other identity)" if self.is_stranger else str(self.service)
 
 

@@ -7,7 +7,7 @@
     always: mtls                          no call between services goes without identities
     always: mtls -> db                    nor any to db
 
-Sources and destinations are `service`, `stack/service`, `stack/*`, `*`; a source may be `external`, a caller
+Sources and destinations are `service`, `stack/service`, `stack/*`, `*`; a source may be `outside`, a caller
 without identity. The path is what the destination receives: exact, `prefix*`, `*suffix`, `*`, or a template.
 """
 

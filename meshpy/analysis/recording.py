@@ -18,7 +18,7 @@ from meshpy.engine.claims import RequestAuth
 from meshpy.engine.normalise import TargetRefusal, normalise_target
 from meshpy.engine.rate_limits import STAGE as RATE_LIMIT
 from meshpy.engine.request import Peer, Request
-from meshpy.model.names import ServiceName
+from meshpy.model.names import OUTSIDE, ServiceName
 from meshpy.model.snapshot import port_of_sni
 
 __all__ = ["TOKEN", "Entry", "Recorded", "Recording", "read_recording"]
@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def caller(self) -> str:
-        return str(self.source) if self.source is not None else "external"
+        return str(self.source) if self.source is not None else OUTSIDE
 
 
 @dataclass(frozen=True, slots=True)

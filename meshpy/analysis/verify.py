@@ -18,7 +18,7 @@ from meshpy.engine.prepared import Prepared
 from meshpy.model.endpoint import Transport
 from meshpy.model.inventory import Inventory
 from meshpy.model.match import Exact
-from meshpy.model.names import ServiceName
+from meshpy.model.names import OUTSIDE_WORDS, ServiceName
 from meshpy.model.snapshot import Snapshot
 
 __all__ = ["Proof", "unknown_parties", "verify"]
@@ -65,7 +65,7 @@ def unknown_parties(invariant: Invariant, inventory: Inventory) -> list[str]:
 
 
 def _is_outside(party: Party) -> bool:
-    return party.name == "external"
+    return party.name in OUTSIDE_WORDS
 
 
 def _is_caller(party: Party, caller: Caller) -> bool:

@@ -28,11 +28,13 @@ WARM_UP_S = 2.0
 @click.option(
     "--rate", type=click.FloatRange(0.1, 100_000), default=50.0, show_default=True, help="Requests a second."
 )
-@click.option("--for", "length", type=duration_s, default="30s", show_default=True, help="Of each side.")
+@click.option(
+    "--for", "length", type=duration_s, metavar="TIME", default="30s", show_default=True, help="Of each side."
+)
 @click.option(
     "--slices", type=click.IntRange(1, 100), default=6, show_default=True, help="The sides take turns."
 )
-@click.option("-X", "--method", default="GET", show_default=True)
+@click.option("-X", "--method", default="GET", show_default=True, help="Of each request.")
 @click.option("-H", "--header", "headers", multiple=True, help="'name: value'; repeatable.")
 @click.option("-d", "--data", default="", help="The content of each request.")
 @click.option("--stack", help="Count CPU and memory of this stack's tasks on this node.")

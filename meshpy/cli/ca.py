@@ -40,6 +40,11 @@ def ca() -> None:
 def status(output: str) -> None:
     """Show the CA's certificates and revoked identities. Exit 1 when a certificate ends within 30 days, or
     the audit log was changed.
+
+    \b
+    Examples:
+      meshpy ca status
+      meshpy ca status -o json
     """
     operator = Operator(Context.load())
     answer: dict[str, Any] = operator.call("GET", "/v1/ca") | operator.call("GET", "/v1/ca/denied")
@@ -85,7 +90,12 @@ def _days_left(certificate: Mapping[str, Any]) -> int:
 @click.option("-m", "--message", default="", help="Why, for `meshpy ca status` and the audit log.")
 @ask_format
 def revoke(service: str, message: str, output: str) -> None:
-    """Revoke the identity of SERVICE (NAMESPACE/NAME): every sidecar refuses it, the CA renews it no more."""
+    """Revoke the identity of SERVICE (NAMESPACE/NAME): every sidecar refuses it, the CA renews it no more.
+
+    \b
+    Example:
+      meshpy ca revoke shop/api -m "its image was tampered with"
+    """
     path = f"/v1/ca/denied/{quote(str(_service(service)))}?message={quote(message)}"
     _print(Operator(Context.load()).call("PUT", path), f"{service} is revoked", output)
 
@@ -94,7 +104,12 @@ def revoke(service: str, message: str, output: str) -> None:
 @click.argument("service")
 @ask_format
 def restore(service: str, output: str) -> None:
-    """Let SERVICE have certificates again."""
+    """Let SERVICE have certificates again.
+
+    \b
+    Example:
+      meshpy ca restore shop/api
+    """
     path = f"/v1/ca/denied/{quote(str(_service(service)))}"
     _print(Operator(Context.load()).call("DELETE", path), f"{service} is restored", output)
 

@@ -14,6 +14,7 @@ from certs.bundle import certificates_from_pem
 from certs.errors import CertError
 from certs.store import CaStore, read_file, write_atomic
 from meshpy.cli.ca_rotate import drive, signed
+from meshpy.cli.output import duration_s
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 
@@ -27,12 +28,16 @@ PASSPHRASE = click.option(
 
 @click.command()
 @click.argument("directory", type=FOLDER)
-@click.option("--trust-domain", default="cluster.local", show_default=True)
+@click.option("--trust-domain", default="cluster.local", show_default=True, help="Of every identity.")
 @PASSPHRASE
 def init(directory: Path, trust_domain: str, passphrase_file: Path | None) -> None:
     """Make a root and an intermediate in DIRECTORY: root.crt, root.key, intermediate.crt, intermediate.key.
 
     All but root.key go to the control plane (--ca-dir); take root.key offline.
+
+    \b
+    Example:
+      meshpy ca init ca/ --trust-domain prod.example.com
     """
     store = CaStore(directory, passphrase_of(passphrase_file))
     try:
@@ -49,7 +54,12 @@ def init(directory: Path, trust_domain: str, passphrase_file: Path | None) -> No
 
 @click.command()
 def request() -> None:
-    """Print a signing request (PEM) of the control plane, for an intermediate; its key stays there."""
+    """Print a signing request (PEM) of the control plane, for an intermediate; its key stays there.
+
+    \b
+    Example:
+      meshpy ca request > mesh.csr
+    """
     click.echo(Operator(Context.load()).call("POST", "/v1/ca/request")["csr"], nl=False)
 
 
@@ -57,10 +67,15 @@ def request() -> None:
 @click.argument("csr", type=FOLDER)
 @click.option("--root", "root_file", type=FOLDER, required=True, help="root.crt")
 @click.option("--root-key", type=FOLDER, required=True, help="root.key; where this runs needs no network.")
-@click.option("--trust-domain", default="cluster.local", show_default=True)
+@click.option("--trust-domain", default="cluster.local", show_default=True, help="Of every identity.")
 @PASSPHRASE
 def sign(csr: Path, root_file: Path, root_key: Path, trust_domain: str, passphrase_file: Path | None) -> None:
-    """Sign the request CSR by an offline root and print the intermediate, for `meshpy ca import --chain`."""
+    """Sign the request CSR by an offline root and print the intermediate, for `meshpy ca import --chain`.
+
+    \b
+    Example:
+      meshpy ca sign mesh.csr --root root.crt --root-key root.key > signed.crt
+    """
     try:
         root = certificates_from_pem(read_file(root_file))[0]
         key = brought_key(read_file(root_key), passphrase_of(passphrase_file), str(root_key))
@@ -75,7 +90,15 @@ def sign(csr: Path, root_file: Path, root_key: Path, trust_domain: str, passphra
 @click.option("--key", type=FOLDER, help="Of the first in --chain; none: of the request that was printed.")
 @PASSPHRASE
 @click.option("--force", multiple=True, metavar="NAME", help="As with `meshpy ca rotate`.")
-@click.option("--wait", "wait_s", type=float, default=300.0, show_default=True, help="Seconds for each step.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=duration_s,
+    metavar="TIME",
+    default="5m",
+    show_default=True,
+    help="For each step.",
+)
 def import_ca(
     root_file: Path,
     chain: Path,
@@ -87,6 +110,11 @@ def import_ca(
     """Let an existing CA sign: at once under the same root, else as a root rotation with all its steps.
 
     Everything is checked here first: chain, path lengths, key, constraints, dates, and a trial leaf.
+
+    \b
+    Examples:
+      meshpy ca import --root root.crt --chain intermediate.crt --key intermediate.key
+      meshpy ca import --root root.crt --chain signed.crt      # the key of `meshpy ca request`
     """
     operator, passphrase = Operator(Context.load()), passphrase_of(passphrase_file)
     body: dict[str, Any] = {"root": _text(root_file), "chain": _text(chain)}
@@ -112,7 +140,12 @@ def import_ca(
 @click.argument("directory", type=FOLDER)
 @PASSPHRASE
 def export(directory: Path, passphrase_file: Path | None) -> None:
-    """Write the CA in use to DIRECTORY, its key encrypted: a backup that --ca-dir takes as it is."""
+    """Write the CA in use to DIRECTORY, its key encrypted: a backup that --ca-dir takes as it is.
+
+    \b
+    Example:
+      meshpy ca export backup/ --passphrase-file -
+    """
     passphrase = passphrase_of(passphrase_file)
     if passphrase is None:
         raise MeshpyError("the key leaves the control plane encrypted only: name --passphrase-file")

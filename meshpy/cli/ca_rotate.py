@@ -24,6 +24,7 @@ from certs.errors import CertError
 from certs.keys import generate_key, key_from_pem, key_to_pem, same_public_key
 from certs.profile import build_intermediate, build_root
 from certs.store import read_file, write_atomic
+from meshpy.cli.output import duration_s
 from meshpy.client import CONTEXT_FILE, ApiError, Context, Operator
 from meshpy.errors import MeshpyError
 
@@ -51,7 +52,15 @@ FOLDER = click.Path(path_type=Path)
     "--drop-old", is_flag=True, help="The old key was stolen: prove nothing by the old root any more."
 )
 @click.option("--root-key", type=FOLDER, help="With --intermediate: the root's key.  [default: as installed]")
-@click.option("--wait", "wait_s", type=float, default=300.0, show_default=True, help="Seconds for each step.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=duration_s,
+    metavar="TIME",
+    default="5m",
+    show_default=True,
+    help="For each step.",
+)
 def rotate(
     dry_run: bool,
     force: tuple[str, ...],

@@ -29,8 +29,15 @@ def _size(text: str) -> int:
 
 @click.command()
 @click.argument("service")
-@click.option("-w", "--write", "file", required=True, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--namespace", default="default", show_default=True, help="Of a service without one.")
+@click.option(
+    "-w",
+    "--write",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The file; `-` is standard output.",
+)
+@click.option("-n", "--namespace", default="default", show_default=True, help="Of a service without one.")
 @click.option("--task", default="", help="Of which replica; one of them without it.")
 @click.option("--for", "for_s", type=duration_s, default="10s", metavar="TIME", help="At most 10m.  [10s]")
 @click.option("--max-bytes", type=_size, default="10m", metavar="SIZE", help="At most 256m.  [10m]")

@@ -49,7 +49,11 @@ AGAIN_S = 2.0
     "--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), default="vip", help="dnsrr needs no IP_VS."
 )
 @click.option(
-    "--wait", type=duration_s, default="0s", help="Look again for so long while something fails: 2m."
+    "--wait",
+    type=duration_s,
+    metavar="TIME",
+    default="0s",
+    help="Look again for so long while something fails: 2m.",
 )
 @click.option(
     "-o",

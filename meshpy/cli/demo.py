@@ -22,7 +22,9 @@ WARM_UP_S = 3.0
 
 @click.command()
 @click.argument("stack", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--for", "length", type=duration_s, help="End by itself after this long, 20s say.")
+@click.option(
+    "--for", "length", type=duration_s, metavar="TIME", help="End by itself after this long, 20s say."
+)
 @click.option("--namespace", default="default", show_default=True, help="The stack's name.")
 @click.option(
     "--policies",

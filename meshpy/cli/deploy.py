@@ -39,7 +39,12 @@ FILE = click.option(
 )
 @click.option("--no-wait", "detach", flag_value=True, hidden=True)
 @click.option(
-    "--timeout", type=duration_s, default="180s", show_default=True, help="For each of its waits: 90s, 5m."
+    "--timeout",
+    type=duration_s,
+    metavar="TIME",
+    default="180s",
+    show_default=True,
+    help="For each of its waits: 90s, 5m.",
 )
 @click.option(
     "--rollback/--no-rollback", default=True, help="Set the stack back when it does not come to run."
@@ -102,6 +107,11 @@ def prepare(
     """Make the secrets and configs that the injected STACK needs, and print the injected file.
 
     For those who call `docker stack deploy` themselves.
+
+    \b
+    Examples:
+      meshpy prepare -c stack.yml shop > stack.mesh.yml
+      meshpy prepare -c stack.yml shop | docker stack deploy -c - shop
     """
     source = StackSource.read(files)
     options = source.settled(stack, options, look_at_images=images, ask=interactive)

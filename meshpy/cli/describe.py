@@ -23,7 +23,12 @@ Rows: TypeAlias = list[tuple[str, ...]]
 
 @click.group()
 def describe() -> None:
-    """Show one thing of the mesh, whole."""
+    """Show one thing of the mesh, whole.
+
+    \b
+    Example:
+      meshpy describe service shop/api
+    """
 
 
 @describe.command()

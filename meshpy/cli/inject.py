@@ -196,6 +196,10 @@ def uninject(file: Path, output: str) -> None:
     """Write the file that `meshpy inject` was given to standard output, byte for byte.
 
     A file that was edited since is refused, with the place of every edit.
+
+    \b
+    Example:
+      meshpy uninject stack.mesh.yml > stack.yml
     """
     text = uninject_text(read_stack(file), str(file))
     if output == "json":

@@ -67,6 +67,11 @@ def install(
 
     The root key stays on this machine, beside the operator's context (~/.config/meshpy): keep it offline.
     What is there already is kept: a second run changes nothing, a run after a broken one finishes it.
+
+    \b
+    Examples:
+      meshpy install
+      meshpy install --trust-domain prod.example.com --replicas 3 --socket-proxy
     """
     _check_subnet(subnet)
     docker, engine = Docker(), EngineApi()

@@ -39,14 +39,27 @@ def _seconds(_ctx: click.Context, _option: click.Parameter, text: str) -> int | 
 
 @join_token.command()
 @click.argument("service")
-@click.option("--ttl", default="1h", show_default=True, callback=_seconds, help="How long it may be used.")
+@click.option(
+    "--ttl",
+    default="1h",
+    metavar="TIME",
+    show_default=True,
+    callback=_seconds,
+    help="How long it may be used.",
+)
 @click.option(
     "--reusable", is_flag=True, help="For any number of certificates; on a Swarm the engine must agree."
 )
 @click.option("--address", default="", help="The only IP address that it may be used from.")
 @ask_format
 def create(service: str, ttl: int | None, reusable: bool, address: str, output: str) -> None:
-    """Make a token for SERVICE (NAMESPACE/NAME) and print it; it is shown this once."""
+    """Make a token for SERVICE (NAMESPACE/NAME) and print it; it is shown this once.
+
+    \b
+    Examples:
+      meshpy join-token create shop/api > join
+      meshpy join-token create shop/api --ttl 10m --address 192.0.2.7
+    """
     body = {"service": service, "once": not reusable, "address": address}
     answer = Operator(Context.load()).call("POST", "/v1/join-tokens", body | ({"ttl_s": ttl} if ttl else {}))
     if output == "json":
@@ -59,7 +72,12 @@ def create(service: str, ttl: int | None, reusable: bool, address: str, output: 
 @join_token.command(name="list")
 @ask_format
 def list_tokens(output: str) -> None:
-    """List the tokens with what became of them."""
+    """List the tokens with what became of them.
+
+    \b
+    Example:
+      meshpy join-token list
+    """
     answer = Operator(Context.load()).call("GET", "/v1/join-tokens")
     if output == "json":
         print_json(answer)
@@ -83,7 +101,12 @@ def list_tokens(output: str) -> None:
 @click.argument("ident", metavar="ID")
 @ask_format
 def revoke(ident: str, output: str) -> None:
-    """Refuse the token ID from now on, and renewals of who came in by it."""
+    """Refuse the token ID from now on, and renewals of who came in by it.
+
+    \b
+    Example:
+      meshpy join-token revoke 5f0c9e1b2a3d4c5e
+    """
     answer = Operator(Context.load()).call("DELETE", f"/v1/join-tokens/{quote(ident)}")
     if output == "json":
         print_json(answer)

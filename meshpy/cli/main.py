@@ -35,47 +35,76 @@ class Target(NamedTuple):
 
     path: str
     help: str
+    section: str = "Commands"
 
 
 COMMANDS = {
-    "inject": Target("meshpy.cli.inject:inject", "Write a stack file with a sidecar for each service."),
-    "uninject": Target("meshpy.cli.inject:uninject", "Give an injected stack file back as it was."),
-    "install": Target("meshpy.cli.install:install", "Put the mesh network and control plane on this Swarm."),
-    "upgrade": Target("meshpy.cli.upgrade:upgrade", "Bring control plane and sidecars to this version."),
-    "uninstall": Target(
-        "meshpy.cli.uninstall:uninstall", "Take the control plane and the mesh network away."
+    "demo": Target(
+        "meshpy.cli.demo:demo", "Run the sample shop with its mesh on this machine, no Docker.", "Begin"
     ),
-    "check": Target("meshpy.cli.check:check", "Look whether the Swarm and the mesh are well."),
-    "prepare": Target("meshpy.cli.deploy:prepare", "Make the secrets and configs that a stack needs."),
-    "deploy": Target("meshpy.cli.deploy:deploy", "Inject a stack file and deploy it."),
-    "demo": Target("meshpy.cli.demo:demo", "Run the sample shop with its mesh on this machine, no Docker."),
-    "apply": Target("meshpy.cli.policies:apply", "Put policies in force."),
-    "get": Target("meshpy.cli.policies:get", "List the policies in force."),
-    "delete": Target("meshpy.cli.policies:delete", "Take one policy out of force."),
-    "history": Target("meshpy.cli.revisions:history", "List the revisions, and what each changed."),
-    "pin": Target("meshpy.cli.revisions:pin", "Keep a revision from being pruned."),
-    "rollback": Target("meshpy.cli.revisions:rollback", "Put an earlier revision in force again."),
-    "rollout": Target("meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way."),
-    "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities."),
-    "join-token": Target("meshpy.cli.join_token:join_token", "Make, list and revoke tokens of sidecars."),
-    "describe": Target("meshpy.cli.describe:describe", "Show one service, whole."),
-    "stat": Target("meshpy.cli.traffic:stat", "Show requests, success and latency of services."),
-    "edges": Target("meshpy.cli.traffic:edges", "Show who calls whom, and whether by mTLS."),
-    "routes": Target("meshpy.cli.traffic:routes", "Show requests, success and latency of routes."),
-    "top": Target("meshpy.cli.traffic:top", "Show which paths are asked most."),
-    "tap": Target("meshpy.cli.requests:tap", "Show requests of the mesh as they end."),
-    "logs": Target("meshpy.cli.requests:logs", "Show the last requests of the mesh."),
-    "capture": Target("meshpy.cli.capture:capture", "Write a sidecar's plaintext side for Wireshark."),
-    "events": Target("meshpy.cli.events:events", "Show what was unusual in the traffic."),
-    "proxy": Target("meshpy.cli.proxy:proxy", "Show where sidecars stand, and what one decides by."),
-    "token": Target("meshpy.cli.token:token", "Make, list and revoke tokens of operators."),
-    "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser."),
-    "bench": Target("meshpy.cli.bench:bench", "Measure a stack of yours with and without the mesh."),
-    "bug-report": Target("meshpy.cli.bug_report:bug_report", "Gather what helps to find a fault, redacted."),
-    "plugin": Target("meshpy.cli.plugin:plugin", "Make `docker mesh …` out of this tool."),
-    "completion": Target("meshpy.cli.plugin:completion", "Print the completion script of a shell."),
-    "status": Target("meshpy.cli.policies:status", "Show services, sidecars and who calls whom."),
-    "policy": Target("meshpy.cli.policy:policy", "Explain and test policies, without a cluster."),
+    "install": Target(
+        "meshpy.cli.install:install", "Put the mesh network and control plane on this Swarm.", "Begin"
+    ),
+    "check": Target("meshpy.cli.check:check", "Look whether the Swarm and the mesh are well.", "Begin"),
+    "inject": Target(
+        "meshpy.cli.inject:inject", "Write a stack file with a sidecar for each service.", "Stacks"
+    ),
+    "uninject": Target("meshpy.cli.inject:uninject", "Give an injected stack file back as it was.", "Stacks"),
+    "prepare": Target(
+        "meshpy.cli.deploy:prepare", "Make the secrets and configs that a stack needs.", "Stacks"
+    ),
+    "deploy": Target("meshpy.cli.deploy:deploy", "Inject a stack file and deploy it.", "Stacks"),
+    "policy": Target("meshpy.cli.policy:policy", "Explain and test policies, without a cluster.", "Policies"),
+    "apply": Target("meshpy.cli.policies:apply", "Put policies in force.", "Policies"),
+    "get": Target("meshpy.cli.policies:get", "List the policies in force.", "Policies"),
+    "delete": Target("meshpy.cli.policies:delete", "Take one policy out of force.", "Policies"),
+    "history": Target(
+        "meshpy.cli.revisions:history", "List the revisions, and what each changed.", "Policies"
+    ),
+    "rollback": Target(
+        "meshpy.cli.revisions:rollback", "Put an earlier revision in force again.", "Policies"
+    ),
+    "rollout": Target(
+        "meshpy.cli.rollout:rollout", "Show, promote or abort the canary under way.", "Policies"
+    ),
+    "pin": Target("meshpy.cli.revisions:pin", "Keep a revision from being pruned.", "Policies"),
+    "status": Target("meshpy.cli.policies:status", "Show services, sidecars and who calls whom.", "Traffic"),
+    "describe": Target("meshpy.cli.describe:describe", "Show one service, whole.", "Traffic"),
+    "stat": Target("meshpy.cli.traffic:stat", "Show requests, success and latency of services.", "Traffic"),
+    "edges": Target("meshpy.cli.traffic:edges", "Show who calls whom, and whether by mTLS.", "Traffic"),
+    "routes": Target("meshpy.cli.traffic:routes", "Show requests, success and latency of routes.", "Traffic"),
+    "top": Target("meshpy.cli.traffic:top", "Show which paths are asked most.", "Traffic"),
+    "tap": Target("meshpy.cli.requests:tap", "Show requests of the mesh as they end.", "Traffic"),
+    "logs": Target("meshpy.cli.requests:logs", "Show the last requests of the mesh.", "Traffic"),
+    "events": Target("meshpy.cli.events:events", "Show what was unusual in the traffic.", "Traffic"),
+    "capture": Target(
+        "meshpy.cli.capture:capture", "Write a sidecar's plaintext side for Wireshark.", "Traffic"
+    ),
+    "dashboard": Target("meshpy.cli.dashboard:dashboard", "Show the dashboard in a browser.", "Traffic"),
+    "bench": Target(
+        "meshpy.cli.bench:bench", "Measure a stack of yours with and without the mesh.", "Traffic"
+    ),
+    "proxy": Target(
+        "meshpy.cli.proxy:proxy", "Show where sidecars stand, and what one decides by.", "The mesh"
+    ),
+    "ca": Target("meshpy.cli.ca:ca", "Look at the CA; revoke and restore identities.", "The mesh"),
+    "token": Target("meshpy.cli.token:token", "Make, list and revoke tokens of operators.", "The mesh"),
+    "join-token": Target(
+        "meshpy.cli.join_token:join_token", "Make, list and revoke tokens of sidecars.", "The mesh"
+    ),
+    "upgrade": Target(
+        "meshpy.cli.upgrade:upgrade", "Bring control plane and sidecars to this version.", "The mesh"
+    ),
+    "uninstall": Target(
+        "meshpy.cli.uninstall:uninstall", "Take the control plane and the mesh network away.", "The mesh"
+    ),
+    "bug-report": Target(
+        "meshpy.cli.bug_report:bug_report", "Gather what helps to find a fault, redacted.", "This tool"
+    ),
+    "plugin": Target("meshpy.cli.plugin:plugin", "Make `docker mesh …` out of this tool.", "This tool"),
+    "completion": Target(
+        "meshpy.cli.plugin:completion", "Print the completion script of a shell.", "This tool"
+    ),
 }
 
 _COULD_NOT_RUN = frozenset({"ApiError", "DockerError"})
@@ -110,8 +139,11 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, target.help) for name, target in self.targets.items()])
+        widest = max(map(len, self.targets))
+        for section in dict.fromkeys(target.section for target in self.targets.values()):
+            rows = [(name, each.help) for name, each in self.targets.items() if each.section == section]
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(widest), text) for name, text in rows])
 
 
 def _version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
@@ -122,9 +154,15 @@ def _version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
         ctx.exit()
 
 
+EXIT_CODES = (
+    "Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or bad input, 3 could not run, 130 interrupted."
+)
+
+
 @click.group(
     cls=LazyGroup,
     targets=COMMANDS,
+    epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option(

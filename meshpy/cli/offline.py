@@ -19,12 +19,11 @@ from meshpy.engine.request import Request
 from meshpy.errors import DocumentError, MeshpyError, Problem
 from meshpy.inject import inventory_of_stack, policies_of_stack
 from meshpy.model.inventory import Inventory
-from meshpy.model.names import ServiceName
+from meshpy.model.names import OUTSIDE_WORDS, ServiceName
 from meshpy.model.snapshot import Snapshot
 from meshpy.policy import PolicySet, load, load_documents
 
 __all__ = [
-    "EXTERNAL",
     "Offline",
     "Question",
     "ask_any_mesh",
@@ -33,9 +32,6 @@ __all__ = [
     "read_policies",
     "split_port",
 ]
-
-EXTERNAL = "external"
-"""The source that has no identity: a caller outside the mesh."""
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,6 +53,7 @@ def ask_any_mesh(command: Command) -> Command:
 def _ask_names(command: Command) -> Command:
     for option in (
         click.option(
+            "-n",
             "--namespace",
             default="default",
             show_default=True,
@@ -65,7 +62,9 @@ def _ask_names(command: Command) -> Command:
         click.option(
             "--policies", multiple=True, type=click.Path(path_type=Path), help="A file or folder; repeatable."
         ),
-        click.option("--trust-domain", default="cluster.local", show_default=True),
+        click.option(
+            "--trust-domain", default="cluster.local", show_default=True, help="The first part of identities."
+        ),
     ):
         command = option(command)
     return command
@@ -76,7 +75,7 @@ class Question:
     """One request to judge, as a person writes it.
 
     Args:
-        source: `web`, `shop/web` or `external`.
+        source: `web`, `shop/web` or `outside`.
         destination: `api`, `shop/api`, a logical host or an external one; without a port.
         headers: lower-case name → values.
         source_address: for rules on `nets` and `ipBlocks`; empty is unknown.
@@ -162,7 +161,7 @@ class Offline:
 
     def _service(self, text: str) -> ServiceName | None:
         """The source; None for callers without identity, exempt services among them."""
-        if text == EXTERNAL:
+        if text in OUTSIDE_WORDS:
             return None
         try:
             name = ServiceName.parse(text, self.namespace)

@@ -113,7 +113,7 @@ def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_error(error: Exception, *, as_json: bool) -> None:
     """Tell the user what is wrong: on standard error or, with `-o json`, as an object on standard output."""
-    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    message = _message(error)
     problems = error.problems if isinstance(error, DocumentError) else ()
     if as_json:
         summary = f"{len(problems)} problem{'s' * (len(problems) != 1)} found" if problems else message
@@ -124,8 +124,16 @@ def print_error(error: Exception, *, as_json: bool) -> None:
         click.echo(line, err=True)
 
 
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"  # what and why, without Python's number for it
+    return str(error)
+
+
 def duration_s(text: str) -> float:
-    """Read `20s`, `1m30s`, `250ms`; a bare number is seconds. For `type=` of an option.
+    """Read `20s`, `1m30s`, `250ms`; a bare number is seconds. For `type=`, with `metavar="TIME"`.
 
     Raises:
         click.BadParameter: it is no duration.
@@ -133,5 +141,5 @@ def duration_s(text: str) -> float:
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
-        raise click.BadParameter(f"{text!r} is no duration; write 20s, 1m30s or 250ms")
+        raise click.BadParameter(f"{text!r} is no time; write 20s, 1m30s or 250ms")
     return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))

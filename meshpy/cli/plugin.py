@@ -50,13 +50,25 @@ exec '{entry}' "$@"
 
 @click.group()
 def plugin() -> None:
-    """Make `docker mesh …` out of this tool."""
+    """Make `docker mesh …` out of this tool.
+
+    \b
+    Examples:
+      meshpy plugin install
+      docker mesh status
+    """
 
 
 @plugin.command()
 @click.option("--hooks", is_flag=True, help="Hint after `docker stack deploy` and `docker stack ls`.")
 def install(hooks: bool) -> None:
-    """Install the plugin for this user, in the docker CLI's folder (~/.docker/cli-plugins)."""
+    """Install the plugin for this user, in the docker CLI's folder (~/.docker/cli-plugins).
+
+    \b
+    Examples:
+      meshpy plugin install
+      meshpy plugin install --hooks
+    """
     entry = shutil.which(ENTRY) or str(Path(sys.executable).with_name(ENTRY))
     if not Path(entry).exists() or "'" in entry:
         raise MeshpyError(f"{ENTRY} is not on PATH: install swarm-meshpy with pip, pipx or uv first")
@@ -74,7 +86,12 @@ def install(hooks: bool) -> None:
 
 @plugin.command()
 def uninstall() -> None:
-    """Remove the plugin."""
+    """Remove the plugin.
+
+    \b
+    Example:
+      meshpy plugin uninstall
+    """
     file = _config_folder() / "cli-plugins" / NAME
     if not file.exists():
         raise MeshpyError(f"{file}: is not there")

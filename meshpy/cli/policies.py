@@ -54,6 +54,7 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
     required=True,
     multiple=True,
     type=click.Path(path_type=Path, allow_dash=True),
+    help="A file or folder of policies, repeatable; `-` is standard input.",
 )
 @NAMESPACE
 @MESSAGE
@@ -178,13 +179,21 @@ def wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.
 @click.option("--revision", type=click.IntRange(min=0), help="Of an earlier revision.")
 @ask_format
 def get(kind: str | None, name: str | None, namespace: str | None, revision: int | None, output: str) -> None:
-    """List the policies in force, or print one as it was applied (-o json: with their text)."""
+    """List the policies in force, or print one as it was applied (-o json: with their text).
+
+    \b
+    Examples:
+      meshpy get
+      meshpy get AuthorizationPolicy deny-admin -n shop
+      meshpy get --revision 7 -o yaml
+    """
+    kind = None if kind is None else _kind(kind)
     path = "/v1/policies" if revision is None else f"/v1/revisions/{revision}"
     answer = Operator(Context.load()).call("GET", path)
     found = [
         document
         for document in named(answer["documents"])
-        if (kind is None or document.kind.lower() == kind.lower())
+        if (kind is None or document.kind == kind)
         and (name is None or document.name == name)
         and (namespace is None or document.namespace == namespace)
     ]
@@ -197,6 +206,21 @@ def get(kind: str | None, name: str | None, namespace: str | None, revision: int
     else:
         rows = [(each.kind, each.namespace, each.name, f"{each.file}:{each.line}") for each in found]
         print_table(("KIND", "NAMESPACE", "NAME", "FILE"), rows)
+
+
+def _kind(text: str) -> str:
+    """A kind as documents write it, of one in any case.
+
+    Raises:
+        MeshpyError: there is none, with the nearest.
+    """
+    from meshpy.policy.reader import suggestion  # noqa: PLC0415 - `status` and `apply` go without
+    from meshpy.policy.schema import kinds  # noqa: PLC0415
+
+    known = {name.partition(".")[0].lower(): name.partition(".")[0] for name in kinds()}
+    if text.lower() not in known:
+        raise MeshpyError(f"there is no kind {text!r}; {suggestion(text, tuple(known.values()))}")
+    return known[text.lower()]
 
 
 def named(documents: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
@@ -223,17 +247,33 @@ def _printed(document: Document) -> Mapping[str, Any]:
 @click.argument("name")
 @NAMESPACE
 @MESSAGE
-def delete(kind: str, name: str, namespace: str, message: str) -> None:
-    """Take one policy out of force."""
+@ask_format
+def delete(kind: str, name: str, namespace: str, message: str, output: str) -> None:
+    """Take one policy out of force.
+
+    \b
+    Example:
+      meshpy delete AuthorizationPolicy deny-admin -n shop -m "the back office moved"
+    """
+    kind = _kind(kind)
     path = f"/v1/policies/{quote(kind)}/{quote(namespace)}/{quote(name)}?message={quote(message)}"
     answer = Operator(Context.load()).call("DELETE", path)
-    click.echo(f"{kind} {namespace}/{name} is deleted; revision {answer['revision']}")
+    if output == "json":
+        print_json(answer)
+    else:
+        click.echo(f"{kind} {namespace}/{name} is deleted; revision {answer['revision']}")
 
 
 @click.command()
 @ask_format
 def status(output: str) -> None:
-    """Show services, sidecars, their state and who calls whom. Exit 1 when a sidecar is not in sync."""
+    """Show services, sidecars, their state and who calls whom. Exit 1 when a sidecar is not in sync.
+
+    \b
+    Examples:
+      meshpy status
+      meshpy status -o json
+    """
     answer = Operator(Context.load()).call("GET", "/v1/status")
     if output == "json":
         print_json(answer)

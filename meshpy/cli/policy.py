@@ -42,7 +42,14 @@ _COMMANDS = {
 
 @click.group(cls=LazyGroup, targets=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 def policy() -> None:
-    """Explain, test, compare and prove policies, without a cluster."""
+    """Explain, test, compare and prove policies, without a cluster.
+
+    \b
+    Examples:
+      meshpy policy lint --stack stack.yml --policies policies/
+      meshpy policy explain --stack stack.yml --policies policies/ web api GET /v1/x
+      meshpy policy diff --stack stack.yml policies/ policies-new/
+    """
     # a short run that makes no cycles worth collecting; looking for them costs a third of a large diff
     gc.freeze()
     gc.disable()
@@ -78,7 +85,7 @@ def explain(
 ) -> None:
     """Say whether SOURCE may send METHOD PATH to DESTINATION[:PORT], and which rule decides.
 
-    SOURCE is `web`, `shop/web`, or `external` for a caller without identity. Exit 0 allowed, 1 denied.
+    SOURCE is `web`, `shop/web`, or `outside` for a caller without identity. Exit 0 allowed, 1 denied.
 
     \b
     Examples:

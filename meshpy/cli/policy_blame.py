@@ -22,7 +22,7 @@ _NOT_FOUND = 404
 
 
 @click.command("blame")
-@click.option("--namespace", default="default", show_default=True, help="Of names that have none.")
+@click.option("-n", "--namespace", default="default", show_default=True, help="Of names that have none.")
 @click.option("-H", "--header", "headers", multiple=True, help="'name: value'; repeatable.")
 @click.option("--source-ip", default="", help="The caller's address, for rules on nets and ipBlocks.")
 @click.option("--jwt", help="Claims in JSON, a token, or a file with either.")

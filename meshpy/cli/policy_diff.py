@@ -30,8 +30,8 @@ _COLOURS = {Kind.ALLOWED: "green", Kind.DENIED: "red", Kind.ROUTED: "yellow"}
 @click.option(
     "--old-stack", type=click.Path(path_type=Path), help="The stack file of OLD, when it is another."
 )
-@click.option("--namespace", default="default", show_default=True, help="The stack's name.")
-@click.option("--trust-domain", default="cluster.local", show_default=True)
+@click.option("-n", "--namespace", default="default", show_default=True, help="The stack's name.")
+@click.option("--trust-domain", default="cluster.local", show_default=True, help="Of every identity.")
 @ask_report_format
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))

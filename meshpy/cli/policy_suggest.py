@@ -35,7 +35,12 @@ _SHOWN = 3
     help="A recording; `live` (as --live) is what the control plane saw.",
 )
 @click.option(
-    "--observed", type=duration_s, default="24h", show_default=True, help="Wanted time of observation."
+    "--observed",
+    type=duration_s,
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="Wanted time of observation.",
 )
 @click.option("--requests", type=int, default=100, show_default=True, help="Wanted requests for a callee.")
 @click.option(
@@ -127,7 +132,7 @@ def _staged(policy: AuthorizationPolicyDoc, item: Suggestion, flows: LiveFlows, 
     for (sighting, _), call in zip(seen, calls_seen(seen, mesh.trust_domain), strict=True):
         verdict = at_sidecar(side, call.destination, call.port, call.peer, call.request).verdict
         if verdict.stage == "allow" and not verdict.allowed:
-            what = f"{sighting.source or 'external'} {sighting.method} {sighting.path}".strip()
+            what = f"{sighting.source or 'outside'} {sighting.method} {sighting.path}".strip()
             refused[what] = refused.get(what, 0) + sighting.count
     if not refused:
         return "staged: nothing that was seen would be refused, enforce it (--enforce)"

@@ -44,6 +44,11 @@ def status(service: str | None, namespace: str, state: str | None, output: str) 
     """Show what each sidecar holds, since when, and its certificate. Exit 1 when one is not SYNCED.
 
     CONFIG is how long its snapshot is in force, CERT how old its certificate is, LEFT how long that is good.
+
+    \b
+    Examples:
+      meshpy proxy status shop/api
+      meshpy proxy status --state stale
     """
     rows = list(_sidecars(Operator(Context.load()), service, namespace, state))
     if output == "json":
@@ -60,7 +65,13 @@ def status(service: str | None, namespace: str, state: str | None, output: str) 
 @click.argument("section", type=click.Choice(list(SECTIONS)), required=False)
 @ask_format
 def config(task: str, section: str | None, output: str) -> None:
-    """Show what the sidecar of TASK (its id, or how it begins) decides by; without SECTION all of it."""
+    """Show what the sidecar of TASK (its id, or how it begins) decides by; without SECTION all of it.
+
+    \b
+    Examples:
+      meshpy proxy config 4vq9 routes
+      meshpy proxy config 4vq9 endpoints -o json
+    """
     answer: dict[str, Any] = Operator(Context.load()).call(
         "GET", f"/v1/sidecars/{quote(task, safe='')}/config"
     )

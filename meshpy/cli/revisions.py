@@ -58,7 +58,8 @@ def history(revision: int | None, limit: int, output: str) -> None:
 @click.command()
 @click.argument("revision", type=click.IntRange(min=1))
 @click.option("--release", is_flag=True, help="Let it go again.")
-def pin(revision: int, release: bool) -> None:
+@ask_format
+def pin(revision: int, release: bool, output: str) -> None:
     """Keep a revision however many come after it; the Swarm's Raft drops all but the last 50 and pinned ones.
 
     \b
@@ -67,7 +68,10 @@ def pin(revision: int, release: bool) -> None:
       meshpy pin 7 --release
     """
     Operator(Context.load()).call("DELETE" if release else "PUT", f"/v1/revisions/{revision}/pin")
-    click.echo(f"revision {revision} is {'pinned no more' if release else 'pinned'}")
+    if output == "json":
+        print_json({"revision": revision, "pinned": not release})
+    else:
+        click.echo(f"revision {revision} is {'pinned no more' if release else 'pinned'}")
 
 
 def _show_change(operator: Operator, number: int, output: str) -> None:

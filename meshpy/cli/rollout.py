@@ -38,14 +38,24 @@ def rollout(ctx: click.Context, output: str) -> None:
 @rollout.command()
 @ask_format
 def promote(output: str) -> None:
-    """Put the canary's policies in force on every sidecar."""
+    """Put the canary's policies in force on every sidecar.
+
+    \b
+    Example:
+      meshpy rollout promote
+    """
     _print(Operator(Context.load()).call("POST", "/v1/rollout/promote")["rollout"], output)
 
 
 @rollout.command()
 @ask_format
 def abort(output: str) -> None:
-    """Take the candidate back from its canaries."""
+    """Take the candidate back from its canaries.
+
+    \b
+    Example:
+      meshpy rollout abort
+    """
     _print(Operator(Context.load()).call("POST", "/v1/rollout/abort")["rollout"], output)
 
 

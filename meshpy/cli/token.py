@@ -29,11 +29,21 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "editor", "admin"]), required=True)
-@click.option("--ttl", type=duration_s, default="2160h", show_default=True, help="How long it is good.")
+@click.option(
+    "--role", type=click.Choice(["viewer", "editor", "admin"]), required=True, help="What it may do."
+)
+@click.option(
+    "--ttl", type=duration_s, metavar="TIME", default="2160h", show_default=True, help="How long it is good."
+)
 @ask_format
 def create(name: str, role: str, ttl: float, output: str) -> None:
-    """Make a token for NAME and print it, this once."""
+    """Make a token for NAME and print it, this once.
+
+    \b
+    Examples:
+      meshpy token create grafana --role viewer
+      meshpy token create ci --role editor --ttl 720h
+    """
     answer: dict[str, Any] = Operator(Context.load()).call(
         "POST", PATH, {"name": name, "role": role, "ttl_s": int(ttl)}
     )
@@ -47,7 +57,12 @@ def create(name: str, role: str, ttl: float, output: str) -> None:
 @token.command("list")
 @ask_format
 def list_tokens(output: str) -> None:
-    """List the tokens that are good; those of the token file are not among them."""
+    """List the tokens that are good; those of the token file are not among them.
+
+    \b
+    Example:
+      meshpy token list
+    """
     answer: dict[str, Any] = Operator(Context.load()).call("GET", PATH)
     if output == "json":
         print_json(answer)
@@ -58,7 +73,16 @@ def list_tokens(output: str) -> None:
 
 @token.command()
 @click.argument("ident", metavar="ID")
-def revoke(ident: str) -> None:
-    """Refuse a token from now on."""
+@ask_format
+def revoke(ident: str, output: str) -> None:
+    """Refuse the token ID from now on.
+
+    \b
+    Example:
+      meshpy token revoke 3f2a9c1d7e5b4a60
+    """
     Operator(Context.load()).call("DELETE", f"{PATH}/{quote(ident, safe='')}")
-    click.echo(f"token {ident} is revoked")
+    if output == "json":
+        print_json({"revoked": ident})
+    else:
+        click.echo(f"token {ident} is revoked")

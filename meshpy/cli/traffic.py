@@ -26,7 +26,13 @@ _EVERY_S = 2.0
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SERVICE]...")
 @ends_options
-@click.option("--by", type=click.Choice(["service", "namespace"]), default="service", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["service", "namespace"]),
+    default="service",
+    show_default=True,
+    help="A row for each.",
+)
 @_WATCH
 @ask_format
 def stat(names: Sequence[str], output: str, by: str, watch: bool, source: str, destination: str) -> None:
@@ -92,7 +98,7 @@ def routes(output: str, since_s: float, watch: bool, **wanted: Any) -> None:
 @click.option(
     "--since", "since_s", type=duration_s, default="10s", metavar="TIME", help="At most 30s.  [10s]"
 )
-@click.option("-n", "--rows", type=click.IntRange(1, 1000), default=25, show_default=True)
+@click.option("-n", "--rows", type=click.IntRange(1, 1000), default=25, show_default=True, help="How many.")
 @click.option("--once", is_flag=True, help="Once, and end; so it is in a pipe.")
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: a line each."

@@ -17,17 +17,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _ENDS = (
     click.option("--from", "source", default="", metavar="SERVICE", help="`web`, `shop/web`, or `outside`."),
-    click.option("--to", "destination", default="", metavar="SERVICE"),
+    click.option("--to", "destination", default="", metavar="SERVICE", help="As --from."),
 )
 _REQUESTS = (
     click.option(
         "--direction", type=click.Choice(["in", "out"]), help="Told by the callee's or caller's sidecar."
     ),
-    click.option("--method", default=""),
+    click.option("--method", default="", help="GET, say."),
     click.option("--path", default="", help="A prefix."),
     click.option("--status", default="", metavar="DIGITS", help="The first digits: 5 is every 5xx."),
-    click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False)),
-    click.option("--slower-than", "slower", type=duration_s, default="0s", metavar="TIME"),
+    click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False), help="How it ended."),
+    click.option(
+        "--slower-than", "slower", type=duration_s, metavar="TIME", default="0s", help="250ms, say."
+    ),
 )
 
 

@@ -31,6 +31,11 @@ def uninstall(force: bool, keep_data: bool, keep_context: bool, output: str) -> 
     """Remove the control plane, its secrets and configs, and the mesh network from the Swarm.
 
     It refuses while a meshed stack is there: `docker stack rm` it, or deploy its original.
+
+    \b
+    Examples:
+      meshpy uninstall
+      meshpy uninstall --keep-data --keep-context
     """
     docker, engine = Docker(), EngineApi()
     docker.require_manager()

@@ -48,7 +48,12 @@ Record = Mapping[str, Any]
 @click.option("--only", type=click.Choice(["control-plane", "sidecars"]), help="Upgrade these alone.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 @click.option(
-    "--timeout", type=duration_s, default="180s", show_default=True, help="For each service: 90s, 5m."
+    "--timeout",
+    type=duration_s,
+    metavar="TIME",
+    default="180s",
+    show_default=True,
+    help="For each service: 90s, 5m.",
 )
 @ask_format
 def upgrade(

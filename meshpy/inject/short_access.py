@@ -1,6 +1,6 @@
 """`allow` and `deny` of a service -> the rules of an AuthorizationPolicy.
 
-A name is a service of the stack, `STACK/SERVICE`, `STACK/*`, `external` (callers without an identity) or `*`.
+A name is a service of the stack, `STACK/SERVICE`, `STACK/*`, `outside` (callers without an identity) or `*`.
 An item may say more: `{from: [web], methods: [GET], paths: [/v1/*], ports: [8080], hosts: [api]}`.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from meshpy.inject.members import Plan
+from meshpy.model.names import OUTSIDE, OUTSIDE_WORDS
 from meshpy.policy.documents import Scalar, Sequence
 from meshpy.policy.reader import Cursor, suggestion
 
 __all__ = ["access_rules"]
 
-EXTERNAL = "external"
 _OPERATION = ("methods", "paths", "ports", "hosts")
 
 
@@ -75,7 +75,7 @@ def _source(cursor: Cursor, plan: Plan) -> dict[str, list[str]] | None:
     text = cursor.text()
     if text == "*":
         return None
-    if text == EXTERNAL:
+    if text in OUTSIDE_WORDS:
         return {"notPrincipals": ["*"]}
     stack, slash, name = text.rpartition("/")
     if slash and name == "*" and stack and "/" not in stack:
@@ -84,9 +84,9 @@ def _source(cursor: Cursor, plan: Plan) -> dict[str, list[str]] | None:
         return {"serviceAccounts": [text]}
     known = [member.key for member in plan.members]
     if text not in known:
-        cursor.problem(f"{text!r} is no service of the file", suggestion(text, (*known, EXTERNAL, "*")))
+        cursor.problem(f"{text!r} is no service of the file", suggestion(text, (*known, OUTSIDE, "*")))
     member = next((member for member in plan.members if member.key == text), None)
     if member is not None and member.exempt:
         what = f"{text} has no sidecar and no identity ({member.exempt})"
-        cursor.problem(what, f"write {EXTERNAL} for all callers without identity")
+        cursor.problem(what, f"write {OUTSIDE} for all callers without identity")
     return {"serviceAccounts": [text]}

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONTROL_PLANE", "ROOT_NAMESPACE", "ServiceName", "standard_hosts"]
+__all__ = ["CONTROL_PLANE", "OUTSIDE", "OUTSIDE_WORDS", "ROOT_NAMESPACE", "ServiceName", "standard_hosts"]
 
 ROOT_NAMESPACE = "mesh-system"
 """Policies of this namespace apply to the whole mesh (Istio's root namespace)."""
+
+OUTSIDE = "outside"
+"""Callers without an identity of the mesh, wherever people read or write who calls."""
+
+OUTSIDE_WORDS = frozenset({OUTSIDE, "external"})
+"""What is read as that; `external` is what earlier versions wrote."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -89,7 +89,7 @@ def assert_nothing_changes_outside(found, old, new, dice):
 
 def asked(old, new, told):
     """The witness as a user would ask for it: `explain` on both revisions."""
-    source = Source(None if told.source == "external" else ServiceName.parse(told.source), told.source_ip)
+    source = Source(None if told.source == "outside" else ServiceName.parse(told.source), told.source_ip)
     path, _, query = told.path.partition("?")
     headers = {"host": [told.authority], **{name: list(values) for name, values in told.headers.items()}}
     auth = auth_of(told.claims) if told.claims is not None else None

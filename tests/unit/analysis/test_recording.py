@@ -81,7 +81,7 @@ def test_the_sidecars_own_lines_are_read(tmp_path):
     lines = http(tmp_path, entry(2.5, "/b/../a?x=1"), entry(1.0, "/x", principal="", stage="deny"))
     found = read_recording(["noise", *lines], mesh())
     assert [(e.caller, str(e.destination), e.port, e.method, e.path, e.query) for e in found.entries] == [
-        ("external", "shop/api", 8080, "GET", "/x", ""),
+        ("outside", "shop/api", 8080, "GET", "/x", ""),
         ("shop/web", "shop/api", 8080, "GET", "/a", "x=1"),
     ]
     assert [e.allowed for e in found.entries] == [False, True]

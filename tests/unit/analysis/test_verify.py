@@ -52,7 +52,7 @@ CLOSED = document(
         ("never: * -> api POST", True),
         ("never: shop/* -> api:8080", False),
         ("never: shop/* -> api:81", True),
-        ("never: external -> api", True),
+        ("never: outside -> api", True),
         ("never: external -> web", False),
         ("always: web -> api GET", True),
         ("always: web -> api", False),

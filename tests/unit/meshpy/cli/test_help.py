@@ -1,0 +1,119 @@
+"""What a stranger reads in `--help`: options say what they are, commands have examples that parse."""
+
+import contextlib
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from meshpy.cli.main import cli, run
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command and group that help shows, by its words."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            if not found.hidden:
+                yield from commands(found, f"{path} {name}")
+
+
+ALL = dict(commands(cli, "meshpy"))
+
+
+def examples(command: click.Command) -> list[str]:
+    """The lines under `Example:` or `Examples:`."""
+    found = re.search(r"^Examples?:\n((?:\s+\S.*\n?)+)", inspect.cleandoc(command.help or ""), re.MULTILINE)
+    return [line.strip() for line in found[1].splitlines()] if found else []
+
+
+def parse(line: str) -> None:
+    """Parse each `meshpy …` (or `docker mesh …`) of a pipe as the shell would hand it over; run nothing."""
+    for part in re.split(r"[|&;]+", line):
+        words = shlex.split(re.sub(r"(?<!\S)[<>]\s*\S+", "", part), comments=True)
+        words = ["meshpy", *words[2:]] if words[:2] == ["docker", "mesh"] else words
+        if words[:1] != ["meshpy"]:
+            continue
+        command, words = cli, words[1:]
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            found = command.get_command(click.Context(command), words[0])
+            assert found is not None, line
+            command, words = found, words[1:]
+        with contextlib.suppress(click.exceptions.Exit):
+            command.make_context(command.name, words)
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_option_says_what_it_is(path):
+    silent = [
+        option.opts[-1]
+        for option in ALL[path].params
+        if isinstance(option, click.Option) and not option.hidden and not option.help
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path != "meshpy"])
+def test_every_command_shows_examples_that_parse(path):
+    """Options that do not exist, or miss their value, would be refused here as in a shell."""
+    lines = examples(ALL[path])
+    assert lines
+    for line in lines:
+        parse(line)
+
+
+def test_durations_are_called_time_everywhere():
+    named = [
+        (path, option.opts[-1])
+        for path, command in ALL.items()
+        for option in command.params
+        if "DURATION" in option.make_metavar(click.Context(command))
+    ]
+    assert named == []
+
+
+def test_a_namespace_can_be_given_by_one_letter_everywhere():
+    lacking = [
+        path
+        for path, command in ALL.items()
+        for option in command.params
+        if "--namespace" in option.opts and "-n" not in option.opts
+    ]
+    assert lacking in ([], ["meshpy demo"])
+
+
+@pytest.mark.parametrize("words", [("get", "AuthorizationPolcy"), ("delete", "AuthorizationPolcy", "x")])
+def test_a_mistyped_kind_is_told_the_right_one(words, capsys):
+    """Before the control plane is asked."""
+    assert run(words) == 2
+    assert "did you mean 'AuthorizationPolicy'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["aply"], "Did you mean `apply`?"),
+        (["policy", "explan"], "Did you mean `explain`?"),
+        (["ca", "rotat"], "Did you mean 'rotate'?"),
+        (["inject", "--stak", "x", "y"], "Did you mean '--stack'?"),
+    ],
+)
+def test_a_mistyped_command_or_option_is_told_the_right_one(words, hint, capsys):
+    assert run(words) == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named_without_a_number(capsys, tmp_path):
+    assert run(["ca", "sign", str(tmp_path / "no.csr"), "--root", "r", "--root-key", "k"]) in (2, 3)
+    assert "[Errno" not in capsys.readouterr().err
+
+
+def test_exit_codes_are_told(capsys):
+    assert run(["--help"]) == 0
+    assert "Exit codes: 0 fine, 1 findings" in capsys.readouterr().out
