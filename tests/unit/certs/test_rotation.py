@@ -155,7 +155,7 @@ def _brought(
         _make("middle", MIDDLE, "root", ROOT, **middle or {}),
     ]
     pem = b"".join(chain[i].public_bytes(Encoding.PEM) for i in order)
-    return brought_issuer(top.public_bytes(Encoding.PEM), pem, key, DOMAIN, NOW)
+    return brought_issuer(top.public_bytes(Encoding.PEM), pem, key, DOMAIN, datetime.now(UTC))
 
 
 def test_a_companys_ca_of_three_levels_signs_what_peers_accept() -> None:
