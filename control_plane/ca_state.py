@@ -6,27 +6,21 @@ appended by compare-and-swap: two operators, or two replicas, cannot both make t
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from certs.errors import CertError
 from certs.rotation import CaState
-from control_plane.errors import Conflict, StoreError
-from control_plane.store.revisions import EMPTY, Document, Revision, Store
+from control_plane.errors import Conflict
+from control_plane.shared_record import SharedRecord
+from control_plane.store.revisions import Document, Revision, Store
 
 __all__ = ["SharedCa"]
 
-log = logging.getLogger(__name__)
-
-FOLLOW_S = 1.0
 NAME = "ca"
 
 
-class SharedCa:
+class SharedCa(SharedRecord):
     """Args:
-    store: where it is kept.
     first: what the files hold; None when the CA is elsewhere.
     passphrase: of the keys in the store.
     adopt: puts a state to work; raises CertError when it cannot.
@@ -39,10 +33,8 @@ class SharedCa:
         passphrase: bytes,
         adopt: Callable[[CaState], Awaitable[None]],
     ) -> None:
-        self._store, self._passphrase, self._adopt = store, passphrase, adopt
-        self._turn = asyncio.Lock()
-        self._revision: Revision = EMPTY
-        self._state = first
+        super().__init__(store, "the CA's state")
+        self._passphrase, self._adopt, self._state = passphrase, adopt, first
 
     @property
     def is_here(self) -> bool:
@@ -63,26 +55,12 @@ class SharedCa:
     @property
     def number(self) -> int:
         """Of the state's revision; 0 is what the files hold."""
-        return self._revision.number
-
-    async def start(self) -> None:
-        """Read it.
-
-        Raises:
-            StoreError: the store cannot be read.
-            CertError: what it holds is damaged, or of another passphrase.
-        """
-        await self._take(await self._store.newest())
+        return self.revision.number
 
     async def follow(self) -> None:
-        """Take what other replicas stored, until cancelled."""
-        while self.is_here:
-            await asyncio.sleep(FOLLOW_S)
-            try:
-                async with self._turn:
-                    await self._take(await self._store.newest())
-            except (StoreError, CertError) as error:
-                log.warning("the CA's state is not read anew, the last one stays: %s", error)
+        """Take what other replicas stored, until cancelled; nothing where the CA is elsewhere."""
+        if self.is_here:
+            await super().follow()
 
     async def change(
         self, step: Callable[[CaState], CaState], *, author: str, why: str, expected: int | None = None
@@ -98,24 +76,19 @@ class SharedCa:
             StoreError: it could not be stored; nothing changed.
         """
         async with self._turn:
-            held = await self._store.newest()
-            await self._take(held)
+            held = await self._newest()
             if expected is not None and expected != held.number:
                 raise Conflict(expected, held.number)
             state = step(self.state)
-            stored = await self._store.append(
-                (Document(NAME, state.to_json(self._passphrase)),),
-                author=author,
-                expected=held.number,
-                now=datetime.now(UTC),
-                message=why,
-            )
-            await self._take(stored)
+            document = Document(NAME, state.to_json(self._passphrase))
+            await self._append((document,), author=author, message=why)
             return state
 
-    async def _take(self, revision: Revision) -> None:
-        if revision.number == self._revision.number or not revision.documents:
-            return
-        state = CaState.from_json(revision.documents[0].text, self._passphrase)
-        await self._adopt(state)
-        self._state, self._revision = state, revision
+    async def _taken(self, revision: Revision) -> None:
+        """Raises:
+        CertError: it is damaged, of another passphrase, or cannot sign now.
+        """
+        if revision.documents:
+            state = CaState.from_json(revision.documents[0].text, self._passphrase)
+            await self._adopt(state)
+            self._state = state

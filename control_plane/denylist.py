@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from control_plane.errors import AttestationRefused, NotFound
 from control_plane.shared_record import SharedRecord
-from control_plane.store.revisions import Document, Store
+from control_plane.store.revisions import Document, Revision, Store
 from control_plane.tokens import checked_service
 from meshpy.model.names import ServiceName
 
@@ -23,12 +23,12 @@ class DenyList(SharedRecord):
     """
 
     def __init__(self, store: Store, changed: Callable[[frozenset[ServiceName]], None]) -> None:
-        super().__init__(store)
+        super().__init__(store, "the deny-list")
         self._changed = changed
 
     @property
     def services(self) -> frozenset[ServiceName]:
-        return frozenset(checked_service(document.name) for document in self.revision.documents)
+        return _services(self.revision)
 
     async def deny(self, service: ServiceName, *, author: str, message: str) -> None:
         """Revoke a service's identity; one that is revoked already stays so.
@@ -65,5 +65,9 @@ class DenyList(SharedRecord):
         if service in self.services:
             raise AttestationRefused("deny-list", f"the identity of {service} is revoked")
 
-    def _taken(self) -> None:
-        self._changed(self.services)
+    async def _taken(self, revision: Revision) -> None:
+        self._changed(_services(revision))
+
+
+def _services(revision: Revision) -> frozenset[ServiceName]:
+    return frozenset(checked_service(document.name) for document in revision.documents)

@@ -17,7 +17,7 @@ from typing import Any
 from control_plane.errors import BadRequest, NotFound, StoreError
 from control_plane.roles import Role
 from control_plane.shared_record import SharedRecord
-from control_plane.store.revisions import Document, Store
+from control_plane.store.revisions import Document, Revision, Store
 
 __all__ = ["MAX_TTL_S", "MIN_TTL_S", "IssuedToken", "OperatorTokens", "digest_of"]
 
@@ -62,7 +62,7 @@ class OperatorTokens(SharedRecord):
     """By digest, those that were made and have not ended."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store)
+        super().__init__(store, "operators' tokens")
         self._by_digest: Mapping[str, IssuedToken] = {}
 
     def find(self, digest: str, now: datetime) -> IssuedToken | None:
@@ -115,8 +115,8 @@ class OperatorTokens(SharedRecord):
         documents = tuple(Document(each.id, _printed(each)) for each in tokens)
         await self._append(documents, author=by, message=message)
 
-    def _taken(self) -> None:
-        self._by_digest = {each.digest: each for each in map(_read, self.revision.documents)}
+    async def _taken(self, revision: Revision) -> None:
+        self._by_digest = {each.digest: each for each in map(_read, revision.documents)}
 
 
 def _printed(token: IssuedToken) -> str:

@@ -7,13 +7,16 @@ what was just revoked, until the next one.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import logging
 from datetime import UTC, datetime
 
-from control_plane.errors import StoreError
+from certs.errors import CertError
+from control_plane.errors import BadRequest, StoreError
 from control_plane.store.revisions import EMPTY, Document, Revision, Store
 
 __all__ = ["SharedRecord"]
+
+log = logging.getLogger(__name__)
 
 FOLLOW_S = 1.0
 
@@ -23,10 +26,12 @@ class SharedRecord:
 
     Args:
         store: where it is kept.
+        what: its name, for who reads a log.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, what: str) -> None:
+        self._store, self._what = store, what
+        self.problem = ""
         self._turn = asyncio.Lock()
         self.revision: Revision = EMPTY
 
@@ -34,16 +39,23 @@ class SharedRecord:
         """Read it.
 
         Raises:
-            StoreError: the store cannot be read.
+            StoreError: the store cannot be read, or what it holds is not understood.
         """
         await self.refresh()
 
     async def follow(self) -> None:
-        """Take what other replicas stored, until cancelled; a store that fails is asked again."""
+        """Take what other replicas stored, until cancelled; what fails is told once, and tried again."""
         while True:
             await asyncio.sleep(FOLLOW_S)
-            with suppress(StoreError):
+            try:
                 await self.refresh()
+            except (StoreError, CertError) as error:
+                problem = f"{self._what}: not read anew, what is held stays: {error}"
+                if problem != self.problem:
+                    log.warning("%s", problem)
+                self.problem = problem
+            else:
+                self.problem = ""
 
     async def refresh(self) -> None:
         """Read it now.
@@ -56,7 +68,7 @@ class SharedRecord:
 
     async def _newest(self) -> Revision:
         """The newest revision, taken. Whoever calls has the turn."""
-        self._take(await self._store.newest())
+        await self._take(await self._store.newest())
         return self.revision
 
     async def _append(self, documents: tuple[Document, ...], *, author: str, message: str = "") -> None:
@@ -67,17 +79,22 @@ class SharedRecord:
             StoreError: it could not be stored; nothing changed.
         """
         now = datetime.now(UTC)
-        self._take(
+        await self._take(
             await self._store.append(
                 documents, author=author, expected=self.revision.number, now=now, message=message
             )
         )
 
-    def _take(self, revision: Revision) -> None:
-        if revision.number != self.revision.number:
-            self.revision = revision
-            self._taken()
+    async def _take(self, revision: Revision) -> None:
+        if revision.number == self.revision.number:
+            return
+        try:
+            await self._taken(revision)
+        except (BadRequest, ValueError, TypeError, KeyError, AttributeError) as error:
+            what = f"{self._what}: revision {revision.number} is not understood by this release: {error}"
+            raise StoreError(what) from error
+        self.revision = revision
 
-    def _taken(self) -> None:
-        """`revision` is another one than before."""
+    async def _taken(self, revision: Revision) -> None:
+        """Another revision than `self.revision` is in force from now on; where this raises it is not."""
         raise NotImplementedError

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from control_plane.errors import Conflict, Unauthenticated, Unavailable
 from control_plane.shared_record import SharedRecord
-from control_plane.store.revisions import Document, Store
+from control_plane.store.revisions import Document, Revision, Store
 from control_plane.tokens import JoinToken
 from meshpy.model.names import ServiceName
 
@@ -67,7 +67,7 @@ class TokenLedger(SharedRecord):
     """
 
     def __init__(self, store: Store, revoked: Collection[str] = ()) -> None:
-        super().__init__(store)
+        super().__init__(store, "join tokens")
         self._old = frozenset(revoked)
         self._entries: dict[str, Entry] = {}
 
@@ -152,8 +152,8 @@ class TokenLedger(SharedRecord):
                     return
         raise Unavailable("too many replicas write tokens at once; try again")
 
-    def _taken(self) -> None:
-        self._entries = dict(_read(document) for document in self.revision.documents)
+    async def _taken(self, revision: Revision) -> None:
+        self._entries = dict(_read(document) for document in revision.documents)
 
 
 def _documents(entries: Mapping[str, Entry]) -> tuple[Document, ...]:
@@ -166,4 +166,4 @@ def _documents(entries: Mapping[str, Entry]) -> tuple[Document, ...]:
 
 
 def _read(document: Document) -> tuple[str, Entry]:
-    return document.name, Entry(*json.loads(document.text))
+    return document.name, Entry(*json.loads(document.text)[: len(Entry.__slots__)])

@@ -46,7 +46,7 @@ class RequestRoutes:
             "limit": ({"type": "integer", "minimum": 1, "maximum": MAX_LINES}, "the newest so many"),
         }
         groups = {**query, "by": ({"enum": ["route", "path"]}, "what requests are put together by")}
-        stat = {"by": ({"enum": ["service", "namespace", "edge"]}, "what is one row")}
+        stat = {"by": ({"enum": ["", "service", "namespace", "edge"]}, "what is one row; empty: a service")}
         stat |= dict.fromkeys(("source", "destination"), (text, "only edges of it"))
         view, answer = Role.VIEWER, {"type": "object"}
         return [

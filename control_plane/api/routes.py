@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from control_plane.api.operators import Role, require
+from control_plane.errors import BadRequest
 
 __all__ = ["Route", "resources"]
 
@@ -49,6 +50,23 @@ def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         if route.role is not None:
             require(request, route.role)
+        if route.refusal is None:  # Jaeger's tools send more than Jaeger's API says
+            _check_query(request, route)
         return await route.handler(request)
 
     return handle
+
+
+def _check_query(request: web.Request, route: Route) -> None:
+    """Nothing, where every parameter is known and there once: a filter that is misspelt must not show all.
+
+    Raises:
+        BadRequest: one is not.
+    """
+    names = list(request.query)
+    for name in names:
+        if name not in route.query:
+            known = ", ".join(f"`{each}`" for each in route.query) or "none"
+            raise BadRequest(f"{name[:100]!r} is no parameter of this call; known are {known}")
+        if names.count(name) > 1:
+            raise BadRequest(f"`{name}` is there more than once")

@@ -21,7 +21,7 @@ DEFAULT_PAGE = 200
 MIN_PREFIX = 3
 QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "service": ({"type": "string"}, "only those of NAMESPACE/SERVICE"),
-    "state": ({"enum": [str(state) for state in SyncState]}, "only those in this state"),
+    "state": ({"enum": ["", *map(str, SyncState)]}, "only those in this state; empty: all"),
     "limit": ({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}, "how many"),
     "after": ({"type": "string"}, "`next` of the page before"),
 }

@@ -78,7 +78,7 @@ class StatusRoutes:
                 "meshpy": version("swarm-meshpy"),
                 "revision": parts.registry.revision.number,
                 "trust_domain": parts.signing.trust_domain,
-                "problems": [*parts.registry.problems, *parts.store.problems, *silent],
+                "problems": [*parts.registry.problems, *parts.store.problems, *self._unread(), *silent],
                 "discovery": asdict(parts.discovery.health),
                 "issuers": parts.issuer_keys.shown(),
                 "services": self._services(sidecars),
@@ -86,6 +86,12 @@ class StatusRoutes:
                 "edges": edges(traffic),
             }
         )
+
+    def _unread(self) -> list[str]:
+        """What replicas share and this one cannot read now."""
+        parts = self._parts
+        shared = (parts.denylist, parts.ca, parts.operator_tokens, parts.ledger)
+        return [each.problem for each in shared if each.problem]
 
     def _sidecars(self) -> list[dict[str, Any]]:
         return self._parts.distribution.sidecars(self._parts.registry.view)

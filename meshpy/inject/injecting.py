@@ -122,7 +122,12 @@ def only_sidecars(text: str, file: str = "-") -> str:
     for section, kind in (("secrets", "secrets"), ("configs", "configs")):
         used = {item["source"] for service in services.values() for item in service.get(kind, ())}
         value[section] = {k: v for k, v in (value.get(section) or {}).items() if k in used}
-    value.pop("volumes", None)
+    mounted = {
+        str(each).partition(":")[0] for service in services.values() for each in service.get("volumes", ())
+    }
+    value["volumes"] = {k: v for k, v in (value.get("volumes") or {}).items() if k in mounted}
+    if not value["volumes"]:
+        del value["volumes"]
     lines = [line for key, part in value.items() for line in emit.block(key, part, 0)]
     return "\n".join(lines) + "\n"
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.e2e import world
 
 START_S = 120
+OWN_SOCKET = "unix:///run/docker.sock"
+"""Where containers of the node find its engine; /run is the node's own."""
 MEMORY_TO_SPARE = 12 * 2**30
 
 
@@ -62,7 +64,7 @@ def dockerd_command(folder: Path, socket: str) -> list[str]:
     settings = {
         "data-root": str(folder / "docker"),
         "cgroup-parent": f"/{os.environ['MESHPY_E2E_CGROUP']}",
-        "hosts": [socket],
+        "hosts": sorted({socket, OWN_SOCKET}),
         "ipv6": False,
     }
     config.write_text(json.dumps(settings))

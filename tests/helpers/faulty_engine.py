@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from tests.helpers.docker_engine import Engine
 
@@ -25,7 +26,7 @@ class InFront(Engine):
             return await self._broken(request, request.path)
         connector = aiohttp.UnixConnector(self._socket)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            url = request.rel_url.with_scheme("http").with_host("engine")
+            url = URL(f"http://engine{request.rel_url.raw_path_qs}", encoded=True)
             async with session.request(request.method, url, data=await request.read()) as answer:
                 return await self._passed(request, answer)
 

@@ -276,3 +276,10 @@ def test_only_sidecars_keeps_what_they_need_and_nothing_else() -> None:
     full = model(injected(text).text)
     assert value["services"] == {name: full["services"][name] for name in value["services"]}
     assert value["networks"] == full["networks"]
+    assert "volumes" not in value
+
+
+def test_only_sidecars_keeps_the_volumes_of_their_caches() -> None:
+    """Without them the first step of every deployment was refused: undefined volume."""
+    value = model(only_sidecars(injected(THREE + "volumes:\n  v:\n", cache=True).text))
+    assert set(value["volumes"]) == {f"{name}-sidecar-cache" for name in ("web", "api", "db")}
