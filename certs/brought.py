@@ -25,7 +25,7 @@ from certs.tls import client_context, peer_id, server_context
 __all__ = ["brought_issuer", "brought_key"]
 
 _E = TypeVar("_E", bound=x509.ExtensionType)
-_TRIAL_TTL_S = 60
+_TRIAL_TTL_S = 3600
 
 
 def brought_key(pem: bytes, passphrase: bytes | None, where: str = "key") -> ec.EllipticCurvePrivateKey:

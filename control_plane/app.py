@@ -42,6 +42,7 @@ from control_plane.background import background
 from control_plane.compiling import Language
 from control_plane.distribution import Distribution
 from control_plane.errors import SignerError, StartRefused
+from control_plane.handover import hand_over
 from control_plane.parts import Parts
 from control_plane.settings import Listen, Settings
 from control_plane.signing import Signing
@@ -81,7 +82,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         operators = replace(operators, issued=parts.operator_tokens)
         shared = (parts.denylist.follow(), parts.ca.follow(), parts.operator_tokens.follow())
         roots = _follow_signer(parts.signing, parts.distribution)
-        following = (registry.follow(), *shared, parts.ledger.follow(), parts.followers.run(), roots)
+        handing = hand_over(registry, parts.distribution, parts.siblings)
+        following = (registry.follow(), handing, *shared, parts.ledger.follow(), parts.followers.run(), roots)
         keys = parts.issuer_keys.run()
         works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (

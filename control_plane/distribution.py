@@ -95,8 +95,14 @@ class Distribution:
         """End the streams of services whose identity is revoked."""
         for stream, wake in self._live.items():
             if stream.service in revoked:
-                stream.is_revoked = True
+                stream.ends = "its identity is revoked"
                 wake.set()
+
+    def send_away(self, why: str) -> None:
+        """End all streams; sidecars come again, here or to another replica."""
+        for stream, wake in self._live.items():
+            stream.ends = why
+            wake.set()
 
     async def serve(self, stream: Stream, socket: Socket) -> str:
         """Run one stream until it ends.
@@ -231,7 +237,7 @@ class Distribution:
                 wake.clear()
                 await wake.wait()
             greeting.reschedule(None)
-        while not stream.is_revoked:
+        while not stream.ends:
             wake.clear()
             await self._send_trust(stream, socket)
             taps, asks = self._reports.taps, self._reports.asks
@@ -251,7 +257,7 @@ class Distribution:
                 if newest is not None and stream.recognise(newest):
                     self._told()
                 await wake.wait()
-        return "its identity is revoked"
+        return stream.ends
 
     async def _send_trust(self, stream: Stream, socket: Socket) -> None:
         """The roots when they changed, and the wish for another certificate when another issuer took over."""

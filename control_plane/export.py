@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 from control_plane.settings import OtlpSettings
 from control_plane.streams import Stream
-from meshpy.export import Exporter, Pusher, open_transport
+from meshpy.export import Exports
 from meshpy.model.metrics import Family
 from meshpy.model.span import Span
 from meshpy.otlp import Resource, encode_metrics, encode_spans
@@ -19,7 +18,7 @@ __all__ = ["Export"]
 MAX_RESOURCES = 10_000
 
 
-class Export:
+class Export(Exports[tuple[Resource, Span]]):
     """Args:
     collect: the control plane's own metrics as of now.
     """
@@ -28,29 +27,12 @@ class Export:
         self._settings, self._collect = settings, collect
         self._since_ns = time.time_ns()
         self._resources: OrderedDict[tuple[str, str], Resource] = OrderedDict()
-        self.spans: Exporter[tuple[Resource, Span]] | None = None
-        self.metrics: Pusher | None = None
-        if settings.traces is not None:
-            transport = open_transport(settings.traces)
-            self.spans = Exporter(settings.traces, transport, _encode, random.random)
-        if settings.metrics is not None:
-            transport = open_transport(settings.metrics)
-            self.metrics = Pusher(settings.metrics, transport, self._encode_metrics, random.random)
+        super().__init__(settings.traces, settings.metrics, _encode, self._encode_metrics)
 
     def forward(self, stream: Stream, span: Span) -> None:
         """Send a span of a sidecar as if it had sent it itself."""
         if self.spans is not None:
             self.spans.offer([(self._resource(stream), span)])
-
-    async def run_spans(self) -> None:
-        """Send spans until cancelled."""
-        if self.spans is not None:
-            await self.spans.run()
-
-    async def run_metrics(self) -> None:
-        """Push metrics until cancelled."""
-        if self.metrics is not None:
-            await self.metrics.run()
 
     def _resource(self, stream: Stream) -> Resource:
         key = (str(stream.service), stream.task)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -105,6 +104,8 @@ class Registry:
         self.revision: Revision = EMPTY
         self.problems: tuple[str, ...] = ()
         self.compile_s = 0.0
+        self.unread = ""
+        self._read_at_s = time.monotonic()
         self._viewed = asyncio.Event()
         self._inventory = Inventory()
         self._draining: frozenset[str] = frozenset()
@@ -196,10 +197,19 @@ class Registry:
         """Take revisions that other replicas stored, until cancelled; a store that fails is asked again."""
         while True:
             await asyncio.sleep(FOLLOW_S)
-            with suppress(StoreError):
+            try:
                 newest = await self._store.newest()
-                if newest.number != self.revision.number:
-                    self._inventory_changed.set()
+            except StoreError as error:
+                self.unread = self.unread or str(error)
+                continue
+            self.unread, self._read_at_s = "", time.monotonic()
+            if newest.number != self.revision.number:
+                self._inventory_changed.set()
+
+    @property
+    def unread_s(self) -> float:
+        """For how long the store could not be read; 0 while it can."""
+        return time.monotonic() - self._read_at_s if self.unread else 0.0
 
     async def change(self, change: Change, *, dry_run: bool = False) -> Applied:
         """Change the policy set: read, compile, store, put in force, in this order.

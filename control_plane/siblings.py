@@ -62,6 +62,10 @@ class Siblings:
         self._addresses, self._signing = addresses, signing
         self._context: tuple[str, ssl.SSLContext] | None = None
 
+    async def others(self) -> Sequence[str]:
+        """Where the other replicas are."""
+        return await self._addresses()
+
     async def ask(self, request: web.Request, path: str = "", timeout_s: float = ANSWER_S) -> Told:
         """A question to every other replica; nobody is asked for a replica that asks.
 
@@ -72,7 +76,7 @@ class Siblings:
         if ALONE in request.headers:
             return Told()
         path = path or request.rel_url.raw_path_qs
-        others = await self._addresses()
+        others = await self.others()
         if not others:
             return Told()
         timeout = aiohttp.ClientTimeout(total=timeout_s + CONNECT_S, sock_connect=CONNECT_S)

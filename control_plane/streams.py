@@ -46,6 +46,7 @@ class Stream:
         held_at_s: when it began to decide by what it holds, as far as is known here.
         traffic: what its sidecar reported since the stream began.
         is_canary: whether it gets the candidate of a rollout.
+        ends: why it has to end now; empty while it goes on.
         tapped: the generation of taps that its sidecar knows.
         asked: the number of the last question to all sidecars that it was sent.
         issuer: the key id of who signed the certificate it connected with, hex.
@@ -70,7 +71,7 @@ class Stream:
     reason: str = ""
     traffic: Figures = NOTHING
     is_canary: bool = False
-    is_revoked: bool = False
+    ends: str = ""
     tapped: int = 0
     asked: int = 0
     issuer: str = ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from meshpy.export import Counts, Exporter, Pusher, open_transport
+from meshpy.export import Counts, Exports
 from meshpy.model.metrics import Family, MetricKind, numbers
 from meshpy.model.names import ServiceName
 from meshpy.model.span import Kind, Span
@@ -20,7 +19,7 @@ __all__ = ["Export"]
 SpanRecord = Mapping[str, object]
 
 
-class Export:
+class Export(Exports[SpanRecord]):
     """Args:
     started_at: seconds since the epoch, since when the counters count.
     """
@@ -39,25 +38,8 @@ class Export:
         self._service = f"{service.name}.{service.namespace}"
         self._resource = Resource(service.name, service.namespace, task, node, dict(options.resource))
         self._since_ns = int(started_at * 1e9)
-        self.spans: Exporter[SpanRecord] | None = None
-        self.metrics: Pusher | None = None
-        if options.traces is not None:
-            transport = open_transport(options.traces)
-            self.spans = Exporter(options.traces, transport, self._encode, random.random)
-        if options.metrics is not None:
-            transport = open_transport(options.metrics)
-            self.metrics = Pusher(options.metrics, transport, self._collect, random.random)
+        super().__init__(options.traces, options.metrics, self._encode, self._collect)
         telemetry.sources.append(self._families)
-
-    async def run_spans(self) -> None:
-        """Send spans until cancelled."""
-        if self.spans is not None:
-            await self.spans.run()
-
-    async def run_metrics(self) -> None:
-        """Push metrics until cancelled."""
-        if self.metrics is not None:
-            await self.metrics.run()
 
     def _encode(self, records: Sequence[SpanRecord]) -> bytes:
         return encode_spans((self._resource, self._span(record)) for record in records)

@@ -90,8 +90,10 @@ class StatusRoutes:
     def _unread(self) -> list[str]:
         """What replicas share and this one cannot read now."""
         parts = self._parts
+        policies = parts.registry.unread
         shared = (parts.denylist, parts.ca, parts.operator_tokens, parts.ledger)
-        return [each.problem for each in shared if each.problem]
+        told = [f"policies: not read anew, what is held stays: {policies}"] if policies else []
+        return told + [each.problem for each in shared if each.problem]
 
     def _sidecars(self) -> list[dict[str, Any]]:
         return self._parts.distribution.sidecars(self._parts.registry.view)

@@ -7,10 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from aiohttp import WSMsgType
 
 from certs.store import CaStore
 from certs.tls import server_context
-from control_plane import siblings
+from control_plane import handover, registry, siblings
+from control_plane.errors import StoreError
 from meshpy.client import ApiError, Context, Operator
 from tests.helpers.control_plane import ADMIN, API, DENY_ALL, TRUST_DOMAIN, WEB, plane
 
@@ -138,6 +140,36 @@ async def test_a_replica_that_does_not_answer_is_named_and_nothing_is_said_for_i
         assert (waited["enforced"], gone in waited["waiting_for"][0]["reason"]) == (False, True)
         with pytest.raises(ApiError, match=f"web-1.*{gone}.* does not answer"):
             await call(planes[0], "/v1/sidecars/web-1/config")
+
+
+class Gone:
+    """A store whose engine is away."""
+
+    async def newest(self):
+        raise StoreError("the engine does not answer")
+
+
+async def test_a_replica_that_cannot_read_what_is_shared_sends_its_sidecars_to_the_others(
+    tmp_path, monkeypatch
+):
+    """While there is another one; alone it keeps them, and says what it lacks."""
+    monkeypatch.setattr(handover, "LOOK_S", 0.05)
+    monkeypatch.setattr(handover, "UNREAD_S", 0.1)
+    monkeypatch.setattr(registry, "FOLLOW_S", 0.05)
+    async with two(tmp_path) as (planes, (api, _), _):
+        knows(planes[0])
+        planes[0].running.parts.registry._store = Gone()
+        status = await until(
+            lambda: call(planes[0], "/v1/status"), lambda s: "engine does not answer" in str(s["problems"])
+        )
+        await asyncio.sleep(0.3)
+        assert [row["state"] for row in status["sidecars"]] == ["SYNCED"]
+        assert not api.socket.closed
+        knows(planes[0], at(planes[1]))
+        async with asyncio.timeout(5):
+            while (message := await api.socket.receive()).type is not WSMsgType.CLOSE:
+                pass
+        assert "go to another one" in message.extra
 
 
 async def test_no_token_goes_to_who_is_not_the_control_plane(tmp_path):
