@@ -20,10 +20,18 @@ from certs.keys import key_to_pem
 from certs.peer import validate_leaf
 from certs.spiffe import SpiffeId
 
-__all__ = ["anonymous_context", "client_context", "judged", "peer_id", "server_context", "verify_peer"]
+__all__ = [
+    "CIPHERS",
+    "anonymous_context",
+    "client_context",
+    "judged",
+    "peer_id",
+    "server_context",
+    "verify_peer",
+]
 
 # For TLS 1.2 only, where it is allowed; the level also bars RSA below 2048 bits and SHA-1 in both versions.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 
 
 def server_context(
@@ -141,7 +149,7 @@ def _believing(
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     if alpn:
         context.set_alpn_protocols(list(alpn))
     try:

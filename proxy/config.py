@@ -24,6 +24,7 @@ from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
 from proxy.answers import grant_fields, granted
 from proxy.decide.headers import fold
 from proxy.decide.limit import Limiter
+from proxy.edge_servers import EdgeServer, edge_servers
 from proxy.ext_authz import Provider
 from proxy.http.head import RequestHead
 from proxy.net.pool import Upstream
@@ -154,6 +155,7 @@ class Compiled:
     authenticator: Authenticator | None = None
     providers: Mapping[str, Provider] = field(default_factory=dict)
     limits: tuple[Limiter, ...] = ()
+    servers: Mapping[int, EdgeServer] = field(default_factory=dict)
 
 
 def compile_snapshot(
@@ -186,6 +188,7 @@ def compile_snapshot(
             _authenticator(snapshot, before),
             {each.name: Provider(each, clusters[each.cluster]) for each in snapshot.providers},
             _limiters(snapshot, before),
+            edge_servers(snapshot, before.servers if before is not None else {}),
         )
     except KeyError as error:
         raise ConfigError(f"the cluster {error} is named and not defined") from error

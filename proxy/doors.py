@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from certs.errors import PeerRefused
 from meshpy.engine.request import Peer
 from meshpy.live import Live
 from meshpy.model.endpoint import Protocol
+from meshpy.model.ingress import IngressServer
 from proxy.config import Compiled
 from proxy.downstream import Downstream, H2Downstream
 from proxy.downstream.life import HttpConnection
+from proxy.edge_door import EdgeDoor
 from proxy.http.sniff import Spoken
 from proxy.inbound import Caller, Inbound, identify
-from proxy.net.listener import Accepted
+from proxy.net.listener import Accepted, Opening
+from proxy.net.peek import OpeningRefusedError, peek_hello, take_proxy_header
 from proxy.net.pool import Surroundings
 from proxy.net.timers import Timer
 from proxy.net.tls import ALPN_H2, ALPN_HTTP, ALPN_TCP
@@ -32,6 +37,9 @@ __all__ = ["Doors"]
 
 _TOLD = {ALPN_HTTP: Spoken.HTTP1, ALPN_H2: Spoken.HTTP2, ALPN_TCP: Spoken.OPAQUE}
 """On a port declared `auto` the caller's sidecar has looked already, and says so in its handshake."""
+
+_UNRECOGNIZED_NAME = bytes((21, 3, 1, 0, 2, 2, 112))
+"""The alert that says so (RFC 6066 §3), before any handshake."""
 
 _log = logging.getLogger("meshpy.proxy")
 
@@ -83,11 +91,17 @@ class Doors:
 
         def accept() -> Accepted:
             target = self.live.value.inbound.get(port)
-            if target is not None and target.port.proxy_protocol:
+            known = self.live.value.servers.get(port)
+            if known.server.proxy_protocol if known else target is not None and target.port.proxy_protocol:
                 return ProxiedEdge(self.shared, self.inbound.telemetry, begin)
             return begin()
 
         def begin() -> Accepted:
+            known = self.live.value.servers.get(port)
+            if known is not None:  # the others with TLS never get here: see `opening_at`
+                role_of = _stranger(known.server.target, known.server)
+                inbound = Inbound(self.live, self.inbound, role_of, known.server.target)
+                return Downstream(inbound, self.shared).as_protocol()
             target = self.live.value.inbound.get(port)
             if target is not None and (target.is_strict or not target.port.protocol.is_http):
                 # Under STRICT a connection is judged like an opaque one: refused before it says anything.
@@ -103,6 +117,56 @@ class Doors:
             return Inbound(self.live, self.inbound, _stranger(port), port)
 
         return accept
+
+    def opening_at(self, port: int) -> Callable[[socket.socket], Awaitable[Opening | None]]:
+        """What callers at one port find there: TLS by the name that they ask for, or None for plaintext."""
+
+        async def opening(connection: socket.socket) -> Opening | None:
+            known = self.live.value.servers.get(port)
+            if known is None or not known.server.tls:
+                return None
+            server = known.server
+            claimed = (await take_proxy_header(connection)).source if server.proxy_protocol else ""
+            name = (await peek_hello(connection)).server_name
+            chosen = known.choose(name)
+            if chosen is None:
+                connection.send(_UNRECOGNIZED_NAME)
+                raise OpeningRefusedError("server-name")
+            tls, context = chosen
+            if context is None:
+                return Opening(None, lambda: _EdgeTcp(server.target, self, (name, claimed), server))
+            return Opening(context, lambda: EdgeDoor(self, server, tls, (name, claimed), self._secured))
+
+        return opening
+
+    def refused_at(self, port: int) -> Callable[[str, str], None]:
+        """Told of callers that did not come as far as a handshake, or not through it."""
+
+        def refused(peer: str, reason: str) -> None:
+            self.inbound.telemetry.refused("edge-tls")
+            _log.info("refused %s at port %d: %s", peer, port, reason)
+
+        return refused
+
+    def _secured(self, caller: Caller, tls: ssl.SSLObject) -> Accepted:
+        """What a caller with TLS becomes, by the protocol of the app's port and what was agreed on."""
+        target = self.live.value.inbound.get(caller.port)
+        if (
+            target is None
+            or not target.port.protocol.is_http
+            or (target.is_strict and not caller.peer.principal)
+        ):
+            return _opaque_side(caller, self)
+        role = Inbound(self.live, self.inbound, lambda down: _met(caller, down), caller.port)
+
+        def become(found: Spoken, _transport: asyncio.BaseTransport) -> Accepted:
+            return http_side(found, role, self.shared) or _opaque_side(caller, self)
+
+        found = _TOLD.get(tls.selected_alpn_protocol() or "")
+        if found is None and target.port.protocol is Protocol.AUTO:
+            return Sniffed(self.shared, become)
+        side = http_side(found or Spoken.HTTP1, role, self.shared)
+        return side or _opaque_side(caller, self)
 
     def for_mesh(self) -> Callable[[], Accepted]:
         """Other sidecars: known once the handshake is over."""
@@ -121,20 +185,34 @@ def _http_side(found: Spoken, role: Role, shared: Shared) -> HttpConnection | No
     return Downstream(role, shared) if found is Spoken.HTTP1 else None
 
 
-def _stranger(port: int) -> Callable[[HttpConnection], Caller]:
-    return lambda down: Caller(Peer(None, "", down.peer_address), port, "", None, ())
+def _stranger(port: int, server: IngressServer | None = None) -> Callable[[HttpConnection], Caller]:
+    return lambda down: Caller(Peer(None, "", down.peer_address), port, "", None, (), server=server)
+
+
+def _met(caller: Caller, down: HttpConnection) -> Caller:
+    """A caller whose address was told before TLS began."""
+    down.peer_address = caller.peer.address
+    return caller
 
 
 class _EdgeTcp(Accepted):
     """An opaque connection from outside: its address is known only once it is made."""
 
-    def __init__(self, port: int, doors: Doors) -> None:
+    def __init__(
+        self,
+        port: int,
+        doors: Doors,
+        names: tuple[str, str] = ("", ""),
+        server: IngressServer | None = None,
+    ) -> None:
         self._port = port
         self._doors = doors
+        self._name, self._claimed = names
+        self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        address = self._doors.shared.peer_of(transport)
-        caller = Caller(Peer(None, "", address), self._port, "", None, ())
+        address = self._claimed or self._doors.shared.peer_of(transport)
+        caller = Caller(Peer(None, "", address), self._port, self._name, None, (), server=self._server)
         self.hand_over(transport, _opaque_side(caller, self._doors))
 
 

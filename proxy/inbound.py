@@ -22,6 +22,7 @@ from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.endpoint import Protocol
+from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
 from proxy.admitted import Kinds
@@ -32,6 +33,7 @@ from proxy.decide.headers import client_certificate, forwarded_for, requested_id
 from proxy.decide.limit import Limiter, admit
 from proxy.decide.tracing import begin_span
 from proxy.denial import denial, too_many
+from proxy.edge_requests import redirect, tell_certificate
 from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.ext_authz_grpc import Parties
 from proxy.http.events import Header, Headers
@@ -65,6 +67,8 @@ class Caller:
         fields: what the app is told of the certificate.
         is_opaque: it speaks nothing that is read, whatever the port may speak.
         is_known: what is judged now was let in before.
+        is_secured: from outside, with TLS that ended here.
+        server: the published port's, where there is one.
     """
 
     peer: Peer
@@ -81,6 +85,8 @@ class Caller:
     grpc_edge: Edge | None = None
     limits: tuple[Limiter, ...] = ()
     kinds: Kinds | None = None
+    is_secured: bool = False
+    server: IngressServer | None = None
 
     def renew(self, compiled: Compiled, local_address: str) -> None:
         """Judge the connection by a new configuration."""
@@ -98,7 +104,10 @@ class Caller:
             )
 
     def is_cut(self, compiled: Compiled) -> bool:
-        """Whether its identity was revoked."""
+        """Whether its identity was revoked, or its server is another one now."""
+        if self.server is not None:
+            now = compiled.servers.get(self.server.port)
+            return now is None or now.server != self.server
         return self.certificate is not None and str(self.certificate.spiffe_id) in compiled.snapshot.denied
 
 
@@ -166,6 +175,10 @@ class Inbound(Role):
 
     def decide(self, down: HttpConnection, head: RequestHead) -> Plan | Reply | Consultation:
         caller = self._caller(down)
+        if caller.certificate is None:
+            tell_certificate(head, caller.fields)
+            if caller.server is not None and caller.server.redirect_to:
+                return redirect(head, caller.server.redirect_to)
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
@@ -273,13 +286,15 @@ class Inbound(Role):
         exchange.request_id = requested_id(head, ids, extra)
         exchange.trace, exchange.parent, replaced = begin_span(head, ids, extra)
         dropped = [*spoofed_names(head), *replaced]
-        if isinstance(caller, Caller) and caller.certificate is not None:
+        assert isinstance(caller, Caller)  # noqa: S101 - `name_peer` has set it
+        if caller.certificate is not None:
             extra += caller.fields
             if dropped and (limit := head.fields.get(TIMEOUT_MS)) is not None:
                 # Of a peer of the mesh alone; anybody else's is dropped unread.
                 exchange.caller_limit_s = _seconds(limit)
         else:
-            dropped += forwarded_for(head, down.peer_address, extra)
+            extra += caller.fields
+            dropped += forwarded_for(head, down.peer_address, extra, is_secured=caller.is_secured)
         return dropped
 
     def is_still_admitted(self, down: HttpConnection) -> bool:
@@ -322,7 +337,11 @@ def _parties(down: HttpConnection, caller: Caller, compiled: Compiled) -> Partie
 def _fields_for_app(down: HttpConnection, head: RequestHead, caller: Caller) -> Headers:
     """What the app would receive, lower-case names: fields of the mesh are ours, not a stranger's."""
     extra: Headers = list(caller.fields)
-    dropped = [] if caller.certificate is not None else forwarded_for(head, down.peer_address, extra)
+    dropped = (
+        []
+        if caller.certificate is not None
+        else forwarded_for(head, down.peer_address, extra, is_secured=caller.is_secured)
+    )
     fields = [(name.lower(), value) for name, value in head.headers]
     return [pair for pair in fields if pair[0] not in dropped and not is_spoofable(pair[0])] + extra
 

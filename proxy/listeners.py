@@ -64,6 +64,7 @@ def wanted_sockets(snapshot: Snapshot, addresses: Addresses, mesh: tuple[str, in
             sockets.append(Socket(addresses.resolve(mesh[0]), mesh[1], "mesh"))
         taken = {(each.address, each.port) for each in sockets}
         open_ports = [each.port for each in snapshot.inbound if each.ingress]
+        open_ports += [each.port for each in snapshot.servers]
         if open_ports:
             edge = addresses.edge()
             sockets += [
@@ -133,10 +134,13 @@ class Listeners:
             )
         factory: Callable[[], Accepted]
         if wanted.kind == EDGE:
-            factory = doors.for_edge(wanted.port)
+            factory, opening = doors.for_edge(wanted.port), doors.opening_at(wanted.port)
+            refused = doors.refused_at(wanted.port)
         else:
-            factory = doors.for_app((wanted.bind, wanted.port))
-        listener = Listener(sock, factory, capacity=capacity, wheel=self.wheel)
+            factory, opening, refused = doors.for_app((wanted.bind, wanted.port)), None, None
+        listener = Listener(
+            sock, factory, capacity=capacity, wheel=self.wheel, opening=opening, on_refused=refused
+        )
         listener.recording = doors.own.dialer.recording
         return listener
 

@@ -61,6 +61,8 @@ class OutboundTcp:
         found: what the first bytes are, where they were looked at.
     """
 
+    address = ""
+
     def __init__(
         self,
         key: tuple[str, int],
@@ -124,6 +126,11 @@ class InboundTcp:
     """Connections to one opaque port of the app, from a known caller."""
 
     needs_server_name = False
+
+    @property
+    def address(self) -> str:
+        """The caller's."""
+        return self._caller.peer.address
 
     def __init__(self, caller: Caller, live: Live[Compiled]) -> None:
         caller.is_opaque = True
@@ -223,7 +230,7 @@ class OpaqueSide(Side):
         super().connection_made(transport)
         keep_alive(transport)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self.peer_address = self.shared.peer_of(transport)
+        self.peer_address = self.role.address or self.shared.peer_of(transport)
         self.addresses = (peer, local)
         self.local_address = f"{local[0]}:{local[1]}" if local else ""
         if self.role.needs_server_name:

@@ -209,6 +209,9 @@ class Sidecar:
         self.live.value = compiled
         self._report_as(snapshot)
         listeners.commit(wanted, opened)
+        ends = [each.not_after.timestamp() for each in compiled.servers.values() if each.not_after]
+        if ends:
+            self.telemetry.gauges["meshpy_edge_certificate_expiration_timestamp_seconds"] = min(ends)
         self.telemetry.labels = {compiled.workload: snapshot.workload.labels}
         self.telemetry.gauges["meshpy_config_revision"] = float(snapshot.revision)
         self.telemetry.gauges["meshpy_config_applied_timestamp_seconds"] = time.time()

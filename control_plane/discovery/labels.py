@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from control_plane.errors import DiscoveryError
 from meshpy.model.endpoint import Protocol
+from meshpy.model.ingress import IngressServer
 from meshpy.model.inventory import EgressHost, Port
+from meshpy.wire import WireError, decode
 
-__all__ = ["bind_of", "egress_of", "ports_of", "selector_labels", "words"]
+__all__ = ["bind_of", "egress_of", "ports_of", "selector_labels", "servers_of", "words"]
 
 FOREIGN = ("com.docker.", "traefik.", "meshpy.")
 """Labels of other tools, and our own orders, are nothing to select by."""
@@ -26,13 +29,28 @@ def ports_of(labels: Mapping[str, str]) -> tuple[Port, ...]:
         DiscoveryError: a port or protocol that does not exist.
     """
     ingress = {_number(part) for part in words(labels.get("meshpy.ingress", ""))}
+    secured = {_number(part) for part in words(labels.get("meshpy.secured", ""))}
     proxied = {_number(part) for part in words(labels.get("meshpy.proxy_protocol", ""))}
     found = []
     for part in words(labels.get("meshpy.ports", "")):
         number, _, protocol = part.partition("/")
         port = _number(number)
-        found.append(Port(port, _protocol(protocol or "tcp"), port in ingress, port in proxied))
+        known = _protocol(protocol or "tcp")
+        found.append(Port(port, known, port in ingress, port in proxied, port in secured))
     return tuple(sorted(found))
+
+
+def servers_of(text: str) -> tuple[IngressServer, ...]:
+    """`meshpy.servers`, a JSON list.
+
+    Raises:
+        DiscoveryError: it is none.
+    """
+    try:
+        found = json.loads(text) if text else []
+        return tuple(decode(IngressServer, each, f"$[{at}]") for at, each in enumerate(found))
+    except (ValueError, TypeError, WireError) as error:
+        raise DiscoveryError(f"meshpy.servers: {error}") from None
 
 
 def egress_of(text: str) -> tuple[EgressHost, ...]:

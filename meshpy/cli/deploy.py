@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from meshpy.cli.docker import Docker
+from meshpy.cli.edge_certificates import check_certificates
 from meshpy.cli.engine_api import EngineApi
 from meshpy.cli.inject import evidence_options, inject_options
 from meshpy.cli.output import ask_format, duration_s, print_json
@@ -85,7 +87,7 @@ def deploy(
         stated = stated_policies(source.text, source.name, stack, options)
     if check:
         preflight(engine, docker, injected, progress)
-    _prepare(docker, injected, stack)
+    _prepare(docker, injected, stack, source.folder)
     progress.say(injected.report.to_table())
     deployment = Deployment(docker, engine, Operator(Context.load()), stack, source.folder, timeout, progress)
     revision = deployment.run(injected, stated, wait=not detach, rollback=rollback)
@@ -116,16 +118,18 @@ def prepare(
     source = StackSource.read(files)
     options = source.settled(stack, options, look_at_images=images, ask=interactive)
     injected = source.inject(stack, options)
-    _prepare(Docker(), injected, stack)
+    _prepare(Docker(), injected, stack, source.folder)
     click.echo(injected.text, nl=False)
 
 
-def _prepare(docker: Docker, injected: Injected, stack: str) -> None:
-    """Check the Swarm, and make the join secrets that are missing.
+def _prepare(docker: Docker, injected: Injected, stack: str, folder: Path) -> None:
+    """Check the certificates and the Swarm, and make the join secrets that are missing.
 
     Raises:
-        MeshpyError: the Swarm is not ready, with what to do.
+        MeshpyError: a certificate cannot be used; the Swarm is not ready, with what to do.
     """
+    report = injected.report
+    check_certificates(report.servers, report.secrets, folder, datetime.now(UTC))
     docker.require_manager()
     if "mesh" not in docker.names("network"):
         raise MeshpyError("the network `mesh` is missing: run `meshpy install` first")

@@ -39,6 +39,11 @@ def _listeners(snapshot: Snapshot | None, _answer: Mapping[str, Any]) -> Table:
         for port in snapshot.inbound:
             ways = "mesh" + (", ingress" if port.ingress else "")
             rows.append(("inbound", ways, str(port.port), port.protocol.value, port.cluster))
+        for server in snapshot.servers:
+            modes = [f"{each.mode} {', '.join(each.hosts)}" for each in server.tls]
+            says = f"redirect to {server.redirect_to}" if server.redirect_to else "; ".join(modes)
+            leads_to = f"{says} -> {server.target}"
+            rows.append(("edge", f"published {server.published}", str(server.port), "tls", leads_to))
         for listener in snapshot.outbound:
             hosts = [host.host for host in listener.virtual_hosts]
             hosts += [route.host for route in listener.tcp_routes()]

@@ -15,7 +15,7 @@ from meshpy.model.names import ServiceName
 from meshpy.policy import PolicySet
 from meshpy.policy.kinds import AuthorizationPolicyDoc, AuthorizationRuleDoc, SourceDoc
 
-__all__ = ["authorization_for", "open_ports"]
+__all__ = ["authorization_for", "open_ports", "plain_ports"]
 
 _ISTIO_TRUST_DOMAIN = "cluster.local"
 
@@ -44,10 +44,21 @@ def authorization_for(
 
 def open_ports(service: Service, directory: Directory) -> frozenset[int]:
     """Ports that callers without identity reached before: published ones, all where such a caller sits."""
+    is_shared = _has_neighbours_outside(service, directory)
+    return frozenset(port.number for port in service.ports if port.published or is_shared)
+
+
+def plain_ports(service: Service, directory: Directory) -> frozenset[int]:
+    """Those of them that are open in plaintext: a port published with TLS only to such neighbours."""
+    is_shared = _has_neighbours_outside(service, directory)
+    published = (port.number for port in service.ports if port.published and not port.secured)
+    return open_ports(service, directory) if is_shared else frozenset(published)
+
+
+def _has_neighbours_outside(service: Service, directory: Directory) -> bool:
     services = directory.inventory.services
     neighbours = (services[name] for name in directory.reachable(service))
-    is_shared = any(peer.exempt and share_network(service, peer) for peer in neighbours)
-    return frozenset(port.number for port in service.ports if port.published or is_shared)
+    return any(peer.exempt and share_network(service, peer) for peer in neighbours)
 
 
 def _policy(document: AuthorizationPolicyDoc, trust_domain: str) -> AuthorizationPolicy:

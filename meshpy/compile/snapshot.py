@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from meshpy.compile.authentication import jwt_rules_for
-from meshpy.compile.authorization import authorization_for, open_ports
+from meshpy.compile.authorization import authorization_for, plain_ports
 from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
 from meshpy.compile.documents import DocumentIndex, document_index
 from meshpy.compile.gateway import GatewayIndex, gateway_index
@@ -109,7 +109,7 @@ def compile_with_clashes(
 ) -> tuple[Snapshot, tuple[Problem, ...]]:
     """As `compile_workload`, with what its listeners cannot tell apart."""
     listeners, clusters = outbound_of(mesh, service)
-    exposed = open_ports(service, mesh.directory)
+    exposed = plain_ports(service, mesh.directory)
     authorization = replace(
         authorization_for(service, mesh.policies, mesh.selection, trust_domain),
         strict=strict_ports(service, mesh.policies, mesh.selection),
@@ -142,6 +142,7 @@ def compile_with_clashes(
         jwt=jwt_rules_for(service.name, mesh.policies, mesh.selection, mesh.keys),
         providers=providers,
         telemetry=telemetry_of(service.name, mesh.policies, mesh.selection),
+        servers=service.servers,
     )
     return snapshot, tuple(listeners.clashes)
 

@@ -145,8 +145,7 @@ def _closed_to_outside(snapshots: Snapshots, leg: Leg) -> Leg:
     """Without an edge listener a caller from outside reaches nothing, whatever policies allow."""
     if leg.service is None or not leg.verdict.allowed or leg.service not in snapshots:
         return leg
-    inbound = snapshots[leg.service].inbound
-    if any(item.port == leg.port and item.ingress for item in inbound):
+    if leg.port in snapshots[leg.service].open_ports:
         return leg
     reason = f"policies allow it, but {leg.service} does not publish port {leg.port}: nothing listens for it"
     return replace(leg, inbound=Verdict(False, "route", reason=reason))

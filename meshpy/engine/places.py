@@ -117,6 +117,6 @@ def ports_of(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> lis
         if ports:
             return sorted(ports)
     services = [snapshots[name] for name in place.services if name in snapshots]
-    if caller is None and (open_ports := {p.port for s in services for p in s.inbound if p.ingress}):
+    if caller is None and (open_ports := {port for each in services for port in each.open_ports}):
         return sorted(open_ports)
     return sorted({port.port for snapshot in services for port in snapshot.inbound})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meshpy.inject.edge import secured_ports
 from meshpy.inject.interpolation import substitute
 from meshpy.inject.members import Member, Plan
 from meshpy.inject.sidecar import is_proxy_label
@@ -23,6 +24,7 @@ def inventory_of_plan(plan: Plan) -> Inventory:
 
 
 def _meshed(member: Member) -> Service:
+    secured = secured_ports(member.servers, member.published)
     binds = {name: pod.full for pod in member.pods[1:] for name in pod.aliases}
     return Service(
         name=member.name,
@@ -34,6 +36,7 @@ def _meshed(member: Member) -> Service:
                     p.protocol,
                     p.published or bool(member.doors),
                     p.number in member.orders.proxy_protocol,
+                    p.number in secured,
                 )
                 for p in member.ports
             )
@@ -45,6 +48,7 @@ def _meshed(member: Member) -> Service:
         egress=tuple(
             EgressHost(host, port, Protocol(protocol)) for host, port, protocol in member.orders.egress
         ),
+        servers=member.servers,
     )
 
 

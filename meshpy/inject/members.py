@@ -12,6 +12,7 @@ from meshpy.inject.published import Published
 from meshpy.inject.stackfile import StackFile
 from meshpy.inject.topology import Attachment
 from meshpy.inject.words import Orders
+from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName, standard_hosts
 
 __all__ = ["PROXY_HOST", "Member", "Plan", "Pod"]
@@ -39,6 +40,7 @@ class Member:
         exempt: why it stays as it is; empty when it is meshed.
         pods: the main pod network first; empty when exempt.
         outbound: what its forward proxy lets through; "" means that it has none.
+        servers: at its published ports, where TLS ends.
         doors: original networks on which its sidecar stands in for it: exempt or foreign callers live there.
     """
 
@@ -54,6 +56,7 @@ class Member:
     pods: tuple[Pod, ...] = ()
     doors: tuple[Attachment, ...] = ()
     outbound: str = ""
+    servers: tuple[IngressServer, ...] = ()
 
     @property
     def key(self) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from meshpy.inject.members import Plan
 from meshpy.inject.sidecar import join_secret
+from meshpy.model.ingress import IngressServer
+from meshpy.wire import encode
 
 __all__ = ["Report", "Row", "report_of"]
 
@@ -30,6 +32,7 @@ class Report:
     exempt: services left as they are, with the reason.
     join_secrets: meshed service -> name of the Swarm secret that its sidecar mounts.
     configs: names of Swarm configs that must exist; `networks` likewise.
+    servers: of meshed services that end TLS; `secrets` is the section of the file that they name.
     """
 
     stack: str
@@ -41,6 +44,8 @@ class Report:
     networks: tuple[str, ...] = ()
     permissive: bool = False
     notes: tuple[str, ...] = ()
+    servers: Mapping[str, tuple[IngressServer, ...]] = field(default_factory=dict)
+    secrets: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of `--report FILE.json`."""
@@ -63,6 +68,7 @@ class Report:
             "networks": list(self.networks),
             "permissive": self.permissive,
             "notes": list(self.notes),
+            "servers": {name: encode(servers) for name, servers in self.servers.items()},
         }
 
     def to_table(self) -> str:
@@ -72,7 +78,9 @@ class Report:
         for row in self.rows:
             name = row.service if row.service != shown else ""
             shown = row.service
-            evidence = f"{row.evidence} (published)" if row.published else row.evidence
+            ends = {s.target for s in self.servers.get(row.service, ()) if s.tls}
+            how = " (published, TLS)" if row.port in ends else " (published)" if row.published else ""
+            evidence = row.evidence + how
             cells.append((name, str(row.port or "-"), row.protocol or "-", evidence))
         widths = [max(len(line[column]) for line in cells) for column in range(3)]
         lines = [
@@ -105,6 +113,8 @@ def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
         (plan.settings.mesh_network,) if plan.meshed else (),
         plan.settings.permissive,
         _joined((*plan.notes, *_permissive(plan), *notes)),
+        {member.key: member.servers for member in plan.meshed if member.servers},
+        plan.stack.value.get("secrets") or {},
     )
 
 

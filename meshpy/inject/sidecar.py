@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from typing import Any
 
+from meshpy.inject.edge import ports_through, secured_ports
 from meshpy.inject.members import Member, Plan
+from meshpy.inject.servers import secret_of
 from meshpy.inject.words import pairs, text_of
 from meshpy.model.names import standard_hosts
+from meshpy.wire import encode
 
 __all__ = [
     "cache_volumes",
@@ -80,15 +84,7 @@ def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
         "cap_drop": ["ALL"],
         "sysctls": {"net.ipv4.ip_forward": "0", "net.ipv4.ip_unprivileged_port_start": "0"},
         "environment": _environment(plan, member),
-        "secrets": [
-            {
-                "source": secret_key(member.key),
-                "target": "meshpy-join",
-                "uid": "65532",
-                "gid": "65532",
-                "mode": 0o400,
-            }
-        ],
+        "secrets": _secrets(member),
         "configs": [{"source": CA_CONFIG, "target": "/etc/meshpy/ca.crt"}],
         "networks": _networks(plan, member),
         "healthcheck": {
@@ -107,6 +103,21 @@ def sidecar_service(plan: Plan, member: Member) -> dict[str, Any]:
         value["ports"] = _ports(plan, member)
     value["deploy"] = _deploy(plan, member)
     return value
+
+
+def _secrets(member: Member) -> list[dict[str, Any]]:
+    """Proof of membership, and what its servers present."""
+    paths = [
+        path
+        for server in member.servers
+        for tls in server.tls
+        for path in (*(part for pair in tls.pairs for part in (pair.certificate, pair.key)), tls.ca)
+        if path
+    ]
+    keys = dict.fromkeys(secret_of(path) for path in paths)
+    mounts = [(secret_key(member.key), "meshpy-join"), *((key, f"meshpy-tls-{key}") for key in keys)]
+    owner = {"uid": "65532", "gid": "65532", "mode": 0o400}
+    return [{"source": source, "target": target, **owner} for source, target in mounts]
 
 
 def _environment(plan: Plan, member: Member) -> dict[str, str]:
@@ -146,9 +157,8 @@ def _networks(plan: Plan, member: Member) -> dict[str, Any]:
 
 def _ports(plan: Plan, member: Member) -> list[Any]:
     """As the file has them; where the sidecar is not behind a virtual address, ports are the node's own."""
-    if _endpoint_mode(plan, member) == "dnsrr":
-        return [dict(port.in_host_mode()) for port in member.published]
-    return list(member.service["ports"])
+    is_direct = _endpoint_mode(plan, member) == "dnsrr"
+    return ports_through(member.service["ports"], member.servers, in_host_mode=is_direct)
 
 
 def _endpoint_mode(plan: Plan, member: Member) -> str:
@@ -201,10 +211,13 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
         ("meshpy.binds", binds),
         ("meshpy.egress", egress),
         ("meshpy.metrics_port", _metrics_port(plan)),
+        ("meshpy.secured", [str(port) for port in sorted(secured_ports(member.servers, member.published))]),
         ("meshpy.proxy_protocol", [str(port) for port in member.orders.proxy_protocol]),
     ):
         if words:
             labels[name] = ",".join(words)
+    if member.servers:
+        labels["meshpy.servers"] = json.dumps(encode(member.servers), separators=(",", ":"))
     if plan.settings.permissive:
         labels["meshpy.permissive"] = ",".join(sorted(member.networks))
         return labels

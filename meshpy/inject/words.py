@@ -14,11 +14,13 @@ from meshpy.inject.stackfile import StackFile
 from meshpy.model.endpoint import Protocol
 
 __all__ = [
+    "HOST",
     "POLICY_KEYS",
     "ROOT_KEYS",
     "ROOT_POLICY_KEYS",
     "ROOT_SWITCHES",
     "SERVICE_KEYS",
+    "STRUCTURED_KEYS",
     "Orders",
     "PortWord",
     "orders_of",
@@ -28,7 +30,12 @@ __all__ = [
     "text_of",
 ]
 
-SERVICE_KEYS = ("enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache", "outbound")
+SERVICE_KEYS = (
+    "enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache", "outbound", "tls",
+    "https_redirect",
+)  # fmt: skip
+STRUCTURED_KEYS = ("servers",)
+"""Of a service's `x-mesh` alone: read by `servers`."""
 POLICY_KEYS = ("allow", "deny", "timeout", "retries", "routes")
 """Of a service: they are policies and read by `short_form`."""
 ROOT_POLICY_KEYS = ("default_deny", "mtls", "timeout", "retries", "hosts", "policies")
@@ -70,6 +77,7 @@ class Orders:
 
     Args:
         outbound: `ALLOW_ANY`, `REGISTRY_ONLY`, or `CLOSED` where the file's own does not hold.
+        tls, https_redirect: the short forms of `servers`.
         patterns: of `egress`, `*.example.com:443`: no alias can stand for them, the forward proxy takes them.
     """
 
@@ -82,6 +90,8 @@ class Orders:
     cache: bool | None = None
     outbound: str | None = None
     patterns: tuple[str, ...] = ()
+    tls: tuple[str, ...] = ()
+    https_redirect: tuple[int, ...] = ()
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
 
@@ -132,12 +142,14 @@ def orders_of(stack: StackFile, name: str) -> Orders:
     places: dict[str, tuple[str | int, ...]] = {}
     problems: list[Problem] = []
     for key, text, path in _said(stack, name):
-        if key in POLICY_KEYS:
+        if key in POLICY_KEYS or (key in STRUCTURED_KEYS and "x-mesh" in path):
             continue
         if key not in SERVICE_KEYS:
             if key != "exempt":
                 what = f"the mesh knows no `{path[-1] if isinstance(path[-1], str) else f'meshpy.{key}'}`"
-                problems.append(stack.problem(path, what, _close(key, (*SERVICE_KEYS, *POLICY_KEYS))))
+                problems.append(
+                    stack.problem(path, what, _close(key, (*SERVICE_KEYS, *STRUCTURED_KEYS, *POLICY_KEYS)))
+                )
         elif key not in words:
             words[key], places[key] = text, path
     orders = Orders(places=places)
@@ -176,8 +188,11 @@ def _with(orders: Orders, key: str, text: str) -> Orders:
         return replace(orders, enable=is_on) if key == "enable" else replace(orders, cache=is_on)
     if key == "ports":
         return replace(orders, ports=parse_ports(text))
-    if key == "proxy_protocol":
-        return replace(orders, proxy_protocol=tuple(word.number for word in parse_ports(text)))
+    if key in ("proxy_protocol", "https_redirect"):
+        numbers: dict[str, Any] = {key: tuple(word.number for word in parse_ports(text))}
+        return replace(orders, **numbers)
+    if key == "tls":
+        return replace(orders, tls=items)
     if key == "egress":
         exact = tuple(_egress(item) for item in items if not item.startswith("*"))
         return replace(orders, egress=exact, patterns=tuple(_pattern(i) for i in items if i.startswith("*")))

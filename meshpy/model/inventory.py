@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshpy.model.endpoint import Endpoint, Protocol
+from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 
 __all__ = ["AppAddress", "EgressHost", "Inventory", "Port", "Service"]
@@ -19,12 +20,14 @@ class Port:
         number: where the app listens.
         published: True when the stack publishes it: callers from outside reach it through the sidecar.
         proxy_protocol: True when those callers begin with a PROXY header.
+        secured: True when it is published through `Service.servers` alone, never in plaintext.
     """
 
     number: int
     protocol: Protocol
     published: bool = False
     proxy_protocol: bool = False
+    secured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Service:
         bind: where its sidecar listens for the app: host → address or network; "" is the default.
         endpoints: its sidecars' addresses on the mesh, with the mesh port.
         exempt: why it is not meshed; empty when it is.
+        servers: its published ports that end TLS or redirect.
     """
 
     name: ServiceName
@@ -68,6 +72,7 @@ class Service:
     endpoints: tuple[Endpoint, ...] = ()
     egress: tuple[EgressHost, ...] = ()
     exempt: str = ""
+    servers: tuple[IngressServer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

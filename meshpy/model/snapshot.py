@@ -9,6 +9,7 @@ from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, Protocol
 from meshpy.model.ext_authz import ExtAuthz
+from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 from meshpy.model.rate_limit import RateLimit
 from meshpy.model.route import Destination, Forward, TcpRoute, VirtualHost
@@ -121,6 +122,7 @@ class Snapshot:
             a cluster asks for locality.
         jwt: which tokens requests to the workload may carry.
         providers: whom CUSTOM policies of the workload ask.
+        servers: published ports that end TLS or redirect, besides the plaintext ones of `inbound`.
     """
 
     version: str
@@ -136,3 +138,10 @@ class Snapshot:
     providers: tuple[ExtAuthz, ...] = ()
     rate_limits: tuple[RateLimit, ...] = ()
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    servers: tuple[IngressServer, ...] = ()
+
+    @property
+    def open_ports(self) -> frozenset[int]:
+        """Ports of the app at which callers from outside arrive, in plaintext or through a server."""
+        plain = {port.port for port in self.inbound if port.ingress}
+        return frozenset(plain | {server.target for server in self.servers if server.tls})

@@ -105,25 +105,34 @@ def spoofed_names(head: RequestHead) -> list[bytes]:
     return [name for name in special if is_spoofable(name)] if special else []
 
 
-def forwarded_for(head: RequestHead, address: str, extra: Headers) -> list[bytes]:
+def forwarded_for(
+    head: RequestHead, address: str, extra: Headers, *, is_secured: bool = False
+) -> list[bytes]:
     """Note where a request from outside the mesh came from; returns the names to drop.
 
     `x-forwarded-for` is appended to (its last entry is ours to vouch for); `x-real-ip` has one value, so a
     received one is replaced; twins spelt with `_` are dropped, since some servers read them as the same name.
+
+    Args:
+        is_secured: its TLS ended here, which makes the scheme ours to vouch for.
     """
     own = address.encode("ascii")
     fields = head.fields
-    if b"x-forwarded-proto" not in fields:
+    dropped: list[bytes] = []
+    if is_secured:
+        extra.append((b"x-forwarded-proto", b"https"))
+        dropped = [name for name in (b"x-forwarded-proto", b"x_forwarded_proto") if name in fields]
+    elif b"x-forwarded-proto" not in fields:
         extra.append((b"x-forwarded-proto", b"http"))
     special = _special_names(fields)
     if not special:
         extra.append((b"x-forwarded-for", own))
-        return []
+        return dropped
     before = head.get_all(b"x-forwarded-for")
     extra.append((b"x-forwarded-for", b", ".join([*before, own])))
     if b"x-real-ip" in fields:
         extra.append((b"x-real-ip", own))
-    return [name for name in special if name.replace(b"_", b"-") in _FROM_OUTSIDE]
+    return dropped + [name for name in special if name.replace(b"_", b"-") in _FROM_OUTSIDE]
 
 
 def client_certificate(own_id: str, peer_id: str, digest: str) -> Header:

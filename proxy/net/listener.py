@@ -13,13 +13,13 @@ import logging
 import resource
 import socket
 import ssl
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, cast
 
 from proxy.net.recording import Recording
 from proxy.net.timers import Wheel
 
-__all__ = ["Accepted", "Capacity", "Listener", "Ticket", "bind"]
+__all__ = ["Accepted", "Capacity", "Listener", "Opening", "Ticket", "bind"]
 
 _log = logging.getLogger("meshpy.proxy")
 
@@ -48,6 +48,13 @@ class Accepted(asyncio.Protocol):
 
 
 ProtocolFactory = Callable[[], Accepted]
+
+
+class Opening(NamedTuple):
+    """How one connection goes on once its first bytes were seen: with which TLS, to whom."""
+
+    tls: ssl.SSLContext | None
+    factory: ProtocolFactory
 
 
 class Ticket:
@@ -154,6 +161,7 @@ class Listener:
 
     Args:
         tls: asked for each connection, so that a renewed certificate serves the next one; None is plaintext.
+        opening: asked first, with the raw connection; None from it is `factory` in plaintext.
         on_refused: told of a handshake that failed: the peer's address and the reason.
     """
 
@@ -165,9 +173,11 @@ class Listener:
         capacity: Capacity,
         wheel: Wheel,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        opening: Callable[[socket.socket], Awaitable[Opening | None]] | None = None,
         on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self.factory = factory
+        self._opening = opening
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._capacity = capacity
@@ -218,21 +228,33 @@ class Listener:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def _open(self, connection: socket.socket) -> Opening:
+        tls, opened = self._tls, None
+        if self._opening is not None:
+            try:
+                async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
+                    opened = await self._opening(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return opened or Opening(None if tls is None else tls(), self.factory)
+
     async def _serve(self, connection: socket.socket, peer: str) -> None:
         ticket = Ticket(self._capacity)
 
         def factory() -> asyncio.Protocol:
-            protocol = self.factory()
+            protocol = opened.factory()
             protocol.ticket = ticket
             recording = self.recording
             return protocol if recording is None or not recording.is_on else recording.wrapped(protocol)
 
         try:
-            if self._tls is None:
+            opened = await self._open(connection)
+            if opened.tls is None:
                 await self._loop.connect_accepted_socket(factory, connection)
             else:
                 await self._loop.connect_accepted_socket(
-                    factory, connection, ssl=self._tls(), ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S
+                    factory, connection, ssl=opened.tls, ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S
                 )
         except (OSError, TimeoutError) as error:
             ticket.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -132,6 +133,7 @@ async def server_closed(server: asyncio.Server) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def raw_server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     """A server of one's own making; yields its port."""
 
@@ -140,6 +142,6 @@ async def raw_server(
             await serve(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
+    server = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=tls)
     async with server_closed(server):
         yield server.sockets[0].getsockname()[1]

@@ -1,0 +1,92 @@
+"""Servers at the edge: published ports where the sidecar itself ends TLS, or sends callers to where it does.
+
+The words are those of Istio's Gateway (`networking.istio.io/v1`, `servers[].tls`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["IngressServer", "KeyPair", "ServerTls", "TlsMode", "TlsVersion", "covers_host"]
+
+
+class TlsMode(StrEnum):
+    """Whether callers need a certificate, and whether TLS ends here at all."""
+
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+    OPTIONAL_MUTUAL = "OPTIONAL_MUTUAL"
+    PASSTHROUGH = "PASSTHROUGH"
+
+    @property
+    def asks_certificate(self) -> bool:
+        return self in (TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
+
+
+class TlsVersion(StrEnum):
+    """What older ones Istio names are below what is allowed here."""
+
+    TLSV1_2 = "TLSV1_2"
+    TLSV1_3 = "TLSV1_3"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Paths of PEM files in the sidecar: a certificate with its chain, and its key."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """What is presented to, and asked of, callers that name one of `hosts`.
+
+    Args:
+        hosts: exact names, `*.suffix`, or `*` for every name and none.
+        pairs: one or two (ECDSA and RSA); empty with PASSTHROUGH.
+        ca: path of the roots of callers' certificates; empty unless the mode asks for one.
+        subject_alt_names: a caller's certificate must carry one of them; empty takes any.
+    """
+
+    hosts: tuple[str, ...]
+    mode: TlsMode
+    pairs: tuple[KeyPair, ...] = ()
+    ca: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    min_version: TlsVersion = TlsVersion.TLSV1_2
+    max_version: TlsVersion = TlsVersion.TLSV1_3
+
+
+@dataclass(frozen=True, slots=True)
+class IngressServer:
+    """One published port.
+
+    Args:
+        port: where the sidecar listens, at its EDGE addresses.
+        target: the app's port that it leads to.
+        published: what callers outside use; for people.
+        tls: by server name; empty for a server that redirects.
+        redirect_to: the published port of HTTPS to which plain requests are sent; 0 for none.
+        proxy_protocol: every connection begins with a PROXY header, before TLS.
+    """
+
+    port: int
+    target: int
+    published: int = 0
+    tls: tuple[ServerTls, ...] = ()
+    redirect_to: int = 0
+    proxy_protocol: bool = False
+
+    def tls_for(self, name: str) -> ServerTls | None:
+        """The most specific of `tls` for a server name, lower case; empty is none."""
+        found = [(host, each) for each in self.tls for host in each.hosts if covers_host(host, name)]
+        return max(found, key=lambda pair: (not pair[0].startswith("*"), len(pair[0])))[1] if found else None
+
+
+def covers_host(pattern: str, name: str) -> bool:
+    """Whether a server's host means that name; `*.example.com` means all below it, not itself (Istio)."""
+    if pattern == "*":
+        return True
+    return name.endswith(pattern[1:]) and len(name) >= len(pattern) if pattern[0] == "*" else name == pattern
