@@ -40,11 +40,12 @@ from control_plane.api.tokens import TokenRoutes
 from control_plane.assembly import assemble
 from control_plane.background import background
 from control_plane.compiling import Language
+from control_plane.discovery.outside import OutsideHosts
 from control_plane.distribution import Distribution
 from control_plane.errors import SignerError, StartRefused
 from control_plane.handover import hand_over
 from control_plane.parts import Parts
-from control_plane.settings import Listen, Settings
+from control_plane.settings import Listen, Settings, Source
 from control_plane.signing import Signing
 
 __all__ = ["Running", "operator_app", "operator_routes", "running", "sidecar_app"]
@@ -77,7 +78,9 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         operators = load_operators(settings.operator_token_file, settings.operator_hosts)
         parts = await assemble(settings, language, stack)
         streams = StreamRoute(parts)
-        discovery = parts.discovery.run(parts.registry.set_view)
+        outside = OutsideHosts(parts.registry.set_view)
+        is_swarm = settings.source is Source.SWARM
+        discovery = parts.discovery.run(outside.take if is_swarm else parts.registry.set_view)
         registry, rollouts = parts.registry, parts.rollouts
         operators = replace(operators, issued=parts.operator_tokens)
         shared = (parts.denylist.follow(), parts.ca.follow(), parts.operator_tokens.follow())
@@ -85,7 +88,8 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
         handing = hand_over(registry, parts.distribution, parts.siblings)
         following = (registry.follow(), handing, *shared, parts.ledger.follow(), parts.followers.run(), roots)
         keys = parts.issuer_keys.run()
-        works = (discovery, registry.run(), *following, rollouts.run(), keys, _renew(parts.signing))
+        discovering = (discovery, outside.run(), registry.run())
+        works = (*discovering, *following, rollouts.run(), keys, _renew(parts.signing))
         evidence: tuple[Coroutine[None, None, None], ...] = (
             parts.reports.recall.run(),
             parts.reports.flows.run(),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.connection import UpstreamConnection
 from proxy.net.h2_connection import H2Connection
+from proxy.net.outside import is_outside, local_networks
 from proxy.net.pool import Surroundings, Upstream
 from proxy.turns import Turns
 
@@ -133,23 +134,27 @@ class Clusters:
                     cluster.dns, cluster.dns_port, type=socket.SOCK_STREAM
                 )
         except (OSError, TimeoutError):
-            return
+            found = []
         addresses = sorted({str(info[4][0]) for info in found}, key=_order)
         if cluster.name.startswith("outbound|"):
-            addresses = self._outside_pods(cluster.dns, addresses)
+            addresses = self._outside_pods(cluster, addresses)
         endpoints = tuple(Endpoint(address, cluster.dns_port) for address in addresses)
         if endpoints and endpoints != tuple(host.endpoint for host in upstream.hosts):
             upstream.set_endpoints(endpoints)
         upstream.is_resolved = upstream.is_resolved or bool(endpoints)
 
-    def _outside_pods(self, host: str, addresses: list[str]) -> list[str]:
-        """Dialling ourselves would go round until no descriptor is left."""
+    def _outside_pods(self, cluster: Cluster, addresses: list[str]) -> list[str]:
+        """What is not ourselves, which we would dial until no descriptor is left; else what we were told."""
+        host = cluster.dns
         kept = [each for each in addresses if not any(ipaddress.ip_address(each) in pod for pod in self.pods)]
+        if not kept and cluster.endpoints:
+            local = local_networks()
+            kept = [each.address for each in cluster.endpoints if is_outside(each.address, local)]
         if addresses and not kept and host not in self._looped:
             self._looped.add(host)
             _log.error(
-                "%s is looked up to %s on the app's own network, where its alias is: use the forward proxy "
-                "(x-mesh: {outbound: REGISTRY_ONLY}), or a ServiceEntry with addresses",
+                "%s is looked up to %s on the app's own network, where its alias is, and the control plane "
+                "knows no address outside for it: see its log, or use a ServiceEntry with addresses",
                 host,
                 ", ".join(addresses),
             )

@@ -118,7 +118,7 @@ def _mesh_of(inputs: Inputs) -> Mesh:
 
 
 def _differ_in_endpoints_alone(old: Service, new: Service) -> bool:
-    return replace(old, endpoints=new.endpoints) == new
+    return replace(old, endpoints=new.endpoints, outside=new.outside) == new
 
 
 def _callers(before: Compilation, moved: Collection[ServiceName]) -> set[ServiceName]:

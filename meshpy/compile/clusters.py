@@ -192,7 +192,8 @@ class ClusterTable:
             health_check=policy.health_check if _is_checked(policy, protocol) else None,
         )
         if not host.namespace:
-            return outside_cluster(cluster, host, port, subset.labels if subset is not None else {})
+            labels = subset.labels if subset is not None else {}
+            return outside_cluster(cluster, host, port, labels, self.caller)
         meshed = [member for member in services if not self._service(member).exempt]
         if services and not meshed:
             return self._plain(cluster, host, port, services)

@@ -56,25 +56,34 @@ def outside_hosts(caller: Service, entries: Mapping[str, ServiceEntryDoc]) -> di
     return described
 
 
-def outside_cluster(cluster: Cluster, host: LogicalHost, port: int, labels: Mapping[str, str]) -> Cluster:
+def outside_cluster(
+    cluster: Cluster, host: LogicalHost, port: int, labels: Mapping[str, str], caller: Service
+) -> Cluster:
     """Where a host is dialled: at its endpoints, or where its name leads.
 
     Args:
         labels: of the subset that is asked for; empty asks for every endpoint.
     """
     plain = replace(cluster, transport=Transport.PLAIN)
+    found = caller.outside.get(host.name, ())
     if host.entry is None:
-        return replace(plain, dns=host.name, dns_port=port)
+        return _named(plain, host.name, port, found)
     known = next((item for item in host.entry.ports if item.number == port), None)
     target = known.target if known is not None else port
     if not host.entry.endpoints:
-        return replace(plain, dns=host.name, dns_port=target)
+        return _named(plain, host.name, target, found)
     chosen = [each for each in host.entry.endpoints if labels.items() <= each.labels.items()]
     named = next((each for each in chosen if each.is_name), None)
     if named is not None:
         return replace(plain, dns=named.address, dns_port=_port_at(named, known, target))
     endpoints = (Endpoint(each.address, _port_at(each, known, target)) for each in chosen)
     return replace(plain, endpoints=tuple(sorted(endpoints, key=lambda e: (e.address, e.port))))
+
+
+def _named(cluster: Cluster, name: str, port: int, found: Iterable[str]) -> Cluster:
+    """Where its name leads; with the addresses that were found for it elsewhere."""
+    endpoints = tuple(Endpoint(address, port) for address in found)
+    return replace(cluster, dns=name, dns_port=port, endpoints=endpoints)
 
 
 def _port_at(endpoint: EntryEndpoint, port: EntryPort | None, target: int) -> int:

@@ -264,12 +264,6 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
     callees = _callees(member, others) + list(_foreign(work, member))
     if not outbound:  # a forward proxy is asked by name: it needs no alias, which its own look-up would find
         callees += _egress(member)
-        if member.orders.egress:
-            hosts = ", ".join(host for host, _, _ in member.orders.egress)
-            work.notes.append(
-                f"{member.key}: on a Swarm its sidecar finds itself when it looks up {hosts}: "
-                "add `outbound: REGISTRY_ONLY` below x-mesh, or a ServiceEntry with addresses"
-            )
     try:
         rooms, is_short = share_out(callees)
     except TooManyNames as error:

@@ -72,6 +72,7 @@ class Cluster:
         name: Istio's form `outbound|8080|v1|catalog.shop` or `inbound|8080||`.
         dns: where endpoints come from when they are not listed: a name whose A records are resolved
             every second (the app behind a sidecar, an external host); empty otherwise.
+            A sidecar that finds itself under the name takes `endpoints`, which the control plane found.
         dns_port: the port that goes with `dns`.
         sni: the TLS server name sent with MTLS, `p8080.catalog.shop.mesh` (see `mesh_sni`).
         proxy_protocol: 1 or 2: every connection begins with a PROXY header of that version; plaintext and

@@ -59,6 +59,7 @@ class Service:
         bind: where its sidecar listens for the app: host → address or network; "" is the default.
         endpoints: its sidecars' addresses on the mesh, with the mesh port.
         exempt: why it is not meshed; empty when it is.
+        outside: addresses of hosts of `egress`, where the control plane looked them up.
         servers: its published ports that end TLS or redirect.
     """
 
@@ -73,6 +74,7 @@ class Service:
     egress: tuple[EgressHost, ...] = ()
     exempt: str = ""
     servers: tuple[IngressServer, ...] = ()
+    outside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["local_networks", "networks_of_routes", "reachable"]
+__all__ = ["is_outside", "local_networks", "networks_of_routes", "reachable"]
 
 _ROUTES = Path("/proc/net/route")
 

@@ -79,7 +79,8 @@ class Upstream(Standing):
 
     def __init__(self, cluster: Cluster, own: Surroundings) -> None:
         super().__init__(own)
-        self.hosts: list[Host] = [Host(self, endpoint) for endpoint in cluster.endpoints]
+        listed = () if cluster.dns else cluster.endpoints
+        self.hosts: list[Host] = [Host(self, endpoint) for endpoint in listed]
         self.connections = 0
         self.pending = 0
         self.is_resolved = not cluster.dns

@@ -5,7 +5,7 @@ import ipaddress
 
 import pytest
 
-from meshpy.model.endpoint import Cluster, Protocol, Transport
+from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from proxy.access_log import NO_LOG
 from proxy.listeners import Socket, pods_of
 from proxy.net.addresses import Addresses
@@ -44,5 +44,33 @@ async def test_what_is_looked_up_there_is_left_out(name, found, kept, monkeypatc
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
     await clusters._resolve(upstream)
     assert sorted(host.endpoint.address for host in upstream.hosts) == sorted(kept)
-    assert ("forward proxy" in caplog.text) == (not kept)
+    assert ("knows no address outside" in caplog.text) == (not kept)
+    await sidecar.close()
+
+
+@pytest.mark.parametrize("own", [["10.0.7.3"], [], OSError("no such name")])
+async def test_what_the_control_plane_found_takes_its_place(own, monkeypatch):
+    """Not where that is on a network of our own, or a cloud's metadata service: a name can be anybody's."""
+    monkeypatch.setattr("proxy.clusters.local_networks", lambda: (POD, MESH))
+    sidecar = Sidecar(access_log=NO_LOG, addresses=Addresses({}))
+    clusters = sidecar.clusters
+    clusters.pods = (POD,)
+    told = tuple(
+        Endpoint(address, 80) for address in ("203.0.113.10", "10.201.0.9", "169.254.169.254", "127.0.0.1")
+    )
+    cluster = Cluster(
+        "outbound|80||example.com", Protocol.HTTP, Transport.PLAIN, told, dns="example.com", dns_port=80
+    )
+
+    async def answer(*_args, **_kwargs):
+        if isinstance(own, OSError):
+            raise own
+        return [(None, None, None, None, (address, 80)) for address in own]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+    prepared = await clusters.prepare({cluster.name: cluster})
+    [upstream] = prepared.values()
+    assert upstream.hosts == []
+    await clusters._resolve(upstream)
+    assert [host.endpoint.address for host in upstream.hosts] == ["203.0.113.10"]
     await sidecar.close()
