@@ -237,6 +237,7 @@ def decode_snapshot(data: Any) -> Snapshot:
     snapshot = decode(Snapshot, data)
     named = {port.cluster for port in snapshot.inbound}
     named.update(provider.cluster for provider in snapshot.providers)
+    named.update({snapshot.egress_gateway} - {""})
     for listener in snapshot.outbound:
         named.update(item.cluster for item in listener.destinations() if not item.refusal)
     absent = sorted(named - set(snapshot.clusters))

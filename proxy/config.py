@@ -5,7 +5,7 @@ Routers, authorizers and live clusters. Replaced whole, held in Live.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshpy.engine.authenticate import Authenticator
@@ -102,7 +102,10 @@ class OutboundTarget:
         port = port_of_cluster(destination.cluster)
         if egress.is_open or destination.services:
             return egress.judge(destination.services, (), port, request)
-        addresses = [host.endpoint.address for host in self.clusters[destination.cluster].hosts]
+        upstream = self.clusters[destination.cluster]
+        addresses: Sequence[str] = upstream.cluster.stands_for
+        if upstream.cluster.transport is not Transport.GATEWAY:
+            addresses = [host.endpoint.address for host in upstream.hosts]
         return egress.judge((), addresses, port, request, destination.host)
 
     def _of_request(self, routed: Routed) -> Plan:
@@ -156,6 +159,7 @@ class Compiled:
     providers: Mapping[str, Provider] = field(default_factory=dict)
     limits: tuple[Limiter, ...] = ()
     servers: Mapping[int, EdgeServer] = field(default_factory=dict)
+    callers: Mapping[str, EgressAuthorizer] = field(default_factory=dict)
 
 
 def compile_snapshot(
@@ -189,6 +193,7 @@ def compile_snapshot(
             {each.name: Provider(each, clusters[each.cluster]) for each in snapshot.providers},
             _limiters(snapshot, before),
             edge_servers(snapshot, before.servers if before is not None else {}),
+            {name: EgressAuthorizer(rules) for name, rules in snapshot.callers.items()},
         )
     except KeyError as error:
         raise ConfigError(f"the cluster {error} is named and not defined") from error

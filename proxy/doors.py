@@ -19,6 +19,7 @@ from proxy.config import Compiled
 from proxy.downstream import Downstream, H2Downstream
 from proxy.downstream.life import HttpConnection
 from proxy.edge_door import EdgeDoor
+from proxy.gateway import GatewayDoor
 from proxy.http.sniff import Spoken
 from proxy.inbound import Caller, Inbound, identify
 from proxy.net.listener import Accepted, Opening
@@ -26,7 +27,8 @@ from proxy.net.peek import OpeningRefusedError, peek_hello, take_proxy_header
 from proxy.net.pool import Surroundings
 from proxy.net.timers import Timer
 from proxy.net.tls import ALPN_H2, ALPN_HTTP, ALPN_TCP
-from proxy.opaque import InboundTcp, OpaqueSide, OutboundTcp
+from proxy.opaque import OpaqueSide
+from proxy.opaque_roles import InboundTcp, OutboundTcp
 from proxy.outbound import Outbound
 from proxy.proxied_edge import ProxiedEdge
 from proxy.report import Reporter
@@ -235,6 +237,11 @@ class _MeshDoor(Accepted):
             if isinstance(transport, asyncio.Transport) or hasattr(transport, "abort"):
                 transport.abort()
             return
+        if caller.outside is not None:
+            own = (doors.shared, doors.own, doors.inbound)
+            ends = lambda side: _end_with(caller, side, doors)  # noqa: E731 - a door's own word
+            self.hand_over(transport, GatewayDoor(caller, caller.outside, doors.live, own, ends))
+            return
         protocol = compiled.inbound[caller.port].port.protocol
         alpn = transport.get_extra_info("ssl_object").selected_alpn_protocol()
 
@@ -245,9 +252,7 @@ class _MeshDoor(Accepted):
                 down.expiry = _expire_with(caller, doors, down.expire)
                 return down.as_protocol()
             side = _opaque_side(caller, doors)
-            # Weakly: a connection that has ended must not wait for its certificate to be forgotten.
-            method = weakref.WeakMethod(side.expire)
-            _expire_with(caller, doors, lambda: _call(method))
+            _end_with(caller, side, doors)
             return side
 
         if protocol is Protocol.AUTO and alpn not in _TOLD:
@@ -259,13 +264,15 @@ class _MeshDoor(Accepted):
         else:
             self.hand_over(transport, become(Spoken.OPAQUE, transport))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
-        if self.ticket is not None:
-            self.ticket.release()
-
 
 def _opaque_side(caller: Caller, doors: Doors) -> OpaqueSide:
     return OpaqueSide(InboundTcp(caller, doors.live), doors.shared, doors.own, doors.inbound)
+
+
+def _end_with(caller: Caller, side: OpaqueSide, doors: Doors) -> None:
+    """Weakly: a connection that has ended must not wait for its certificate to be forgotten."""
+    method = weakref.WeakMethod(side.expire)
+    _expire_with(caller, doors, lambda: _call(method))
 
 
 def _expire_with(caller: Caller, doors: Doors, end: Callable[[], None]) -> Timer | None:

@@ -68,10 +68,6 @@ class EdgeDoor(Accepted):
         caller = replace(caller, port=self._server.target, sni=self._name, server=self._server)
         self.hand_over(transport, self._become(caller, handshake))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
-        if self.ticket is not None:
-            self.ticket.release()
-
 
 def outside_caller(tls: ssl.SSLObject, asked: ServerTls, address: str, trust_domain: str) -> Caller:
     """The caller of a connection with TLS; its certificate, where one was asked for, is verified already.

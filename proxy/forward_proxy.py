@@ -15,13 +15,17 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshpy.engine.verdict import Verdict
+from meshpy.model.gateway import outside_sni
 from proxy.access_log import Line
 from proxy.config import Compiled
 from proxy.denial import decider
 from proxy.net.addresses import AddressError
+from proxy.net.dial import DialError
+from proxy.net.dialed_stream import dial_streams
+from proxy.net.host import Host
 from proxy.net.outside import local_networks, reachable
 from proxy.outside_head import MAX_HEAD, Asked, HeadRefusedError, read_asked
 from proxy.outside_policy import PROXY_PORT, ForwardSettings
@@ -165,6 +169,9 @@ class ForwardProxy:
         if (own := self._own_listener(compiled, asked)) is not None:
             addresses: Sequence[str] = [own]
             exchange.cluster = f"outbound|{asked.port}||{asked.host}"
+        elif compiled.snapshot.egress_gateway:
+            exchange.cluster = _PASSTHROUGH
+            return await self._through_gateway(compiled, asked, exchange)
         else:
             addresses = await self._outside(compiled, asked)
             exchange.cluster = _PASSTHROUGH
@@ -192,9 +199,7 @@ class ForwardProxy:
 
     async def _outside(self, compiled: Compiled, asked: Asked) -> Sequence[str]:
         """The addresses of a host that the registry does not know, when it may be called."""
-        if not self._settings.lets(asked.host, asked.port):
-            text = f"meshpy forward proxy: REGISTRY_ONLY, and {asked.host}:{asked.port} is not in it"
-            raise _RefusedError("403 Forbidden", text, "UH")
+        self._check_registry(asked)
         try:
             async with asyncio.timeout(_DIAL_S):
                 found = await reachable(asyncio.get_running_loop(), asked.host, asked.port, local_networks())
@@ -205,11 +210,33 @@ class ForwardProxy:
         if not found:
             text = f"meshpy forward proxy: {asked.host} is not outside of the mesh"
             raise _RefusedError("403 Forbidden", text, "UH")
-        verdict = compiled.egress.judge((), found, asked.port, None, asked.host)
-        if not verdict.allowed:
-            text = f"RBAC: access denied by {decider(verdict)}: {verdict.reason}"
-            raise _RefusedError("403 Forbidden", text, "-", verdict)
+        _check_rules(compiled, found, asked)
         return found
+
+    def _check_registry(self, asked: Asked) -> None:
+        if not self._settings.lets(asked.host, asked.port):
+            text = f"meshpy forward proxy: REGISTRY_ONLY, and {asked.host}:{asked.port} is not in it"
+            raise _RefusedError("403 Forbidden", text, "UH")
+
+    async def _through_gateway(
+        self, compiled: Compiled, asked: Asked, exchange: _Exchange
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To a host that the registry does not know; the gateway looks it up, and judges by its addresses."""
+        self._check_registry(asked)
+        _check_rules(compiled, (), asked)
+        upstream = compiled.clusters[compiled.snapshot.egress_gateway]
+        cluster = replace(upstream.cluster, sni=outside_sni(asked.host, asked.port))
+        tried: list[Host] = []
+        while (host := upstream.pick(tried)) is not None and host not in tried:
+            tried.append(host)
+            try:
+                made = await dial_streams(self._sidecar.own.dialer, cluster, host.endpoint)
+            except DialError as error:
+                _log.info("the egress gateway: %s", error)
+                continue
+            exchange.upstream = host.name
+            return made
+        raise _RefusedError("502 Bad Gateway", "the egress gateway cannot be reached", "UF")
 
     def _account(self, exchange: _Exchange, refused: _RefusedError | None) -> None:
         """One line of the log and the numbers of the edge, as for any opaque connection."""
@@ -231,6 +258,13 @@ class ForwardProxy:
             *((verdict.policy, verdict.rule, verdict.stage) if verdict else ("", "", "")),
         )  # fmt: skip
         sidecar.log.tcp(line, started=exchange.started)
+
+
+def _check_rules(compiled: Compiled, addresses: Sequence[str], asked: Asked) -> None:
+    verdict = compiled.egress.judge((), addresses, asked.port, None, asked.host)
+    if not verdict.allowed:
+        text = f"RBAC: access denied by {decider(verdict)}: {verdict.reason}"
+        raise _RefusedError("403 Forbidden", text, "-", verdict)
 
 
 async def _pump(

@@ -22,6 +22,7 @@ from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.endpoint import Protocol
+from meshpy.model.gateway import outside_of_sni
 from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
@@ -69,6 +70,7 @@ class Caller:
         is_known: what is judged now was let in before.
         is_secured: from outside, with TLS that ended here.
         server: the published port's, where there is one.
+        outside: the host to which it wants through this gateway, and its port.
     """
 
     peer: Peer
@@ -87,6 +89,7 @@ class Caller:
     kinds: Kinds | None = None
     is_secured: bool = False
     server: IngressServer | None = None
+    outside: tuple[str, int] | None = None
 
     def renew(self, compiled: Compiled, local_address: str) -> None:
         """Judge the connection by a new configuration."""
@@ -120,8 +123,10 @@ def identify(tls: ssl.SSLObject, compiled: Compiled, address: str) -> Caller:
     snapshot = compiled.snapshot
     certificate = accepted_peer(tls, snapshot.workload.trust_domain, snapshot.denied)
     sni = server_name(tls)
-    port = port_of_sni(sni)
-    if port is None or port not in compiled.inbound:
+    outside = outside_of_sni(sni)
+    port = port_of_sni(sni) if outside is None else outside[1]
+    is_served = port in compiled.inbound if outside is None else bool(snapshot.gateway)
+    if port is None or not is_served:
         raise PeerRefused(
             "unknown-port", f"the server name {sni[:100]!r} means no port of {compiled.service}"
         )
@@ -130,7 +135,8 @@ def identify(tls: ssl.SSLObject, compiled: Compiled, address: str) -> Caller:
     name = ServiceName(namespace, service) if namespace and service else None
     own = f"spiffe://{snapshot.workload.trust_domain}{snapshot.workload.name.spiffe_path}"
     field = client_certificate(own, str(spiffe_id), certificate.digest)
-    return Caller(Peer(name, spiffe_id.principal, address), port, sni, certificate, (field,))
+    peer = Peer(name, spiffe_id.principal, address)
+    return Caller(peer, port, sni, certificate, (field,), outside=outside)
 
 
 class Inbound(Role):

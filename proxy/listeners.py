@@ -60,7 +60,7 @@ def wanted_sockets(snapshot: Snapshot, addresses: Addresses, mesh: tuple[str, in
         sockets = [
             Socket(addresses.resolve(each.bind), each.port, "app", each.bind) for each in snapshot.outbound
         ]
-        if snapshot.inbound:
+        if snapshot.inbound or snapshot.gateway:
             sockets.append(Socket(addresses.resolve(mesh[0]), mesh[1], "mesh"))
         taken = {(each.address, each.port) for each in sockets}
         open_ports = [each.port for each in snapshot.inbound if each.ingress]

@@ -9,161 +9,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from meshpy.engine.verdict import Verdict
-from meshpy.live import Live
-from meshpy.model.endpoint import Protocol, Transport
 from meshpy.model.resilience import ConnectionPool, HashBy
 from proxy.access_log import Line
 from proxy.admitted import Kinds
-from proxy.config import Compiled
 from proxy.decide.hashing import hash64
 from proxy.decide.outlier import Reply
 from proxy.denial import decider
 from proxy.http.client_hello import ClientHello, HelloReader, NoHello
 from proxy.http.proxy_protocol import header_v1, header_v2
-from proxy.http.sniff import Spoken
-from proxy.inbound import Caller, edge_key
 from proxy.net.dial import Dialed, DialError, keep_alive
 from proxy.net.host import Host
 from proxy.net.pool import Surroundings, Upstream
 from proxy.net.timers import Timer
 from proxy.net.tls import ALPN_TCP
+from proxy.opaque_roles import OpaqueRole, Way
 from proxy.report import Reporter
 from proxy.sides import Shared
-from proxy.telemetry import Edge, EdgeKey
+from proxy.telemetry import Edge
 from proxy.tunnel import Side, Splice
 
-__all__ = ["InboundTcp", "OpaqueSide", "OutboundTcp", "Way"]
+__all__ = ["OpaqueSide"]
 
 _TRIES = 3
 HELLO_TIMEOUT_S = 10.0
 """For a ClientHello, from the connection's first byte or before it."""
-
-
-@dataclass(slots=True)
-class Way:
-    """Where one opaque connection goes, or who refuses it."""
-
-    verdict: Verdict
-    upstream: Upstream | None
-    service: str
-    principal: str = ""
-    server_name: str = ""
-
-
-class OutboundTcp:
-    """The app's connections to one opaque listener.
-
-    Args:
-        found: what the first bytes are, where they were looked at.
-    """
-
-    address = ""
-
-    def __init__(
-        self,
-        key: tuple[str, int],
-        live: Live[Compiled],
-        shared: Shared,
-        found: Spoken | None = None,
-    ) -> None:
-        self._may_name = found in (None, Spoken.TLS)
-        self._key = key
-        self._live = live
-        self._shared = shared
-
-    def way(self, side: OpaqueSide) -> Way:
-        """Route by server name and address, choose by weight, ask the egress rules."""
-        compiled = self._live.value
-        target = compiled.outbound.get(self._key)
-        if target is not None and target.opaque is None and target.listener.protocol is Protocol.AUTO:
-            reason = "several hosts share this address: bytes that are no HTTP do not tell which is meant"
-            return Way(Verdict(False, "route", reason=reason), None, "", compiled.workload)
-        if target is None or target.opaque is None:
-            return Way(Verdict(False, "egress", reason="this listener is being closed"), None, "")
-        name = side.server_name
-        found = target.opaque.route(name, side.local_address.rpartition(":")[0].strip("[]"))
-        if found is None:
-            reason = f"no route here is for the server name {name!r}"
-            return Way(Verdict(False, "route", reason=reason), None, "", compiled.workload, name)
-        destination = found.choice.pick(self._shared.draw())
-        verdict = target.judge(compiled.egress, destination, None)
-        upstream = target.clusters[destination.cluster]
-        return Way(verdict, upstream, found.route.host, compiled.workload, name)
-
-    @property
-    def needs_server_name(self) -> bool:
-        """Whether the ClientHello has to be read before there is a way."""
-        target = self._live.value.outbound.get(self._key)
-        if target is None or target.opaque is None or not self._may_name:
-            return False
-        return target.opaque.needs_server_name
-
-    def still(self, side: OpaqueSide) -> Verdict | None:
-        """The verdict on a live tunnel; None when its listener is gone."""
-        compiled = self._live.value
-        target = compiled.outbound.get(self._key)
-        upstream = side.upstream
-        if target is None or target.opaque is None or upstream is None:
-            return None
-        for destination in target.listener.destinations():
-            if target.clusters[destination.cluster] is upstream:
-                return target.judge(compiled.egress, destination, None)
-        return Verdict(True, "egress", reason="its route was replaced; a live connection stays where it is")
-
-    def edge_key(self, side: OpaqueSide) -> EdgeKey:
-        host = side.host
-        workload = host.endpoint.workload if host is not None else None
-        is_mtls = host is not None and host.upstream.cluster.transport is Transport.MTLS
-        destination = str(workload) if workload is not None else ""
-        return EdgeKey("outbound", self._live.value.workload, destination, side.service, "tcp", is_mtls)
-
-
-class InboundTcp:
-    """Connections to one opaque port of the app, from a known caller."""
-
-    needs_server_name = False
-
-    @property
-    def address(self) -> str:
-        """The caller's."""
-        return self._caller.peer.address
-
-    def __init__(self, caller: Caller, live: Live[Compiled]) -> None:
-        caller.is_opaque = True
-        self._caller = caller
-        self._live = live
-
-    def way(self, side: OpaqueSide) -> Way:
-        """Judge the caller; the app is the only destination."""
-        verdict = self.still(side)
-        caller = self._caller
-        if verdict is None or caller.target is None:
-            verdict = verdict or Verdict(False, "baseline", reason="the port is not served any more")
-            return Way(verdict, None, self._live.value.service, caller.peer.principal, caller.sni)
-        upstream = caller.target.plan.upstream
-        return Way(verdict, upstream, self._live.value.service, caller.peer.principal, caller.sni)
-
-    def still(self, side: OpaqueSide) -> Verdict | None:
-        """The verdict on the connection by the configuration of now."""
-        compiled, caller = self._live.value, self._caller
-        if caller.compiled is not compiled:
-            caller.renew(compiled, side.local_address.rpartition(":")[0])
-        if caller.is_cut(compiled):
-            return Verdict(False, "identity", reason="the caller's identity was revoked")
-        if caller.judge is None:
-            return None
-        return caller.judge.judge(None)
-
-    @property
-    def port(self) -> int:
-        return self._caller.port
-
-    def edge_key(self, _side: OpaqueSide) -> EdgeKey:
-        return edge_key(self._caller, self._live.value, "tcp")
 
 
 class _Fresh(Dialed):
@@ -194,7 +66,7 @@ class OpaqueSide(Side):
 
     def __init__(
         self,
-        role: OutboundTcp | InboundTcp,
+        role: OpaqueRole,
         shared: Shared,
         own: Surroundings,
         reporter: Reporter,
@@ -348,7 +220,7 @@ class OpaqueSide(Side):
         key = self.role.edge_key(self)
         self.edge = self.reporter.telemetry.edge(key)
         self.edge.opened += 1
-        if isinstance(self.role, InboundTcp):
+        if self.role.port:
             self.kinds = self.reporter.telemetry.admitted.of(key.source, self.role.port)
             self.kinds.connect()
         upstream = self.splice.upstream

@@ -8,8 +8,8 @@ from typing import cast
 
 from proxy.http.sniff import Spoken, spoken
 from proxy.net.listener import Accepted
-from proxy.net.timers import Timer
 from proxy.sides import Shared
+from proxy.waiting import Waiting
 
 __all__ = ["SNIFF_TIMEOUT_S", "Sniffed"]
 
@@ -17,21 +17,19 @@ SNIFF_TIMEOUT_S = 1.0
 """A client that says nothing for so long waits for its server to begin: opaque (Linkerd 10 s)."""
 
 
-class Sniffed(Accepted):
+class Sniffed(Waiting):
     """Args:
     become: makes the protocol that the connection has from then on.
     """
 
     def __init__(self, shared: Shared, become: Callable[[Spoken, asyncio.BaseTransport], Accepted]) -> None:
+        super().__init__()
         self._shared = shared
         self._become = become
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._first = b""
-        self._timer: Timer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._timer = self._shared.wheel.after(SNIFF_TIMEOUT_S, lambda: self._go_on(Spoken.OPAQUE))
+        self.wait(transport, self._shared.wheel, SNIFF_TIMEOUT_S, lambda: self._go_on(Spoken.OPAQUE))
 
     def data_received(self, data: bytes) -> None:
         self._first += data
@@ -44,16 +42,6 @@ class Sniffed(Accepted):
         return cast("asyncio.Protocol", self._transport.get_protocol()).eof_received()
 
     def _go_on(self, found: Spoken) -> None:
-        self._cancel()
+        self.settle()
         if not self._transport.is_closing():
             self.hand_over(self._transport, self._become(found, self._transport), self._first)
-
-    def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
-        self._cancel()
-        if self.ticket is not None:
-            self.ticket.release()

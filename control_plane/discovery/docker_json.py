@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from control_plane.discovery.labels import bind_of, egress_of, ports_of, selector_labels, servers_of, words
+from control_plane.discovery.labels import (
+    bind_of,
+    egress_of,
+    gateway_of,
+    ports_of,
+    selector_labels,
+    servers_of,
+    words,
+)
 from control_plane.discovery.view import MESH_NETWORK, SidecarTask, View
 from control_plane.errors import DiscoveryError
 from meshpy.model.endpoint import Endpoint, Protocol
@@ -187,6 +195,10 @@ def _from_sidecar(sidecar: _SwarmService, name: ServiceName, app: _SwarmService 
             app=AppAddress(dns=f"tasks.{name.name}.{pod}" if pod else ""),
             egress=egress_of(labels.get("meshpy.egress", "")),
             servers=servers_of(labels.get("meshpy.servers", "")),
+            gateway=gateway_of(labels.get("meshpy.egress_gateway", "")),
+            is_gateway=labels.get("meshpy.gateway") == "egress",
+            outbound=labels.get("meshpy.outbound", ""),
+            patterns=words(labels.get("meshpy.patterns", "")),
         )
     except DiscoveryError as error:
         raise DiscoveryError(f"labels of {name.swarm_name}-sidecar: {error}") from error

@@ -9,9 +9,10 @@ from control_plane.errors import DiscoveryError
 from meshpy.model.endpoint import Protocol
 from meshpy.model.ingress import IngressServer
 from meshpy.model.inventory import EgressHost, Port
+from meshpy.model.names import ServiceName
 from meshpy.wire import WireError, decode
 
-__all__ = ["bind_of", "egress_of", "ports_of", "selector_labels", "servers_of", "words"]
+__all__ = ["bind_of", "egress_of", "gateway_of", "ports_of", "selector_labels", "servers_of", "words"]
 
 FOREIGN = ("com.docker.", "traefik.", "meshpy.")
 """Labels of other tools, and our own orders, are nothing to select by."""
@@ -67,6 +68,18 @@ def egress_of(text: str) -> tuple[EgressHost, ...]:
             raise DiscoveryError(f"meshpy.egress: {part!r} is not HOST:PORT/PROTOCOL")
         found.append(EgressHost(host, _number(port), _protocol(protocol or "tcp")))
     return tuple(found)
+
+
+def gateway_of(text: str) -> ServiceName | None:
+    """`meshpy.egress_gateway`.
+
+    Raises:
+        DiscoveryError: it is no STACK/SERVICE.
+    """
+    namespace, slash, name = text.partition("/")
+    if text and not (slash and namespace and name):
+        raise DiscoveryError(f"meshpy.egress_gateway: {text!r} is not STACK/SERVICE")
+    return ServiceName(namespace, name) if text else None
 
 
 def bind_of(labels: Mapping[str, str]) -> dict[str, str]:

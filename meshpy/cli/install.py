@@ -22,11 +22,13 @@ from meshpy.cli.control_plane_stack import (
     context_file,
     control_plane_image,
     deploy_control_plane,
+    proxy_image,
     wait_until_ready,
 )
 from meshpy.cli.converge import Wait
 from meshpy.cli.docker import Docker
 from meshpy.cli.engine_api import EngineApi
+from meshpy.cli.gateway_stack import GATEWAY, deploy_gateway
 from meshpy.cli.progress import Progress
 from meshpy.cli.stack_state import StackState
 from meshpy.cli.trust import PART
@@ -60,8 +62,25 @@ SMALLEST_BITS = 20
     type=click.IntRange(1, 7),
     help="Of the control plane, one a manager; more than one keep policies in the Swarm's Raft.  [1]",
 )
+@click.option(
+    "--egress-gateway",
+    "gateways",
+    type=click.IntRange(1, 100),
+    metavar="REPLICAS",
+    help="Deploy an egress gateway too: mesh-egress/gateway, for `x-mesh: {egress_gateway: …}`.",
+)
+@click.option(
+    "--proxy-image", default=proxy_image, show_default="of this version", help="The egress gateway's image."
+)
 def install(
-    trust_domain: str, address: str, subnet: str, image: str, socket_proxy: bool, replicas: int | None
+    trust_domain: str,
+    address: str,
+    subnet: str,
+    image: str,
+    socket_proxy: bool,
+    replicas: int | None,
+    gateways: int | None,
+    proxy_image: str,
 ) -> None:
     """Make the CA, the mesh network and the control plane on the Swarm that `docker` points to.
 
@@ -84,6 +103,10 @@ def install(
     # Of an older image that is still leaving an answer would say nothing.
     Wait(engine, ROOT_NAMESPACE, before.services, READY_WITHIN_S, Progress()).until_running()
     wait_until_ready(Operator(context, timeout_s=5))
+    if gateways is not None:
+        deploy_gateway(Operator(context), proxy_image, context.trust_domain, gateways)
+        Wait(engine, GATEWAY, {}, READY_WITHIN_S, Progress()).until_running()
+        click.echo(f"egress gateway: {GATEWAY}/gateway")
     click.echo(f"control plane: {context.url}")
 
 

@@ -106,7 +106,8 @@ def _concerned(before: Compilation | None, inputs: Inputs) -> tuple[Mesh, set[Se
     mesh.directory.asked.update(before.mesh.directory.asked)
     mesh.selection.answers.update(before.mesh.selection.answers)
     near = _neighbours(shaped, before.mesh.directory) | _neighbours(shaped, mesh.directory)
-    return mesh, by_policy | shaped | near | moved | _callers(before, moved)
+    gateways = _gateways(shaped, old) | _gateways(shaped, new)
+    return mesh, by_policy | shaped | near | moved | gateways | _callers(before, moved)
 
 
 def _fixed(inputs: Inputs) -> tuple[object, ...]:
@@ -125,6 +126,11 @@ def _callers(before: Compilation, moved: Collection[ServiceName]) -> set[Service
     hosts = before.mesh.directory.of_service
     labels = {host.label for name in moved for host in hosts.get(name, ())}
     return {name for name, to in before.leads_to.items() if not labels.isdisjoint(to)} if labels else set()
+
+
+def _gateways(names: Iterable[ServiceName], services: Mapping[ServiceName, Service]) -> set[ServiceName]:
+    """Egress gateways that these services use: what they may reach stands in the gateway's own snapshot."""
+    return {gateway for name in names if name in services and (gateway := services[name].gateway) is not None}
 
 
 def _with_renamed(shaped: set[ServiceName], old: Directory, new: Directory) -> set[ServiceName]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from meshpy.compile.egress_gateway import through_gateway
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.compile.outside import outside_cluster
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
@@ -193,7 +194,8 @@ class ClusterTable:
         )
         if not host.namespace:
             labels = subset.labels if subset is not None else {}
-            return outside_cluster(cluster, host, port, labels, self.caller)
+            found = outside_cluster(cluster, host, port, labels, self.caller)
+            return through_gateway(found, host.name, port, self.caller, self.directory.inventory)
         meshed = [member for member in services if not self._service(member).exempt]
         if services and not meshed:
             return self._plain(cluster, host, port, services)

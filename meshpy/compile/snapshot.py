@@ -9,6 +9,7 @@ from meshpy.compile.authentication import jwt_rules_for
 from meshpy.compile.authorization import authorization_for, plain_ports
 from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
 from meshpy.compile.documents import DocumentIndex, document_index
+from meshpy.compile.egress_gateway import egress_rules_of, gateway_cluster, grants_of
 from meshpy.compile.gateway import GatewayIndex, gateway_index
 from meshpy.compile.hosts import Directory, directory_of
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
@@ -21,7 +22,9 @@ from meshpy.compile.selection import Selection
 from meshpy.compile.telemetry import telemetry_of
 from meshpy.compile.tunnels import connect_ports
 from meshpy.errors import Problem
+from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster
+from meshpy.model.gateway import GatewayGrant
 from meshpy.model.inventory import Inventory, Service
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import InboundPort, Snapshot, Workload
@@ -114,6 +117,16 @@ def compile_with_clashes(
         authorization_for(service, mesh.policies, mesh.selection, trust_domain),
         strict=strict_ports(service, mesh.policies, mesh.selection),
     )
+    grants: tuple[GatewayGrant, ...] = ()
+    callers: Mapping[str, Authorization] = {}
+    if service.is_gateway:
+        grants = grants_of(service, mesh.directory.inventory, mesh.policies.service_entries)
+        known = frozenset(name for grant in grants for name in grant.callers)
+        authorization = replace(authorization, baseline=known)
+        callers = egress_rules_of(known, mesh.policies, mesh.selection)
+    own_gateway = gateway_cluster(service, mesh.directory.inventory)
+    if own_gateway is not None:
+        clusters[own_gateway.name] = own_gateway
     table = ClusterTable(mesh.directory, mesh.rules, service, clusters)
     providers = providers_for(authorization, mesh.policies, mesh.directory, table)
     for port in service.ports:
@@ -143,6 +156,9 @@ def compile_with_clashes(
         providers=providers,
         telemetry=telemetry_of(service.name, mesh.policies, mesh.selection),
         servers=service.servers,
+        gateway=grants,
+        callers=callers,
+        egress_gateway=own_gateway.name if own_gateway is not None else "",
     )
     return snapshot, tuple(listeners.clashes)
 

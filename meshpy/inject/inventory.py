@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from meshpy.inject.edge import secured_ports
 from meshpy.inject.interpolation import substitute
@@ -49,7 +50,14 @@ def _meshed(member: Member) -> Service:
             EgressHost(host, port, Protocol(protocol)) for host, port, protocol in member.orders.egress
         ),
         servers=member.servers,
+        **_through_gateway(member),
     )
+
+
+def _through_gateway(member: Member) -> dict[str, Any]:
+    if member.gateway is None or not member.calls_outside:
+        return {}
+    return {"gateway": member.gateway, "outbound": member.outbound, "patterns": member.orders.patterns}
 
 
 def _exempt(member: Member, meshed: set[str]) -> Service:

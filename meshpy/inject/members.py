@@ -40,6 +40,7 @@ class Member:
         exempt: why it stays as it is; empty when it is meshed.
         pods: the main pod network first; empty when exempt.
         outbound: what its forward proxy lets through; "" means that it has none.
+        gateway: through which it reaches hosts outside.
         servers: at its published ports, where TLS ends.
         doors: original networks on which its sidecar stands in for it: exempt or foreign callers live there.
     """
@@ -57,6 +58,7 @@ class Member:
     doors: tuple[Attachment, ...] = ()
     outbound: str = ""
     servers: tuple[IngressServer, ...] = ()
+    gateway: ServiceName | None = None
 
     @property
     def key(self) -> str:
@@ -65,7 +67,12 @@ class Member:
     @property
     def has_way_out(self) -> bool:
         """Whether its sidecar needs a network that leads outside."""
-        return bool(self.published or self.orders.egress or self.outbound)
+        return bool(self.published or (self.calls_outside and self.gateway is None))
+
+    @property
+    def calls_outside(self) -> bool:
+        """Whether it may reach any host outside."""
+        return bool(self.orders.egress or self.outbound)
 
     @property
     def networks(self) -> frozenset[str]:

@@ -26,6 +26,7 @@ class InjectOptions:
     cache: bool | None = None
     permissive: bool | None = None
     outbound: str | None = None
+    egress_gateway: str | None = None
     assume: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ class Settings:
         permissive: while callers move: apps keep their networks, ports and proxy labels, and sidecars stand
             beside them there.
         outbound: `ALLOW_ANY` or `REGISTRY_ONLY` gives apps a forward proxy to outside hosts; "" gives none.
+        egress_gateway: `STACK/SERVICE` through which sidecars reach hosts outside; "" has them go themselves.
     """
 
     image: str = "meshpy-proxy:0.1.0"
@@ -57,3 +59,4 @@ class Settings:
     cache: bool = False
     permissive: bool = False
     outbound: str = ""
+    egress_gateway: str = ""

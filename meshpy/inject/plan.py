@@ -293,12 +293,21 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
         or a.network.external
         or any(m.exempt and a.network.full in m.networks for m in members)
     )
+    member = replace(member, gateway=_gateway(work, member))
     if outbound:
         main = replace(pods[0], aliases=tuple(sorted((*pods[0].aliases, PROXY_HOST))))
         member, pods = replace(member, outbound=outbound), [main, *pods[1:]]
     if work.settings.permissive:  # ports stay with the app, which is the one that is published still
         member = replace(member, published=(), orders=replace(member.orders, proxy_protocol=()))
     return replace(member, pods=tuple(pods), doors=doors)
+
+
+def _gateway(work: _Work, member: Member) -> ServiceName | None:
+    said = member.orders.egress_gateway or work.settings.egress_gateway
+    if said in ("", "none"):
+        return None
+    namespace, _, name = said.partition("/")
+    return ServiceName(namespace, name)
 
 
 def _outbound(work: _Work, member: Member) -> str:

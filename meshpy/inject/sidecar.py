@@ -211,6 +211,7 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
         ("meshpy.binds", binds),
         ("meshpy.egress", egress),
         ("meshpy.metrics_port", _metrics_port(plan)),
+        *_through_gateway(member),
         ("meshpy.secured", [str(port) for port in sorted(secured_ports(member.servers, member.published))]),
         ("meshpy.proxy_protocol", [str(port) for port in member.orders.proxy_protocol]),
     ):
@@ -231,6 +232,17 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
             i for i in items if is_proxy_label(i.partition("=")[0])
         ]
     return {**labels, **dict(moved)}
+
+
+def _through_gateway(member: Member) -> list[tuple[str, list[str]]]:
+    """What the gateway has to let through for it, when there is one."""
+    if member.gateway is None or not member.calls_outside:
+        return []
+    return [
+        ("meshpy.egress_gateway", [str(member.gateway)]),
+        ("meshpy.outbound", [member.outbound] if member.outbound else []),
+        ("meshpy.patterns", list(member.orders.patterns)),
+    ]
 
 
 def _metrics_port(plan: Plan) -> list[str]:

@@ -32,7 +32,7 @@ __all__ = [
 
 SERVICE_KEYS = (
     "enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache", "outbound", "tls",
-    "https_redirect",
+    "https_redirect", "egress_gateway",
 )  # fmt: skip
 STRUCTURED_KEYS = ("servers",)
 """Of a service's `x-mesh` alone: read by `servers`."""
@@ -52,6 +52,7 @@ ROOT_KEYS = (
     "cache",
     "permissive",
     "outbound",
+    "egress_gateway",
 )
 OUTBOUND = ("ALLOW_ANY", "REGISTRY_ONLY")
 WORDS_OF = {"endpoint_mode": ("vip", "dnsrr"), "outbound": OUTBOUND}
@@ -59,6 +60,7 @@ ROOT_SWITCHES = ("encrypted", "cache", "permissive")
 """Those of them that are true or false."""
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")
+GATEWAY = re.compile(r"none|[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9][A-Za-z0-9_-]*")
 EGRESS = re.compile(rf"({HOST.pattern}):(\d{{1,5}})(?:/([a-z0-9]+))?")
 
 
@@ -77,6 +79,7 @@ class Orders:
 
     Args:
         outbound: `ALLOW_ANY`, `REGISTRY_ONLY`, or `CLOSED` where the file's own does not hold.
+        egress_gateway: `STACK/SERVICE`, or `none` where the file's own does not hold.
         tls, https_redirect: the short forms of `servers`.
         patterns: of `egress`, `*.example.com:443`: no alias can stand for them, the forward proxy takes them.
     """
@@ -92,6 +95,7 @@ class Orders:
     patterns: tuple[str, ...] = ()
     tls: tuple[str, ...] = ()
     https_redirect: tuple[int, ...] = ()
+    egress_gateway: str | None = None
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
 
@@ -196,6 +200,10 @@ def _with(orders: Orders, key: str, text: str) -> Orders:
     if key == "egress":
         exact = tuple(_egress(item) for item in items if not item.startswith("*"))
         return replace(orders, egress=exact, patterns=tuple(_pattern(i) for i in items if i.startswith("*")))
+    if key == "egress_gateway":
+        if not GATEWAY.fullmatch(text):
+            raise ValueError(f"{text!r} is no gateway: write STACK/SERVICE, or none")
+        return replace(orders, egress_gateway=text)
     if key == "outbound":
         if text not in (*OUTBOUND, "CLOSED"):
             raise ValueError(f"{text!r} is not ALLOW_ANY, REGISTRY_ONLY or CLOSED")
@@ -252,9 +260,14 @@ def settings_of(stack: StackFile, options: InjectOptions) -> Settings:
                     _close(key, (*ROOT_KEYS, ENVIRONMENT_KEY, *ROOT_POLICY_KEYS)),
                 )
             )
-        elif not isinstance(value, kind) or value not in WORDS_OF.get(key, (value,)):
+        elif (
+            not isinstance(value, kind)
+            or value not in WORDS_OF.get(key, (value,))
+            or (key == "egress_gateway" and not GATEWAY.fullmatch(str(value)))
+        ):
             instead = f"write {' or '.join(WORDS_OF[key])}" if key in WORDS_OF else "write a text"
             instead = "write true or false" if kind is bool else instead
+            instead = "write STACK/SERVICE" if key == "egress_gateway" else instead
             problems.append(stack.problem(("x-mesh", key), f"{value!r} is no {key}", instead))
         else:
             changes: dict[str, Any] = {key: value}

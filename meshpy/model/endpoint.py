@@ -42,10 +42,11 @@ class Protocol(StrEnum):
 
 
 class Transport(StrEnum):
-    """How bytes travel to a cluster: mesh mTLS, or as they are."""
+    """How bytes travel to a cluster: mesh mTLS, as they are, or by mTLS as far as an egress gateway."""
 
     MTLS = "mtls"
     PLAIN = "plain"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Cluster:
             A sidecar that finds itself under the name takes `endpoints`, which the control plane found.
         dns_port: the port that goes with `dns`.
         sni: the TLS server name sent with MTLS, `p8080.catalog.shop.mesh` (see `mesh_sni`).
+        stands_for: addresses of the host outside to which a gateway, the endpoints, leads; for egress rules.
         proxy_protocol: 1 or 2: every connection begins with a PROXY header of that version; plaintext and
             opaque bytes only.
         affinity: takes the place of `load_balancing` for requests that have the key it asks for.
@@ -95,6 +97,7 @@ class Cluster:
     warmup: Warmup | None = None
     health_check: HealthCheck | None = None
     proxy_protocol: int = 0
+    stands_for: tuple[str, ...] = ()
 
 
 @functools.lru_cache(maxsize=4096)

@@ -60,6 +60,9 @@ class Service:
         endpoints: its sidecars' addresses on the mesh, with the mesh port.
         exempt: why it is not meshed; empty when it is.
         outside: addresses of hosts of `egress`, where the control plane looked them up.
+        gateway: the egress gateway through which it reaches hosts outside; None reaches them itself.
+        is_gateway: whether it is one.
+        outbound: of a service with a gateway: `ALLOW_ANY` lets any host through; `patterns`: `*.suffix:port`.
         servers: its published ports that end TLS or redirect.
     """
 
@@ -75,6 +78,10 @@ class Service:
     exempt: str = ""
     servers: tuple[IngressServer, ...] = ()
     outside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gateway: ServiceName | None = None
+    is_gateway: bool = False
+    outbound: str = ""
+    patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from meshpy.model.authn import JwtRule
 from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, Protocol
 from meshpy.model.ext_authz import ExtAuthz
+from meshpy.model.gateway import GatewayGrant
 from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 from meshpy.model.rate_limit import RateLimit
@@ -122,6 +123,9 @@ class Snapshot:
             a cluster asks for locality.
         jwt: which tokens requests to the workload may carry.
         providers: whom CUSTOM policies of the workload ask.
+        gateway: of an egress gateway: what whom it lets reach.
+        callers: of an egress gateway: the egress rules of those callers that have any.
+        egress_gateway: the cluster of the gateway to which hosts belong that only a connection names.
         servers: published ports that end TLS or redirect, besides the plaintext ones of `inbound`.
     """
 
@@ -139,6 +143,9 @@ class Snapshot:
     rate_limits: tuple[RateLimit, ...] = ()
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     servers: tuple[IngressServer, ...] = ()
+    gateway: tuple[GatewayGrant, ...] = ()
+    callers: Mapping[str, Authorization] = field(default_factory=dict)
+    egress_gateway: str = ""
 
     @property
     def open_ports(self) -> frozenset[int]:

@@ -15,6 +15,7 @@ from certs.spiffe import SpiffeId
 from meshpy.errors import MeshpyError
 from meshpy.live import Live
 from meshpy.model.endpoint import Cluster, Endpoint, Transport
+from meshpy.model.names import ServiceName
 from meshpy.model.resilience import ConnectionPool
 from meshpy.model.snapshot import Snapshot, mesh_sni
 from proxy.net.recording import Recording
@@ -158,7 +159,6 @@ class Dialer:
             protocol.admit = lambda tls: dialled_peer(tls, trust_domain, denied, expected)
             return protocol
 
-        port = cluster_port(cluster)
         sock = await _connected(cluster, endpoint)
         limit_s = cluster.pool.handshake_timeout_s
         async with _within(limit_s, f"TLS handshake timeout: {endpoint.address}:{endpoint.port}"):
@@ -166,9 +166,15 @@ class Dialer:
                 cast("Callable[[], Dialed]", judged),
                 sock=sock,
                 ssl=credentials.clients[alpn],
-                server_hostname=mesh_sni(workload, port) if port else cluster.sni,
+                server_hostname=_server_name(cluster, workload),
                 ssl_handshake_timeout=limit_s * _STARVED_FACTOR,
             )
+
+
+def _server_name(cluster: Cluster, workload: ServiceName) -> str:
+    """What is asked for there: a port of the workload, or a host outside to which it is the gateway."""
+    port = cluster_port(cluster)
+    return mesh_sni(workload, port) if port and cluster.transport is not Transport.GATEWAY else cluster.sni
 
 
 async def _connected(cluster: Cluster, endpoint: Endpoint) -> socket.socket:

@@ -35,6 +35,11 @@ class Accepted(asyncio.Protocol):
 
     ticket: Ticket | None = None
 
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
+        """Lost before anybody went on with it."""
+        if self.ticket is not None:
+            self.ticket.release()
+
     def hand_over(self, transport: asyncio.BaseTransport, successor: Accepted, received: bytes = b"") -> None:
         """Have another protocol go on with the connection, its place and what was read of it.
 

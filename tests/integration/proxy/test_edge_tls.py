@@ -24,7 +24,8 @@ from meshpy.model.snapshot import Snapshot
 from proxy.config import ConfigError
 from proxy.http.proxy_protocol import header_v1
 from tests.helpers.backends import backend, raw_server
-from tests.helpers.sidecars import LOOPBACK, Client, LogLines, free_port, inbound_snapshot, running
+from tests.helpers.ports import free_port
+from tests.helpers.sidecars import LOOPBACK, Client, LogLines, inbound_snapshot, running
 from tests.helpers.web_pki import WebCa
 
 EDGE = {"edge": (LOOPBACK,)}

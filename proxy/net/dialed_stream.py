@@ -1,0 +1,38 @@
+"""A dialled connection as asyncio's reader and writer, for what is no hot path."""
+
+from __future__ import annotations
+
+import asyncio
+
+from meshpy.model.endpoint import Cluster, Endpoint
+from proxy.net.dial import Dialed, Dialer
+from proxy.net.tls import ALPN_TCP
+
+__all__ = ["dial_streams"]
+
+_CHUNK = 64 * 1024
+
+
+class _DialedStream(asyncio.StreamReaderProtocol, Dialed):
+    """A stream whose peer is judged before any byte is exchanged."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.is_admitted(transport):
+            self.made_on = transport
+            super().connection_made(transport)
+
+
+async def dial_streams(
+    dialer: Dialer, cluster: Cluster, endpoint: Endpoint
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to one endpoint.
+
+    Raises:
+        DialError: as `Dialer.dial`.
+    """
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(_CHUNK, loop)
+    protocol = await dialer.dial(cluster, endpoint, lambda: _DialedStream(reader, loop=loop), alpn=ALPN_TCP)
+    transport = protocol.made_on
+    assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")  # noqa: S101
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)  # type: ignore[arg-type]
