@@ -48,11 +48,17 @@ class Wait:
         begun_s = time.monotonic()
         while True:
             services = self._services(only)
-            waiting = [each for each in services if not self._is_settled(each, time.monotonic() - begun_s)]
+            paused = [each for each in services if _state(each) == "paused" and self._has_stopped(each)]
+            tasks = self._tasks() if paused else ()
+            waited_s = time.monotonic() - begun_s
+            waiting = [each for each in services if not self._is_settled(each, tasks, waited_s)]
             self.progress.show({_name(each): standing(each) for each in services}, set(map(_name, waiting)))
             if services and not waiting:
+                for each in paused:
+                    why = f"{_message(each)}; every task of it runs as it should now"
+                    self.progress.say(f"  {_name(each)}: {why}")
                 return
-            tasks = self._tasks() if waiting else ()
+            tasks = tasks or (self._tasks() if waiting else ())
             hopeless = [each for each in waiting if self._is_hopeless(each, tasks)]
             if hopeless or time.monotonic() - begun_s > self.timeout_s:
                 raise NotRunningError(self._why(hopeless or waiting, tasks, bool(hopeless)))
@@ -66,9 +72,11 @@ class Wait:
     def _tasks(self) -> Sequence[Record]:
         return self.engine.get("/tasks", filters(label=f"{STACK}={self.stack}")) or ()
 
-    def _is_settled(self, service: Record, waited_s: float) -> bool:
-        if not _is_complete(service) or _state(service) == "updating" or self._has_stopped(service):
+    def _is_settled(self, service: Record, tasks: Sequence[Record], waited_s: float) -> bool:
+        if not _is_complete(service) or _state(service) == "updating":
             return False
+        if self._has_stopped(service):
+            return _is_all_new(service, tasks)
         return waited_s > BEGIN_S or has_begun(service, self.before.get(_name(service)))
 
     def _has_stopped(self, service: Record) -> bool:
@@ -77,7 +85,7 @@ class Wait:
         return _state(service) in STOPPED and _started(service) != _started(before)
 
     def _is_hopeless(self, service: Record, tasks: Sequence[Record]) -> bool:
-        if self._has_stopped(service):
+        if self._has_stopped(service) and not _is_all_new(service, tasks):
             return True
         mine = [each for each in tasks if each["ServiceID"] == service["ID"] and _is_of(each, service)]
         rejected = [each for each in mine if each["Status"]["State"] == "rejected"]
@@ -91,11 +99,33 @@ class Wait:
         return told if is_hopeless else f"not running after {self.timeout_s:.0f} s: {told}"
 
 
+def _is_all_new(service: Record, tasks: Sequence[Record]) -> bool:
+    """Whether a paused update has nothing left to do: no task of the spec before it is meant to run.
+
+    Docker pauses an update (`failure_action: pause`, the default) when one task ends early, and lets that
+    task be started again. A service whose app waits for its database by failing once is then as it should
+    be, while one of several replicas that was never reached will stay what it was.
+    """
+    if _state(service) != "paused":
+        return False
+    meant = [
+        each
+        for each in tasks
+        if each["ServiceID"] == service["ID"] and each.get("DesiredState") in ("ready", "running")
+    ]
+    wanted = service["Spec"]["TaskTemplate"]
+    return bool(meant) and all(
+        each["Spec"].get("ContainerSpec") == wanted.get("ContainerSpec")
+        and each["Spec"].get("ForceUpdate", 0) == wanted.get("ForceUpdate", 0)
+        for each in meant
+    )
+
+
 def trouble_of(service: Record, tasks: Sequence[Record]) -> str:
     """The newest error of a service's tasks, and why an update stopped."""
     mine = [each for each in tasks if each["ServiceID"] == service["ID"] and each["Status"].get("Err")]
     newest = max(mine, key=lambda each: str(each["Status"]["Timestamp"]), default=None)
-    message = (service.get("UpdateStatus") or {}).get("Message", "") if _state(service) in STOPPED else ""
+    message = _message(service) if _state(service) in STOPPED else ""
     return "; ".join(filter(None, (newest["Status"]["Err"] if newest else "", message)))
 
 
@@ -152,6 +182,10 @@ def _name(service: Record) -> str:
 
 def _state(service: Record) -> str:
     return str((service.get("UpdateStatus") or {}).get("State", ""))
+
+
+def _message(service: Record) -> str:
+    return str((service.get("UpdateStatus") or {}).get("Message", ""))
 
 
 def _started(service: Record) -> str:

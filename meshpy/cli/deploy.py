@@ -133,6 +133,13 @@ def _prepare(docker: Docker, injected: Injected, stack: str, folder: Path) -> No
     docker.require_manager()
     if "mesh" not in docker.names("network"):
         raise MeshpyError("the network `mesh` is missing: run `meshpy install` first")
+    running = docker.names("service") if report.gateways else frozenset()
+    for gateway in report.gateways:
+        if f"{gateway.swarm_name}-sidecar" not in running:
+            raise MeshpyError(
+                f"there is no egress gateway {gateway}, through which services of {stack} go outside: "
+                "run `meshpy install --egress-gateway 2` (mesh-egress/gateway) first"
+            )
     present = docker.names("secret")
     operator = Operator(Context.load())
     for service, secret in injected.report.join_secrets.items():

@@ -9,6 +9,7 @@ from typing import Any
 from meshpy.errors import DocumentError, Problem
 from meshpy.inject.edit import Editor, find
 from meshpy.inject.goyaml import MappingNode, Node, SequenceNode, aliases_in, construct
+from meshpy.inject.groups import group_networks
 from meshpy.inject.members import Member, Plan
 from meshpy.inject.original import ROOT_KEY
 from meshpy.inject.outbound import with_proxy
@@ -74,7 +75,7 @@ def _app(plan: Plan, member: Member) -> dict[str, Any]:
     service = deepcopy(dict(member.service))
     if plan.settings.permissive:
         before = service.get("networks") or ["default"]
-        keys = [pod.key for pod in member.pods]
+        keys = _keys(member)
         service["networks"] = (
             {**before, **dict.fromkeys(keys)} if isinstance(before, dict) else [*before, *keys]
         )
@@ -84,7 +85,7 @@ def _app(plan: Plan, member: Member) -> dict[str, Any]:
         service["environment"] = with_proxy(member)
     theirs = {alias.lower() for pod in member.pods for alias in pod.aliases}
     own = [alias for a in member.attachments for alias in a.aliases if alias.lower() not in theirs]
-    keys = [pod.key for pod in member.pods]
+    keys = _keys(member)
     service["networks"] = {key: {"aliases": list(dict.fromkeys(own))} for key in keys} if own else keys
     labels = (service.get("deploy") or {}).get("labels")
     if any(is_proxy_label(name) for name, _, _ in pairs(labels)):
@@ -95,6 +96,11 @@ def _app(plan: Plan, member: Member) -> dict[str, Any]:
         else:
             del deploy["labels"]
     return service
+
+
+def _keys(member: Member) -> list[str]:
+    """Networks of the app: those with its sidecar, and the one with its peers."""
+    return [pod.key for pod in member.pods] + ([member.group_network] if member.group_network else [])
 
 
 def _kept(labels: Any) -> Any:
@@ -146,6 +152,7 @@ def _sections(plan: Plan) -> dict[str, dict[str, Any]]:
     if not plan.meshed:
         return {}
     networks: dict[str, Any] = {pod.key: network_definition(plan) for m in plan.meshed for pod in m.pods}
+    networks |= group_networks(plan.meshed, network_definition(plan))
     networks[plan.mesh_key] = {"external": True, "name": plan.settings.mesh_network}
     if any(m.has_way_out for m in plan.meshed):
         networks[plan.egress_key] = {"driver": "overlay"}

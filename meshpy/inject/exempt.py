@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from meshpy.inject.images import CLUSTERS, DOCKER_PROXIES, image_name
@@ -65,10 +65,12 @@ def cluster_reasons(
     services: Mapping[str, Mapping[str, Any]],
     mentions: Mapping[str, Sequence[Mention]],
     names: Mapping[str, str],
+    grouped: Collection[str],
 ) -> dict[str, str]:
     """Services of one clustering image that name each other: peers by address, not clients and servers.
 
     Args:
+        grouped: services that a group holds together in the mesh.
         names: every name by which services are called, lower case -> service.
     """
     calls = {
@@ -78,6 +80,6 @@ def cluster_reasons(
     reasons: dict[str, str] = {}
     for name, image in images.items():
         peers = sorted(other for other in calls[name] if images[other] == image and name in calls[other])
-        if peers and image in CLUSTERS:
+        if peers and image in CLUSTERS and name not in grouped:
             reasons[name] = f"a cluster of peers that name each other ({', '.join(sorted((name, *peers)))})"
     return reasons

@@ -65,6 +65,11 @@ class Member:
         return self.name.name
 
     @property
+    def group_network(self) -> str:
+        """The key of the network on which it and its peers are; "" without a group."""
+        return f"{self.orders.group}-group" if self.orders.group else ""
+
+    @property
     def has_way_out(self) -> bool:
         """Whether its sidecar needs a network that leads outside."""
         return bool(self.published or (self.calls_outside and self.gateway is None))

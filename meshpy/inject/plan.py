@@ -11,6 +11,7 @@ from meshpy.errors import DocumentError, Problem
 from meshpy.inject.edge import lay_servers
 from meshpy.inject.evidence import PortFact, listens_on_nothing, port_facts
 from meshpy.inject.exempt import cluster_reasons, hard_reason, soft_reason
+from meshpy.inject.groups import check_groups
 from meshpy.inject.interpolation import has_variable, substitute
 from meshpy.inject.members import PROXY_HOST, Member, Plan, Pod
 from meshpy.inject.mentions import Mention, mentions_of
@@ -69,6 +70,7 @@ def make_plan(stack: StackFile, stack_name: str, options: InjectOptions) -> Plan
     members = _with_exemptions(work, members)
     members = [_with_servers(work, member) for member in _with_ports(work, members)]
     _check_names(work, members)
+    check_groups(work.stack, work.name, members, work.problems, work.notes)
     _refuse(work)
     members = [_with_networks(work, member, members) for member in members]
     _refuse(work)
@@ -150,13 +152,17 @@ def _with_exemptions(work: _Work, members: Sequence[Member]) -> list[Member]:
     services = {m.key: m.service for m in members}
     names = {name: m.key for m in members for name in m.names}
     mentions = {m.key: mentions_of(m.key, m.service) for m in members}
-    clusters = cluster_reasons(services, mentions, names)
+    grouped = {m.key for m in members if m.orders.group}
+    clusters = cluster_reasons(services, mentions, names, grouped)
     found = []
     for member in members:
         hard = hard_reason(member.service, member.attachments)
         reason = hard or soft_reason(member.orders, member.service, member.published)
         if not reason and member.orders.enable is None:
             reason = clusters.get(member.key, "")
+            if reason:
+                word = f'meshpy.group: "{min(clusters)}-cluster"'
+                work.notes.append(f"{member.key}: {word} on each of these peers meshes them as a group")
         if hard and member.orders.enable:
             path = (member.orders.places or {}).get("enable", ("services", member.key))
             work.problems.append(work.stack.problem(path, f"{member.key} cannot be meshed: {hard}"))
@@ -259,6 +265,8 @@ def _with_networks(work: _Work, member: Member, members: Sequence[Member]) -> Me
     if member.exempt:
         return member
     others = [m for m in members if m.key != member.key and m.networks & member.networks]
+    if member.orders.group:  # peers are met on a network of the group's own
+        others = [m for m in others if m.orders.group != member.orders.group]
     others = _scoped(member, others)
     outbound = _outbound(work, member)
     callees = _callees(member, others) + list(_foreign(work, member))

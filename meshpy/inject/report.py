@@ -9,6 +9,7 @@ from typing import Any
 from meshpy.inject.members import Plan
 from meshpy.inject.sidecar import join_secret
 from meshpy.model.ingress import IngressServer
+from meshpy.model.names import ServiceName
 from meshpy.wire import encode
 
 __all__ = ["Report", "Row", "report_of"]
@@ -32,6 +33,7 @@ class Report:
     exempt: services left as they are, with the reason.
     join_secrets: meshed service -> name of the Swarm secret that its sidecar mounts.
     configs: names of Swarm configs that must exist; `networks` likewise.
+    gateways: egress gateways that its services go through.
     servers: of meshed services that end TLS; `secrets` is the section of the file that they name.
     """
 
@@ -46,6 +48,7 @@ class Report:
     notes: tuple[str, ...] = ()
     servers: Mapping[str, tuple[IngressServer, ...]] = field(default_factory=dict)
     secrets: Mapping[str, Any] = field(default_factory=dict)
+    gateways: tuple[ServiceName, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of `--report FILE.json`."""
@@ -115,6 +118,7 @@ def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
         _joined((*plan.notes, *_permissive(plan), *notes)),
         {member.key: member.servers for member in plan.meshed if member.servers},
         plan.stack.value.get("secrets") or {},
+        tuple(sorted({m.gateway for m in plan.meshed if m.gateway is not None and m.calls_outside})),
     )
 
 

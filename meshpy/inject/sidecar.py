@@ -212,6 +212,7 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
         ("meshpy.egress", egress),
         ("meshpy.metrics_port", _metrics_port(plan)),
         *_through_gateway(member),
+        ("meshpy.group", [f"{plan.stack_name}_{member.group_network}"] if member.group_network else []),
         ("meshpy.secured", [str(port) for port in sorted(secured_ports(member.servers, member.published))]),
         ("meshpy.proxy_protocol", [str(port) for port in member.orders.proxy_protocol]),
     ):

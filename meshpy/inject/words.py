@@ -32,7 +32,7 @@ __all__ = [
 
 SERVICE_KEYS = (
     "enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache", "outbound", "tls",
-    "https_redirect", "egress_gateway",
+    "https_redirect", "egress_gateway", "group",
 )  # fmt: skip
 STRUCTURED_KEYS = ("servers",)
 """Of a service's `x-mesh` alone: read by `servers`."""
@@ -60,7 +60,14 @@ ROOT_SWITCHES = ("encrypted", "cache", "permissive")
 """Those of them that are true or false."""
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORT = re.compile(r"(\d{1,5})(?:/([a-z0-9]+))?")
+GROUP = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9]+)*")
 GATEWAY = re.compile(r"none|[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9][A-Za-z0-9_-]*")
+NAMES = {
+    "egress_gateway": (GATEWAY, "no gateway: write STACK/SERVICE, or none"),
+    "group": (GROUP, "no name for a group: use letters, digits and -"),
+    "outbound": (re.compile("|".join((*OUTBOUND, "CLOSED"))), "not ALLOW_ANY, REGISTRY_ONLY or CLOSED"),
+}
+"""Orders of one word: its form, and what is said of another."""
 EGRESS = re.compile(rf"({HOST.pattern}):(\d{{1,5}})(?:/([a-z0-9]+))?")
 
 
@@ -79,6 +86,7 @@ class Orders:
 
     Args:
         outbound: `ALLOW_ANY`, `REGISTRY_ONLY`, or `CLOSED` where the file's own does not hold.
+        group: of peers that reach each other directly, as a cluster's members do.
         egress_gateway: `STACK/SERVICE`, or `none` where the file's own does not hold.
         tls, https_redirect: the short forms of `servers`.
         patterns: of `egress`, `*.example.com:443`: no alias can stand for them, the forward proxy takes them.
@@ -96,6 +104,7 @@ class Orders:
     tls: tuple[str, ...] = ()
     https_redirect: tuple[int, ...] = ()
     egress_gateway: str | None = None
+    group: str = ""
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
 
@@ -200,14 +209,12 @@ def _with(orders: Orders, key: str, text: str) -> Orders:
     if key == "egress":
         exact = tuple(_egress(item) for item in items if not item.startswith("*"))
         return replace(orders, egress=exact, patterns=tuple(_pattern(i) for i in items if i.startswith("*")))
-    if key == "egress_gateway":
-        if not GATEWAY.fullmatch(text):
-            raise ValueError(f"{text!r} is no gateway: write STACK/SERVICE, or none")
-        return replace(orders, egress_gateway=text)
-    if key == "outbound":
-        if text not in (*OUTBOUND, "CLOSED"):
-            raise ValueError(f"{text!r} is not ALLOW_ANY, REGISTRY_ONLY or CLOSED")
-        return replace(orders, outbound=text)
+    if key in NAMES:
+        form, instead = NAMES[key]
+        if not form.fullmatch(text):
+            raise ValueError(f"{text!r} is {instead}")
+        name: dict[str, Any] = {key: text}
+        return replace(orders, **name)
     for item in items:
         if not HOST.fullmatch(item):
             raise ValueError(f"{item!r} is no host name")

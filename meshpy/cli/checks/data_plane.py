@@ -89,21 +89,32 @@ def _alone(site: Site) -> Verdict:
     names = {each["Id"]: each["Name"] for each in site.networks}
     wrong = []
     for sidecar in site.sidecars:
-        app = site.app_of(sidecar)
+        app, labels = site.app_of(sidecar), labels_of(sidecar)
+        if labels.get("meshpy.gateway"):  # a sidecar without an app, by design
+            continue
         if app is None:
             wrong.append(f"{_named(sidecar)} has a sidecar and no service")
             continue
         pods = pods_of(sidecar)
-        allowed = pods | set(filter(None, labels_of(sidecar).get("meshpy.permissive", "").split(",")))
+        group = labels.get("meshpy.group", "")
+        allowed = pods | {group} | set(filter(None, labels.get("meshpy.permissive", "").split(",")))
         others = sorted({names.get(each, each) for each in network_ids(app)} - allowed)
         wrong += [f"{_named(sidecar)} is also on {name}" for name in others]
         if (app["Spec"].get("EndpointSpec") or {}).get("Ports"):
             wrong.append(f"{_named(sidecar)} publishes ports past its sidecar")
         for pod in sorted(pods):
             wrong += _pod_faults(site, pod, {app["ID"], sidecar["ID"]})
+        if group:
+            wrong += _pod_faults(site, group, _group(site, group))
     if wrong:
-        return failed("; ".join(wrong), AGAIN)
+        return failed("; ".join(dict.fromkeys(wrong)), AGAIN)
     return ok(f"{len(site.sidecars)} apps")
+
+
+def _group(site: Site, network: str) -> set[str]:
+    """The apps that share a group's network."""
+    peers = (site.app_of(each) for each in site.sidecars if labels_of(each).get("meshpy.group") == network)
+    return {app["ID"] for app in peers if app is not None}
 
 
 def _pod_faults(site: Site, pod: str, members: set[str]) -> list[str]:

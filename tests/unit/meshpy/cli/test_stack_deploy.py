@@ -159,6 +159,24 @@ def test_an_update_that_docker_gave_up_ends_the_wait_with_the_tasks_error():
         wait(engine, {"a": service("a", UpdateStatus={"State": "completed", "StartedAt": "1"})})
 
 
+def test_a_paused_update_whose_task_came_up_after_all_is_no_failure():
+    """One task ended early, was started again and runs; of two replicas one was never reached: that fails."""
+    paused = {"State": "paused", "StartedAt": "2", "Message": "update paused due to failure"}
+    before = {"a": service("a", UpdateStatus={"State": "completed", "StartedAt": "1"})}
+    failed = task("failed", "two", "exit 1") | {"DesiredState": "shutdown"}
+    again = task("starting", "two") | {"DesiredState": "ready"}
+    runs = task("running", "two") | {"DesiredState": "running"}
+    late = Engine(
+        [[service("a", "two", running=0, UpdateStatus=paused)], [service("a", "two", UpdateStatus=paused)]],
+        [failed, again, runs],
+    )
+    wait(late, before)
+    old = task("running", "one") | {"DesiredState": "running"}
+    stuck = Engine([[service("a", "two", 2, 2, UpdateStatus=paused)]], [failed, runs, old])
+    with pytest.raises(NotRunningError, match="exit 1; update paused due to failure"):
+        wait(stuck, before)
+
+
 def test_an_update_that_was_given_up_long_ago_says_nothing_of_this_one():
     earlier = {"State": "paused", "StartedAt": "1"}
     wait(Engine([[service("a", UpdateStatus=earlier)]]), {"a": service("a", UpdateStatus=earlier)})
