@@ -73,7 +73,8 @@ def build_hot(root: Path) -> Path | None:
             files, flags = _translate(names, root, Path(folder))
         except (ImportError, OSError, SystemExit):
             return None
-        if not _compile(binary, files, flags):
+        # Sources that changed while they were read are not what the name would say.
+        if names.binary_of(root) != binary or not _compile(binary, files, flags):
             return None
     for stale in (root / "proxy").glob("hot-*.so"):
         if stale != binary:
@@ -111,7 +112,8 @@ def _translate(names: ModuleType, root: Path, folder: Path) -> tuple[list[Path],
         os.chdir(before)
     entries = folder / "entries.c"
     entries.write_text(_entries(names.LIBRARY, names.MODULES))
-    flags = ["-O2", "-fno-strict-aliasing", "-w", "-I", include_dir(), "-I", str(folder)]
+    flags = ["-O2", "-s", "-fno-strict-aliasing", "-w", f"-ffile-prefix-map={folder}=."]
+    flags += ["-I", include_dir(), "-I", str(folder)]
     return [folder / f"__native_{group}.c", entries], flags
 
 

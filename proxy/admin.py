@@ -11,6 +11,7 @@ from typing import Any, cast
 from certs.bundle import certificates_from_pem
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, wants_openmetrics
 from meshpy.wire import encode
+from proxy import is_compiled
 from proxy.cluster_stats import state_of
 from proxy.http.events import Refused
 from proxy.http.h1 import RequestParser
@@ -123,6 +124,7 @@ class Admin(asyncio.Protocol):
             "revision": snapshot.revision if snapshot is not None else None,
             "listeners": sidecar.listeners.describe() if sidecar.listeners is not None else [],
             "uptime_s": round(time.time() - sidecar.started_at, 1),
+            "is_compiled": is_compiled,
         }
         return 200, _JSON, json.dumps(info) + "\n"
 

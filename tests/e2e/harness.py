@@ -84,8 +84,11 @@ def main(arguments: list[str]) -> int:
     """Prepare, run, clean up; the exit code is that of pytest."""
     if reason := packages.unfit():
         return refuse(reason)
+    compiling = images.compiling()
     packages.install()
     rootfs = images.rootfs(BUILD / "cache")
+    if compiling is not None:
+        compiling.wait(900)
     images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
     traefik = images.traefik(BUILD / "cache")
     apps = programs.tree(BUILD / "cache", rootfs)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,11 @@ def test_status_shows_every_sidecar_in_sync_and_every_call_encrypted(shop: Mesh)
     assert (f"{STACK}/web", f"{STACK}/api") in inside
     assert (f"{STACK}/api", f"{STACK}/redis") in inside
     assert set(inside.values()) == {1.0}
+
+
+def test_the_images_sidecar_runs_compiled(shop: Mesh):
+    """Its hot modules (proxy.compiled) are those of the image's wheel, wherever that carries them."""
+    wheels = [each.name for each in Path("build/wheelhouse").glob("swarm_meshpy-*.whl")]
+    done = shop.engine.python(shop.sidecar("web"), FETCH, "http://127.0.0.1:15000/server_info")
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert json.loads(done.out)["is_compiled"] == any(f"-{tag}-{tag}-" in name for name in wheels), done.err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import proxy
 from tests.helpers.backends import backend, ok
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import Client
@@ -109,7 +110,9 @@ async def test_the_documented_pair_runs_as_written_reloads_and_drains(pki, tmp_p
             assert 'response_code="200",response_flags="-"' in metrics
             assert 'connection_security_policy="mutual_tls"' in metrics
             assert json.loads((await asks(client, "/config_dump")).body)["workload"]["name"] == "shop/web"
-            assert json.loads((await asks(client, "/server_info")).body)["identity"].endswith("/sa/web")
+            info = json.loads((await asks(client, "/server_info")).body)
+            assert info["identity"].endswith("/sa/web")
+            assert info["is_compiled"] == proxy.is_compiled
             await client.send(b"GET /config_dump HTTP/1.1\r\nHost: evil.example\r\n\r\n")
             assert (await client.answer()).status == 421
         await _reload(tmp_path, web, call)
