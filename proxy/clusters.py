@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.connection import UpstreamConnection
@@ -23,11 +24,11 @@ __all__ = ["Clusters", "find_changed"]
 
 _log = logging.getLogger("meshpy.proxy")
 
-_RESOLVE_EVERY_S = 1.0
-_RESOLVE_TIMEOUT_S = 5.0
-_SWEEP_EVERY_S = 5.0
-_FIRST_ANSWER_S = 1.0
-_BUILD_TURNS = 10_000
+_RESOLVE_EVERY_S: Final = 1.0
+_RESOLVE_TIMEOUT_S: Final = 5.0
+_SWEEP_EVERY_S: Final = 5.0
+_FIRST_ANSWER_S: Final = 1.0
+_BUILD_TURNS: Final = 10_000
 
 
 def find_changed(wanted: Mapping[str, Cluster], prepared: Mapping[str, Upstream]) -> list[str]:

@@ -21,6 +21,7 @@ LIBRARY = "meshpy_hot__mypyc"
 
 MODULES = (
     "proxy.access_log",
+    "proxy.admitted",
     "proxy.clusters",
     "proxy.decide.balance",
     "proxy.decide.grpc",
@@ -55,6 +56,7 @@ MODULES = (
     "proxy.http.head",
     "proxy.http.hpack_write",
     "proxy.http.huffman",
+    "proxy.http.limits",
     "proxy.http.request_head",
     "proxy.http.response_head",
     "proxy.inbound",
@@ -70,6 +72,7 @@ MODULES = (
     "proxy.outbound",
     "proxy.plan",
     "proxy.recent",
+    "proxy.redaction",
     "proxy.report",
     "proxy.requests",
     "proxy.series",

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from certs.errors import PeerRefused
 from meshpy.engine.authenticate import Authenticator, Refused
@@ -54,8 +54,8 @@ __all__ = ["Caller", "Inbound", "identify"]
 
 _log = logging.getLogger("meshpy.proxy")
 
-_MEMO_ENTRIES = 256
-_ADMITTING = ("", RATE_LIMIT)
+_MEMO_ENTRIES: Final = 256
+_ADMITTING: Final = ("", RATE_LIMIT)
 """Stages of answers of our own that say nothing of who may do what."""
 
 

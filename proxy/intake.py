@@ -6,6 +6,7 @@ The same for every protocol: an exchange is known here by its head and its downs
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from proxy.consult import Consultation
 from proxy.decide.grpc import call_of
@@ -17,7 +18,7 @@ from proxy.sides import Role
 
 __all__ = ["follow", "forward", "no_memory", "take"]
 
-_ABORTED = b"fault filter abort"
+_ABORTED: Final = b"fault filter abort"
 
 
 def take(exchange: Exchange, role: Role) -> None:

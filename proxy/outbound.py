@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshpy.engine.request import Request
 from meshpy.engine.route import NoRoute, Routed
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbound"]
 
-_MAX_EDGES = 1024
-_PROTO = (b"x-forwarded-proto", b"http")
+_MAX_EDGES: Final = 1024
+_PROTO: Final = (b"x-forwarded-proto", b"http")
 
 
 class Outbound(Role):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshpy.model.resilience import RetryPolicy
 from meshpy.model.route import Fault
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_OPS", "NO_RETRY", "Plan", "Reply"]
 
-NO_OPS = fold(())
+NO_OPS: Final = fold(())
 NO_RETRY = RetryPolicy(attempts=0)
 
 
@@ -57,7 +57,7 @@ class Plan:
         )
 
 
-_STRAIGHT = frozenset((
+_STRAIGHT: Final = frozenset((
     "is_straight", "upstream", "service", "route_name", "retry", "timeout_s", "target", "host",
     "refusal_is_trusted",
 ))  # fmt: skip

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from meshpy.model.resilience import LoadBalancing, Warmup
 
 __all__ = ["Balancer", "Latency", "Weighed", "warm_share"]
 
-_DECAY_S = 10.0
-_UNKNOWN_S = 0.03
+_DECAY_S: Final = 10.0
+_UNKNOWN_S: Final = 0.03
 """What a host that has not answered yet is taken to need (Linkerd's default)."""
-_DRAWS = 4
+_DRAWS: Final = 4
 
 
 class Latency:

@@ -7,6 +7,7 @@ application as "unknown". So errors become answers that consist of trailers alon
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from meshpy.model.grpc import http_status_of
 from proxy.http.events import Header
@@ -23,23 +24,23 @@ __all__ = [
     "trailers_of",
 ]
 
-CONTENT_TYPE = b"application/grpc"
-_TYPE_BYTES = len(CONTENT_TYPE)
+CONTENT_TYPE: Final = b"application/grpc"
+_TYPE_BYTES: Final = len(CONTENT_TYPE)
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
 
 FAILURES = frozenset((2, 4, 13, 14, 15))
 """The server's own failures: unknown, deadline-exceeded, internal, unavailable, data-loss."""
 
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
-_UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_STATUS = re.compile(rb"[0-9]{1,9}")
-_PREFIX_BYTES = 5
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_STATUS: Final = re.compile(rb"[0-9]{1,9}")
+_PREFIX_BYTES: Final = 5
 
-_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_OF_HTTP: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 """grpc/doc/http-grpc-status-mapping.md, as Envoy has it."""
 
-_PLAIN = frozenset(range(0x20, 0x7F)) - {ord("%")}
+_PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
 class Messages:

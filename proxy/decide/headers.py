@@ -8,6 +8,7 @@ are never copied here, only what to leave out and what to add is told to the enc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from meshpy.model.route import HeaderOps
 from proxy.http.events import Header, Headers
@@ -16,8 +17,8 @@ from proxy.http.hygiene import is_spoofable
 
 __all__ = ["FoldedOps", "Ids", "client_certificate", "fold", "forwarded_for", "requested_id", "spoofed_names"]
 
-_ID_BYTES = 4096
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_ID_BYTES: Final = 4096
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class Ids:
@@ -74,11 +75,11 @@ def requested_id(head: RequestHead, ids: Ids, extra: Headers) -> bytes:
     return request_id
 
 
-_FROM_OUTSIDE = frozenset((b"x-forwarded-for", b"x-real-ip"))
+_FROM_OUTSIDE: Final = frozenset((b"x-forwarded-for", b"x-real-ip"))
 
-_ORDINARY_LIMIT = 2048
-_ORDINARY_BYTES = 64
-_ordinary: set[bytes] = set()
+_ORDINARY_LIMIT: Final = 2048
+_ORDINARY_BYTES: Final = 64
+_ordinary: Final[set[bytes]] = set()
 """Names already looked at that no rule of this module is about: one set operation passes most heads."""
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from math import sqrt
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from meshpy.model.resilience import FailurePercentage, OutlierDetection, SuccessRate
 
 __all__ = ["Cause", "Health", "Judged", "Reply", "is_in", "judge_rates", "record"]
 
-_MAX_EJECTION_S = 300.0
+_MAX_EJECTION_S: Final = 300.0
 
 
 class Reply(Enum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Final
 
 from meshpy.model.resilience import RetryBudget, RetryOn, RetryPolicy
 
@@ -24,11 +25,11 @@ __all__ = [
     "retry_after_s",
 ]
 
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
+IDEMPOTENT: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 
-_MAX_BACKOFF_FACTOR = 10.0
-FULL_LUCK = 100
-_SLOTS = 10
+_MAX_BACKOFF_FACTOR: Final = 10.0
+FULL_LUCK: Final = 100
+_SLOTS: Final = 10
 MAX_RETRY_AFTER_S = 10.0
 """Who asks for a longer pause is not asked again: the caller is told, with the header."""
 
@@ -45,9 +46,9 @@ class Outcome(Enum):
     PER_TRY_TIMEOUT = "per-try-timeout"
 
 
-_ALL_5XX = frozenset((RetryOn.SERVER_ERROR, RetryOn.GATEWAY_ERROR, RetryOn.RESET))
-_UNSENT = _ALL_5XX | {RetryOn.CONNECT_FAILURE, RetryOn.RESET_BEFORE_REQUEST, RetryOn.REFUSED_STREAM}
-_GRPC_STATUS: Mapping[bytes, RetryOn] = {
+_ALL_5XX: Final = frozenset((RetryOn.SERVER_ERROR, RetryOn.GATEWAY_ERROR, RetryOn.RESET))
+_UNSENT: Final = _ALL_5XX | {RetryOn.CONNECT_FAILURE, RetryOn.RESET_BEFORE_REQUEST, RetryOn.REFUSED_STREAM}
+_GRPC_STATUS: Final[Mapping[bytes, RetryOn]] = {
     b"1": RetryOn.CANCELLED,
     b"4": RetryOn.DEADLINE_EXCEEDED,
     b"8": RetryOn.RESOURCE_EXHAUSTED,

@@ -8,7 +8,7 @@ Sources: W3C Trace Context §3.2, openzipkin/b3-propagation.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final
 
 from proxy.decide.headers import Ids
 from proxy.http.events import Headers
@@ -16,30 +16,31 @@ from proxy.http.head import RequestHead
 
 __all__ = ["Context", "begin_span", "is_sampled", "next_attempt"]
 
-_TRACEPARENT = re.compile(
+_TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 """A later version may carry more after the flags."""
 
-_B3_SINGLE = re.compile(rb"([0-9a-f]{16}|[0-9a-f]{32})-([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?)?")
-_B3_IDS = re.compile(rb"([0-9a-f]{16}|[0-9a-f]{32}) ([0-9a-f]{16})")
-_B3_NAMES = (b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags")
-_SAMPLED = b"1"
-_ODD_DIGITS = b"13579bdf"
+_B3_SINGLE: Final = re.compile(rb"([0-9a-f]{16}|[0-9a-f]{32})-([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?)?")
+_B3_IDS: Final = re.compile(rb"([0-9a-f]{16}|[0-9a-f]{32}) ([0-9a-f]{16})")
+_B3_NAMES: Final = (
+    b"b3",
+    b"x-b3-traceid",
+    b"x-b3-spanid",
+    b"x-b3-parentspanid",
+    b"x-b3-sampled",
+    b"x-b3-flags",
+)
+_SAMPLED: Final = b"1"
+_ODD_DIGITS: Final = b"13579bdf"
 
 
-class Context(NamedTuple):
-    """One span's place in its trace.
+Context = tuple[bytes, bytes, tuple[bytes, ...]]
+"""One span's place in its trace.
 
-    Args:
-        traceparent: as it is forwarded: version 00, this span's id, the flags.
-        parent: the id of the span above, 16 hex digits; empty for the root.
-        dropped: names of received fields that give way to ours.
-    """
-
-    traceparent: bytes
-    parent: bytes
-    dropped: tuple[bytes, ...]
+`traceparent` as it is forwarded (version 00, this span's id, the flags); the id of the span above, 16 hex
+digits, empty for the root; names of received fields that give way to ours. Compiled, a tuple is no object.
+"""
 
 
 def begin_span(head: RequestHead, ids: Ids, extra: Headers) -> Context:
@@ -48,13 +49,12 @@ def begin_span(head: RequestHead, ids: Ids, extra: Headers) -> Context:
     received = fields.get(b"traceparent")
     if received is not None and _TRACEPARENT.fullmatch(received) is not None:
         own = b"00%b%b%b" % (received[2:36], ids.hex(16).encode(), received[52:55])
-        context = Context(own, received[36:52], (b"traceparent",))
+        context: Context = (own, received[36:52], (b"traceparent",))
     elif b"b3" in fields or b"x-b3-traceid" in fields:
         context = _from_b3(head, ids, extra)
     else:
-        dropped = () if received is None else (b"traceparent",)
-        context = Context(ids.traceparent(), b"", dropped)
-    extra.append((b"traceparent", context.traceparent))
+        context = (ids.traceparent(), b"", () if received is None else (b"traceparent",))
+    extra.append((b"traceparent", context[0]))
     return context
 
 
@@ -82,7 +82,7 @@ def _from_b3(head: RequestHead, ids: Ids, extra: Headers) -> Context:
         is_debug = fields.get(b"x-b3-flags") == _SAMPLED
         sampled = _SAMPLED if is_debug else fields.get(b"x-b3-sampled", b"")
     if found is None or not found[1].strip(b"0") or not found[2].strip(b"0"):
-        return Context(ids.traceparent(), b"", dropped)
+        return ids.traceparent(), b"", dropped
     trace_id = found[1].rjust(32, b"0")
     drawn = ids.traceparent()
     flags = {b"": drawn[53:55], b"0": b"00", b"false": b"00"}.get(sampled, b"01")
@@ -96,4 +96,4 @@ def _from_b3(head: RequestHead, ids: Ids, extra: Headers) -> Context:
             (b"x-b3-parentspanid", found[2]),
             (b"x-b3-sampled", flags[1:]),
         ]
-    return Context(b"00-%b-%b-%b" % (trace_id, span_id, flags), found[2], dropped)
+    return b"00-%b-%b-%b" % (trace_id, span_id, flags), found[2], dropped

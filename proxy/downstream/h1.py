@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
+from typing import Final
 
 from proxy.decide.grpc import call_of
 from proxy.decide.progress import Progress
@@ -35,7 +36,7 @@ _log = logging.getLogger("meshpy.proxy")
 HALF_CLOSE_GRACE_S = 3.0
 """A client that closed its sending side may wait for its answer, or be gone: TCP does not tell."""
 LINGER_S = 1.0
-_ENDED: list[Event] = [END]
+_ENDED: Final[list[Event]] = [END]
 
 
 class Downstream(H1Answers):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Collection
+from typing import Final
 
 from proxy.downstream.life import HttpConnection
 from proxy.exchange import Exchange
@@ -19,10 +20,13 @@ from proxy.sides import Role, Shared
 
 __all__ = ["H1Answers"]
 
-_CHUNKED = Framing.CHUNKED
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_UNTIL_CLOSE: Final = Framing.UNTIL_CLOSE
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-_REASONS = {
+_REASONS: Final = {
     200: b"OK", 204: b"No Content", 301: b"Moved Permanently", 302: b"Found", 303: b"See Other",
     307: b"Temporary Redirect", 308: b"Permanent Redirect", 400: b"Bad Request", 401: b"Unauthorized",
     403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout",
@@ -41,7 +45,7 @@ class H1Answers(HttpConnection):
         self.exchange: Exchange | None = None
         self.is_at_eof = False
         self._out: list[bytes | memoryview] = []
-        self._response_framing = Framing.NONE
+        self._response_framing: Framing = _NONE
 
     takes_whole = True
 
@@ -63,7 +67,7 @@ class H1Answers(HttpConnection):
             or not exchange.is_request_complete
             or self.is_last
             or self.own.ends_connections
-            or framing is Framing.UNTIL_CLOSE
+            or framing is _UNTIL_CLOSE
         )
         if close:
             self.is_last = True
@@ -76,7 +80,7 @@ class H1Answers(HttpConnection):
     ) -> None:
         """A final response with all of its content, in one write."""
         request = exchange.head
-        self._response_framing = Framing.LENGTH
+        self._response_framing = _LENGTH
         close = not request.keep_alive or self.is_last or self.own.ends_connections
         if close:
             self.is_last = True
@@ -141,7 +145,7 @@ class H1Answers(HttpConnection):
         self.account(exchange)
         self.exchange = None
         self.is_last = True
-        if self._response_framing is Framing.UNTIL_CLOSE:
+        if self._response_framing is _UNTIL_CLOSE:
             # For this client the end of the connection is the end of the message: only a reset tells.
             sock = self.transport.get_extra_info("socket")
             if sock is not None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from time import monotonic
-from typing import cast
+from typing import Final, cast
 
 from proxy.decide.progress import Progress
 from proxy.downstream import life
@@ -33,7 +33,7 @@ _log = logging.getLogger("meshpy.proxy")
 
 GOAWAY_GRACE_S = 1.0
 """Between the announcement of the end and the end itself: requests on their way still arrive."""
-_ANNOUNCED = b"meshpy:d"
+_ANNOUNCED: Final = b"meshpy:d"
 
 
 class H2Downstream(HttpConnection):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.net.listener import Accepted, Ticket
 from proxy.net.timers import Timer
@@ -21,7 +21,7 @@ STALL_S = 60.0
 """For content that does not come, and for an answer that its client does not read."""
 IDLE_TIMEOUT_S = 590.0
 CHECK_S = 2.0
-_HIGH_WATER_BYTES = 256 * 1024
+_HIGH_WATER_BYTES: Final = 256 * 1024
 
 
 class HttpConnection:

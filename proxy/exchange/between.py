@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from proxy.http.head import ResponseHead
 from proxy.plan import Plan
 
 __all__ = ["NOT_SENT", "TIMEOUT_MS", "names_to_hide"]
 
-TIMEOUT_MS = b"x-meshpy-timeout-ms"
+TIMEOUT_MS: Final = b"x-meshpy-timeout-ms"
 """From sidecar to sidecar: for how long the caller will wait, from the end of its request on."""
 
-NOT_SENT = b"x-meshpy-not-sent"
+NOT_SENT: Final = b"x-meshpy-not-sent"
 """On a 503 of a sidecar: nothing of the request reached the application, any method may be sent again."""
 
-_DENIED_BY = b"x-meshpy-denied-by"
+_DENIED_BY: Final = b"x-meshpy-denied-by"
 """On a sidecar's 403: which stage refused."""
 
 

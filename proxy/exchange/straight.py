@@ -9,7 +9,7 @@ it. A step that meets anything else hands over to it at once.
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.exchange.between import names_to_hide
 from proxy.http.encode import encode_request_head
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answer", "launch"]
 
-_FIRST_ERROR = 400
+_FIRST_ERROR: Final = 400
 
 
 def launch(exchange: Exchange, plan: Plan) -> None:

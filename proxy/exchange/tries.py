@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshpy.model.resilience import ConsistentHash
 from proxy.decide.affinity import key_of, made_cookie, wants_cookie
@@ -33,10 +33,10 @@ __all__ = [
     "write",
 ]
 
-REPLAY_LIMIT_BYTES = 64 * 1024
+REPLAY_LIMIT_BYTES: Final = 64 * 1024
 """A request whose content is longer is not kept for a retry (Envoy's and Istio's buffers are of this size).
 """
-_SILENT_RETRIES = 1
+_SILENT_RETRIES: Final = 1
 
 
 def write(exchange: Exchange, connection: UpstreamSide) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from proxy.http.chunked import LAST_CHUNK, encode_chunk, encode_last_chunk
 from proxy.http.events import Framing, Header, Headers
@@ -21,9 +22,12 @@ __all__ = [
     "response_framing",
 ]
 
-_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
-_METHODS = {text: raw for raw, text in METHODS.items()}
-_CONNECTION_SILENT = (b"keep-alive", b"close")
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_UNTIL_CLOSE: Final = Framing.UNTIL_CLOSE
+_METHODS: Final = {text: raw for raw, text in METHODS.items()}
+_CONNECTION_SILENT: Final = (b"keep-alive", b"close")
 
 
 def encode_request_head(
@@ -134,7 +138,7 @@ def join_in_python(
     return b"".join((first, *lines, b"\r\n", content))
 
 
-join = join_in_python if codec is None else codec.join
+join: Final = join_in_python if codec is None else codec.join
 
 
 def _with_nominated(head: RequestHead | ResponseHead, drop: Collection[bytes]) -> Collection[bytes]:

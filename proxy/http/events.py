@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 __all__ = ["END", "Body", "End", "Framing", "Header", "Headers", "Refused"]
 
@@ -53,5 +54,5 @@ class Refused:
     detail: str
 
 
-END = End()
+END: Final = End()
 """The End of every message without trailers: one object, no allocation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from proxy.http.events import Header
 from proxy.http.fields import known_lines, read_field
@@ -10,9 +11,11 @@ from proxy.http.head import RequestHead, ResponseHead
 
 __all__ = ["content_problem", "options_of", "take_fields"]
 
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 """At most 18 digits: always below 2^63, so no next hop can overflow on it."""
-_OTHER_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"br", b"zstd"))
+_OTHER_CODINGS: Final = frozenset(
+    (b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"br", b"zstd")
+)
 
 
 def take_fields(head: RequestHead | ResponseHead, lines: list[bytes]) -> bool:

@@ -11,6 +11,7 @@ Hot file: a whole head in one piece is handed to `head` without a copy.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from proxy.http.chunked import ChunkDecoder
 from proxy.http.diagnose import HTTP2_PREFACE, explain_first_line, explain_rest
@@ -24,9 +25,12 @@ __all__ = ["Event", "RequestParser", "ResponseParser"]
 
 Event = RequestHead | ResponseHead | Body | End | Refused
 
-_HEAD_END = b"\r\n\r\n"
-_CR = 0x0D
-_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
+_HEAD_END: Final = b"\r\n\r\n"
+_CR: Final = 0x0D
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_UNTIL_CLOSE: Final = Framing.UNTIL_CLOSE
 
 
 class _State(Enum):
@@ -39,7 +43,9 @@ class _State(Enum):
 
 
 # An enum's members are looked up through its metaclass: names of the module are four times as fast.
-_HEAD, _IN_LENGTH, _DONE = _State.HEAD, _State.LENGTH, _State.DONE
+_HEAD: Final = _State.HEAD
+_IN_LENGTH: Final = _State.LENGTH
+_DONE: Final = _State.DONE
 
 
 class _Parser:

@@ -10,6 +10,8 @@ Hot file: a head whose block was seen before on the connection is not read again
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.http.events import END, Headers, Refused
 from proxy.http.h2control import ConnectionFault, Reset
 from proxy.http.h2frames import (
@@ -31,7 +33,7 @@ from proxy.http.head import RequestHead, ResponseHead
 
 __all__ = ["ClientCodec", "ServerCodec"]
 
-END_STREAM = int(Flag.END_STREAM)
+END_STREAM: Final = int(Flag.END_STREAM)
 
 
 class ServerCodec(Receiver):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.http.events import Body, End, Refused
 from proxy.http.h2frames import (
@@ -24,7 +25,7 @@ from proxy.http.head import RequestHead, ResponseHead
 
 __all__ = ["CONTROL_READERS", "ConnectionFault", "Control", "Gone", "H2Event", "Reset"]
 
-_ACK = int(Flag.ACK)
+_ACK: Final = int(Flag.ACK)
 
 
 @dataclass(frozen=True, slots=True)

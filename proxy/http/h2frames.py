@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Final
 
 __all__ = [
     "DEFAULT_H2_LIMITS",
@@ -27,7 +28,7 @@ MAX_WINDOW = 2**31 - 1
 DEFAULT_WINDOW = 65535
 DEFAULT_FRAME_BYTES = 16384
 
-FRAME_HEAD = struct.Struct(">HBBBL")
+FRAME_HEAD: Final = struct.Struct(">HBBBL")
 """Length as 16 and 8 bits, type, flags, stream."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from proxy.http.events import END, Body, End, Headers
 from proxy.http.h2control import CONTROL_READERS, ConnectionFault, Control, H2Event, Reset
@@ -34,9 +35,9 @@ __all__ = ["NewStream", "Receiver"]
 _END_STREAM, _END_HEADERS = int(Flag.END_STREAM), int(Flag.END_HEADERS)
 _PADDED, _PRIORITY = int(Flag.PADDED), int(Flag.PRIORITY)
 _DATA, _HEADERS, _CONTINUATION = int(FrameType.DATA), int(FrameType.HEADERS), int(FrameType.CONTINUATION)
-_COPY_BELOW = 4096
-_RESET_MEMORY = 128
-_TRAILERS = 4
+_COPY_BELOW: Final = 4096
+_RESET_MEMORY: Final = 128
+_TRAILERS: Final = 4
 """Beside the keys of heads, which are 0 to 3."""
 
 
@@ -321,7 +322,7 @@ class Receiver(Control):
             self._close_remote(stream)
 
 
-_READERS: dict[int, Callable[[Receiver, bytes, int, int], None]] = {
+_READERS: Final[dict[int, Callable[[Receiver, bytes, int, int], None]]] = {
     **CONTROL_READERS,
     FrameType.CONTINUATION: Receiver._on_continuation,
 }

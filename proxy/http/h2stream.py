@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from proxy.http.events import Header
 from proxy.http.h2frames import (
@@ -29,7 +30,7 @@ from proxy.http.hpack_write import Encoder
 __all__ = ["Sender", "Stream"]
 
 _DATA, _HEADERS, _CONTINUATION = int(FrameType.DATA), int(FrameType.HEADERS), int(FrameType.CONTINUATION)
-_JOINED_BYTES = 1024
+_JOINED_BYTES: Final = 1024
 _END_STREAM, _END_HEADERS = int(Flag.END_STREAM), int(Flag.END_HEADERS)
 
 

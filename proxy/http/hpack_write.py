@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from proxy.http.events import Header
 from proxy.http.hpack import DEFAULT_TABLE_BYTES, ENTRY_OVERHEAD, STATIC
 
 __all__ = ["Encoder"]
 
-_READY_BLOCKS = 256
+_READY_BLOCKS: Final = 256
 
 
 def _number(value: int, prefix: int, flags: int) -> bytes:
@@ -30,21 +31,21 @@ def _number(value: int, prefix: int, flags: int) -> bytes:
     return bytes(out)
 
 
-_STATIC_SIZE = len(STATIC)
-_NAME_INDEX = {name: index for index, (name, _) in reversed(list(enumerate(STATIC, 1)))}
-_STATIC_PAIRS = {pair: _number(index, 7, 0x80) for index, pair in enumerate(STATIC, 1)}
+_STATIC_SIZE: Final = len(STATIC)
+_NAME_INDEX: Final = {name: index for index, (name, _) in reversed(list(enumerate(STATIC, 1)))}
+_STATIC_PAIRS: Final = {pair: _number(index, 7, 0x80) for index, pair in enumerate(STATIC, 1)}
 
-_SECRET = frozenset((b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"))
+_SECRET: Final = frozenset((b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"))
 """Never put into a table, here or further on (RFC 7541 §7.1.3)."""
 
-_INDEXED = frozenset(
+_INDEXED: Final = frozenset(
     b":authority :path :method :status accept accept-encoding accept-language cache-control content-encoding "
     b"content-type grpc-accept-encoding grpc-encoding grpc-status server te user-agent vary x-forwarded-for "
     b"x-forwarded-proto x-envoy-upstream-service-time x-forwarded-client-cert".split()
 )
 """Names whose values come again on a connection."""
 
-_MAX_INDEXED_BYTES = 512
+_MAX_INDEXED_BYTES: Final = 512
 
 
 class Encoder:
@@ -135,8 +136,8 @@ class Encoder:
             del self._places[field]
 
 
-_SHORT = [bytes((0x80 | index,)) for index in range(127)]
-_SHORT_LENGTHS = [bytes((length,)) for length in range(127)]
+_SHORT: Final = [bytes((0x80 | index,)) for index in range(127)]
+_SHORT_LENGTHS: Final = [bytes((length,)) for length in range(127)]
 
 
 def _named(name: bytes, prefix: int, flags: int) -> bytes:
@@ -146,7 +147,7 @@ def _named(name: bytes, prefix: int, flags: int) -> bytes:
     return b"%b%b%b" % (bytes((flags,)), _number(len(name), 7, 0), name)
 
 
-_PLAIN_NAMES: dict[bytes, bytes] = {}
+_PLAIN_NAMES: Final[dict[bytes, bytes]] = {}
 
 
 def _plain_name(name: bytes) -> bytes:

@@ -13,6 +13,7 @@ the connection is closed after the answer. Identical repeated Content-Length fie
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from meshpy.engine.normalise import SAFE_TARGET
 from proxy.http.authority import parse_authority
@@ -26,8 +27,11 @@ from proxy.http.target import METHODS, Target, read_target
 
 __all__ = ["judge_request_head", "parse_request_head"]
 
-_REQUEST_LINE = re.compile(rb"([A-Z-]++) ([!-~]++) HTTP/1\.([01])")
-_NONE, _BY_LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
+_READ: Final = None if codec is None else codec.request
+_REQUEST_LINE: Final = re.compile(rb"([A-Z-]++) ([!-~]++) HTTP/1\.([01])")
+_NONE: Final = Framing.NONE
+_BY_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
 
 
 def parse_request_head(
@@ -37,8 +41,8 @@ def parse_request_head(
     allow_connect: bool = False,
 ) -> RequestHead | Refused:
     """Read a complete request head: all bytes up to and including the empty line."""
-    if codec is not None:
-        head = codec.request(raw, limits.head_bytes, limits.fields, limits.target_bytes)
+    if _READ is not None:
+        head = _READ(raw, limits.head_bytes, limits.fields, limits.target_bytes)
         if head is not None:
             return head
     return judge_request_head(raw, limits, allow_connect=allow_connect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from proxy.http.diagnose import explain_response
 from proxy.http.events import Framing, Refused
@@ -13,17 +14,21 @@ from proxy.http.native import codec
 
 __all__ = ["judge_response_head", "parse_response_head"]
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?")
-_WITHOUT_CONTENT = ("HEAD", "CONNECT")
-_NONE, _BY_LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
+_READ: Final = None if codec is None else codec.response
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?")
+_WITHOUT_CONTENT: Final = ("HEAD", "CONNECT")
+_NONE: Final = Framing.NONE
+_BY_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_UNTIL_CLOSE: Final = Framing.UNTIL_CLOSE
 
 
 def parse_response_head(
     raw: bytes, request_method: str, limits: Limits = DEFAULT_LIMITS
 ) -> ResponseHead | Refused:
     """Read a complete response head; the method of its request decides whether content follows."""
-    if codec is not None and request_method not in _WITHOUT_CONTENT:
-        head = codec.response(raw, limits.head_bytes, limits.fields)
+    if _READ is not None and request_method not in _WITHOUT_CONTENT:
+        head = _READ(raw, limits.head_bytes, limits.fields)
         if head is not None:
             return head
     return judge_response_head(raw, request_method, limits)

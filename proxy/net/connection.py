@@ -10,7 +10,7 @@ import asyncio
 import select
 import ssl
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from certs.errors import PeerRefused
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_head
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "UpstreamConnection", "UpstreamHttp", "UpstreamSide"]
 
-_HIGH_WATER_BYTES = 256 * 1024
+_HIGH_WATER_BYTES: Final = 256 * 1024
+_CHUNKED: Final = Framing.CHUNKED
 
 
 class Client(Protocol):
@@ -182,7 +183,7 @@ class UpstreamConnection(UpstreamHttp):
     def begin(self, client: Client, method: str) -> None:
         self.client = client
         self.served += 1
-        self._is_chunked = client.head.framing is Framing.CHUNKED
+        self._is_chunked = client.head.framing is _CHUNKED
         self.parser.begin(method)
 
     def send(self, client: Client, parts: list[bytes | memoryview], end: End | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from certs.errors import PeerRefused
 from proxy.http.events import End, Refused
@@ -30,7 +30,7 @@ __all__ = ["H2Connection", "UpstreamStream"]
 
 _log = logging.getLogger("meshpy.proxy")
 
-_HIGH_WATER_BYTES = 256 * 1024
+_HIGH_WATER_BYTES: Final = 256 * 1024
 
 
 class UpstreamStream(Stream):

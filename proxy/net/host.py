@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshpy.model.endpoint import Endpoint
 from proxy.decide.balance import Latency
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Host"]
 
-_SWEEP_S = 5.0
-_MAX_IDLE_S = 590.0
+_SWEEP_S: Final = 5.0
+_MAX_IDLE_S: Final = 590.0
 """Below the 600 s at which many servers, and the 900 s at which Swarm's IPVS, forget a connection."""
-_EXPIRY_MARGIN_S = 5.0
+_EXPIRY_MARGIN_S: Final = 5.0
 
 
 class Host(Queue[UpstreamConnection]):

@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Final
 
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.resilience import LoadBalancing
@@ -23,7 +24,7 @@ from proxy.net.timers import Wheel
 
 __all__ = ["Surroundings", "Upstream"]
 
-_BUILD_SLOTS = 1000
+_BUILD_SLOTS: Final = 1000
 """Slots of a Maglev table that are filled at once: about a millisecond."""
 
 

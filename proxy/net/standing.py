@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshpy.model.endpoint import Cluster
 from meshpy.model.resilience import OutlierDetection
@@ -19,7 +19,7 @@ __all__ = ["Standing"]
 
 _log = logging.getLogger("meshpy.proxy")
 
-_FAILURE_S = 1.0
+_FAILURE_S: Final = 1.0
 """What a try that failed is taken to have cost, so that a host which fails fast does not look quick."""
 
 

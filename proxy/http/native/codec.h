@@ -41,6 +41,7 @@ enum given {
 extern PyObject *given[GIVEN];
 
 int prepare_reading(void);
+int prepare_heads(void); /* once the classes are given */
 extern const char request_doc[], response_doc[], compose_doc[], trim_doc[];
 PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *response(PyObject *self, PyObject *const *args, Py_ssize_t count);

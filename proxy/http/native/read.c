@@ -17,6 +17,28 @@ static const char *attribute_names[ATTRIBUTES] = {
 };
 static PyObject *attributes[ATTRIBUTES];
 
+/* How an attribute of the two classes is set: by what the class holds for it, which need not be looked for each time. */
+static struct {
+    PyObject *descriptor;
+    descrsetfunc set;
+} setters[2][ATTRIBUTES];
+
+int prepare_heads(void)
+{
+    for (int kind = 0; kind < 2; kind++)
+        for (int i = 0; i < ATTRIBUTES; i++) {
+            PyObject *old = setters[kind][i].descriptor;
+            PyObject *found = PyObject_GetAttr(given[REQUEST_CLASS + kind], attributes[i]);
+            if (!found && !PyErr_ExceptionMatches(PyExc_AttributeError))
+                return -1;
+            PyErr_Clear(); /* an attribute of the other class */
+            setters[kind][i].descriptor = found;
+            setters[kind][i].set = found ? (descrsetfunc)PyType_GetSlot(Py_TYPE(found), Py_tp_descr_set) : NULL;
+            Py_XDECREF(old);
+        }
+    return 0;
+}
+
 int prepare_reading(void)
 {
     int is_bad = !(one = PyLong_FromLong(1)) || !(zero = PyLong_FromLong(0)) ||
@@ -176,7 +198,12 @@ static PyObject *authority_of(PyObject *host)
 
 static int set(PyObject *head, enum attribute name, PyObject *value)
 {
-    return value ? PyObject_SetAttr(head, attributes[name], value) : -1;
+    if (!value)
+        return -1;
+    int kind = (PyObject *)Py_TYPE(head) == given[RESPONSE_CLASS];
+    descrsetfunc setter = setters[kind][name].set;
+    return setter ? setter(setters[kind][name].descriptor, head, value)
+                  : PyObject_SetAttr(head, attributes[name], value);
 }
 
 static int set_new(PyObject *head, enum attribute name, PyObject *value)

@@ -147,6 +147,8 @@ static PyObject *setup(PyObject *self, PyObject *const *args, Py_ssize_t count)
         Py_XDECREF(given[i]);
         given[i] = Py_NewRef(args[i]);
     }
+    if (prepare_heads() < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 

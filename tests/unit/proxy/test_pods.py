@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import socket
 
 import pytest
 
@@ -39,7 +40,7 @@ async def test_what_is_looked_up_there_is_left_out(name, found, kept, monkeypatc
     upstream = Upstream(cluster, clusters.own)
 
     async def answer(*_args, **_kwargs):
-        return [(None, None, None, None, (address, 80)) for address in found]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in found]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
     await clusters._resolve(upstream)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import NamedTuple
 
 import pytest
 
@@ -20,9 +21,17 @@ def head(*lines: str) -> RequestHead:
     return parsed
 
 
+class Context(NamedTuple):
+    """The names of what `begin_span` returns."""
+
+    traceparent: bytes
+    parent: bytes
+    dropped: tuple[bytes, ...]
+
+
 def begun(*lines, pct=1.0):
     extra: list[tuple[bytes, bytes]] = []
-    return begin_span(head(*lines), Ids(os.urandom, pct), extra), dict(extra)
+    return Context(*begin_span(head(*lines), Ids(os.urandom, pct), extra)), dict(extra)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +124,7 @@ def test_traceparent_wins_over_b3():
 def test_another_attempt_is_another_span_of_the_same_trace_in_every_field():
     ids = Ids(os.urandom)
     extra: list[tuple[bytes, bytes]] = [(b"x-request-id", b"r")]
-    context = begin_span(head(f"b3: {A}-{B}-1"), ids, extra)
+    context = Context(*begin_span(head(f"b3: {A}-{B}-1"), ids, extra))
     trace, changed = next_attempt(context.traceparent, ids, extra)
     fields = dict(changed)
     assert (trace[:36], trace[52:]) == (context.traceparent[:36], context.traceparent[52:])
