@@ -6,8 +6,6 @@ identity of both peers.
 
 import json
 import os
-import sys
-from pathlib import Path
 
 from meshpy.model.authz import Action, Authorization, AuthorizationPolicy, AuthorizationRule, Operation
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
@@ -16,6 +14,7 @@ from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward, RouteRule, TcpRoute, VirtualHost
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot, Workload, mesh_sni
 from meshpy.wire import encode
+from tests.bench.interpreter import interpreter
 from tests.bench.world import Way
 from tests.helpers.ports import free_port
 
@@ -98,7 +97,7 @@ def caller(peers, opaque):
 def sidecar(world, service, snapshot, mesh_port, *ports, log=os.devnull, admin=None, workers=1):
     """Start one; its pid."""
     file = world.processes.write(f"{service}-{mesh_port}.json", json.dumps(encode(snapshot)))
-    argv = [Path(sys.executable).with_name("meshpy-proxy"), "--snapshot", file]
+    argv = [*interpreter()[0], "-m", "proxy", "--snapshot", file]
     argv += ["--identity", world.identities[service], "--bind", "edge=127.0.0.1"]
     argv += ["--mesh-bind", f"127.0.0.1:{mesh_port}", "--admin", f"127.0.0.1:{admin or free_port()}"]
     return world.processes.start([*argv, "--access-log", log, "--workers", workers], *ports)

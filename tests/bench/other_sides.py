@@ -2,8 +2,8 @@
 
 import json
 import shutil
-import sys
 
+from tests.bench.interpreter import interpreter
 from tests.bench.world import CALLEE, CALLER, Way
 from tests.helpers.ports import free_port
 
@@ -30,7 +30,7 @@ def start_relay(world):
     def relay(name, *ways):
         file = world.processes.write(f"relay-{name}.json", json.dumps(ways))
         listening = [way["port"] for way in ways if not way["server_tls"]]
-        return world.processes.start([sys.executable, "tests/bench/relay.py", file], *listening)
+        return world.processes.start([*interpreter()[0], "tests/bench/relay.py", file], *listening)
 
     callee = relay("callee", spec("plain", world.backend), spec("mtls_in", world.backend, server_tls=own))
     caller = relay(

@@ -17,6 +17,7 @@ from statistics import median
 from tests.bench import envoy_side, features, meshpy_side, other_sides, scale
 from tests.bench import report as reports
 from tests.bench.h2_load import closed as h2_closed
+from tests.bench.interpreter import interpreter
 from tests.bench.load import Target, closed, fresh, get, post, rate
 from tests.bench.processes import ROOT, Processes, cpu_of, rss_mib
 from tests.bench.world import make_world
@@ -205,6 +206,7 @@ def run(options):
     return {
         "at": datetime.now(UTC).isoformat(),
         "seconds": round(time.monotonic() - began, 1),
+        "python": interpreter()[1],
         "figures": figures,
         **reports.compare(figures),
     }

@@ -48,6 +48,7 @@ def show(report):
     """Print everything a run measured."""
     figures = report["figures"]
     names = list(figures)
+    print(f"\nmeshpy and the relay run on Python {report['python']}")
     print(f"\nCPU µs per request{'':12}" + "".join(f"{name:>10}" for name in names))
     for scenario in _CPU:
         cells = [figures[name].get(scenario, {}).get("cpu_us", "") for name in names]
