@@ -96,6 +96,7 @@ async def running(settings: Settings, language: Language) -> AsyncIterator[Runni
             parts.export.run_spans(),
             parts.export.run_metrics(),
             parts.watch.run(),
+            parts.baseline.run(),
         )
         if parts.webhook is not None:
             evidence = (*evidence, parts.webhook.run())

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from certs.errors import CertError
 from certs.rotation import CaState
+from control_plane.anomalies.kept import BaselineFile
 from control_plane.anomalies.watch import Watch
 from control_plane.anomalies.webhook import Webhook
 from control_plane.append_log import AppendLog
@@ -103,6 +104,8 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
     reports.forward = export.forward
     webhook = _webhook(settings)
     watch = _watch(settings, reports, webhook)
+    baseline = BaselineFile(settings.data / "baseline.json", watch)
+    baseline.resume()
     captures = Captures(reports.asks)
     reports.captured = captures.take
     looks = Looks(reports.asks, lambda: len(distribution.connected()))
@@ -115,6 +118,7 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
         looks=looks,
         captures=captures,
         watch=watch,
+        baseline=baseline,
         webhook=webhook,
         store=store,
         discovery=discovery,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from control_plane.anomalies.kept import BaselineFile
 from control_plane.anomalies.watch import Watch
 from control_plane.anomalies.webhook import Webhook
 from control_plane.attest import Attestor
@@ -40,6 +41,7 @@ class Parts:
     looks: Looks
     captures: Captures
     watch: Watch
+    baseline: BaselineFile
     webhook: Webhook | None
     store: Store
     discovery: Discovery

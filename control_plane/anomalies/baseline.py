@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["EdgeBaseline", "Finding", "Window"]
 
@@ -54,6 +55,7 @@ class Finding(NamedTuple):
 class EdgeBaseline:
     """Args:
     unusual: by kind, for how many windows in a row.
+    seen_s: when it last had traffic, in seconds since the epoch.
     """
 
     windows: int = 0
@@ -62,13 +64,31 @@ class EdgeBaseline:
     denied: float = 0.0
     slow_bound_ms: float = 0.0
     slow: float = 0.0
-    silent: int = 0
+    seen_s: float = 0.0
     unusual: dict[str, int] = field(default_factory=dict)
     _histogram: dict[float, float] = field(default_factory=dict)
 
     @property
     def is_learned(self) -> bool:
         return self.windows >= MIN_WINDOWS
+
+    def to_row(self) -> list[Any]:
+        """What is usual, as it is kept; for how long something has been unusual is not."""
+        histogram = [[bound, share] for bound, share in self._histogram.items() if bound != math.inf]
+        beyond = self._histogram.get(math.inf, 0.0)
+        return [self.windows, self.rate, self.errors, self.denied, self.seen_s, beyond, histogram]
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> EdgeBaseline:
+        """Raises ValueError or TypeError for what is no row."""
+        windows, rate, errors, denied, seen_s, beyond, histogram = row
+        shares = {float(bound): float(share) for bound, share in histogram}
+        if shares:
+            shares[math.inf] = float(beyond)
+        found = cls(int(windows), float(rate), float(errors), float(denied), seen_s=float(seen_s))
+        found._histogram = shares
+        found._set_slow_bound()
+        return found
 
     def see(self, window: Window, *, learns: bool) -> list[Finding]:
         """Judge a window by what is usual, then learn from it.

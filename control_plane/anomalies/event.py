@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -51,6 +51,14 @@ class Event:
             "until": self.until_s,
         }
 
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any], now_s: float) -> Event:
+        """One that was kept; it is over if it was open, and opened again when it still holds."""
+        until_s = now_s if kept["until"] is None else float(kept["until"])
+        subject, evidence = dict(kept["subject"]), dict(kept["evidence"])
+        kind, text = Kind(kept["kind"]), str(kept["text"])
+        return cls(int(kept["id"]), kind, subject, evidence, text, float(kept["at"]), until_s)
+
 
 @dataclass(slots=True)
 class Events:
@@ -61,6 +69,11 @@ class Events:
     _kept: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
     _open: dict[tuple[object, ...], Event] = field(default_factory=dict)
     newest: int = 0
+
+    def resume(self, kept: Sequence[Mapping[str, Any]], now_s: float) -> None:
+        """Show what was told before a restart, and count on; nobody is told it again."""
+        self._kept.extend([Event.of_json(each, now_s) for each in kept])
+        self.newest = max((event.number for event in self._kept), default=0)
 
     def raise_(
         self, kind: Kind, subject: Mapping[str, str], evidence: dict[str, Any], text: str, at_s: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ __all__ = ["PathClass", "PathClasses", "read_classes"]
 
 MAX_OF_SERVICE = 500
 MAX_SERVICES = 5_000
+MAX_CLASSES = 100_000
 MAX_MESSAGE = 200
 MAX_TEXT = 160
 
@@ -29,6 +30,7 @@ class PathClasses:
 
     _known: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     overflow: int = 0
+    _count: int = 0
 
     def add(self, service: str, found: PathClass) -> bool:
         """Whether it is new, of a service that can be watched."""
@@ -41,14 +43,29 @@ class PathClasses:
         key = (found.method, found.path)
         if key in known:
             return False
-        if len(known) >= MAX_OF_SERVICE:
+        if len(known) >= MAX_OF_SERVICE or self._count >= MAX_CLASSES:
             self.overflow += 1
             return False
         known.add(key)
+        self._count += 1
         return True
 
     def count(self) -> int:
-        return sum(len(each) for each in self._known.values())
+        return self._count
+
+    def to_rows(self) -> dict[str, list[tuple[str, str]]]:
+        """By service, as they are kept."""
+        return {service: list(known) for service, known in self._known.items()}
+
+    def resume(self, rows: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        """Know what was kept."""
+        found = [
+            (str(service), PathClass(str(method), str(path), "", 0))
+            for service, known in rows.items()
+            for method, path in known
+        ]
+        for service, each in found:
+            self.add(service, each)
 
 
 def read_classes(value: object) -> Iterator[PathClass]:

@@ -19,6 +19,10 @@ __all__ = ["DEFAULT_LEARNING_S", "Watch"]
 DEFAULT_LEARNING_S = 600.0
 MAX_EDGES = 10_000
 SCAN_PATHS, SCAN_S = 20, 600.0
+SETTLE_S = 60.0
+"""After a restart sidecars come back one by one; so long nothing is judged, and nothing learned."""
+FORGET_S = 14 * 86_400.0
+"""An edge without traffic for so long is new when it comes again."""
 _AT_A_TIME = 200
 _EDGE_KINDS = (Kind.DENIED_BURST, Kind.ERROR_SHIFT, Kind.LATENCY_SHIFT, Kind.RATE_SHIFT)
 _WORDS = {
@@ -45,6 +49,7 @@ class Watch:
         self._telemetry, self._clock = telemetry, clock
         self.is_on = learning_s > 0
         self.learns_until = clock() + learning_s
+        self._settles_until = 0.0
         self.events = Events()
         self._edges: dict[EdgeKey, EdgeBaseline] = {}
         self._sources: set[str] = set()
@@ -56,6 +61,42 @@ class Watch:
     @property
     def learns(self) -> bool:
         return self._clock() < self.learns_until
+
+    def state(self) -> dict[str, Any]:
+        """What was learned and told, as `resume` takes it; what is long gone is forgotten."""
+        now = self._clock()
+        for key in [key for key, each in self._edges.items() if now - each.seen_s > FORGET_S]:
+            del self._edges[key]
+        return {
+            "learning_left_s": max(0.0, self.learns_until - now),
+            "edges": [
+                [key.source, key.destination, key.protocol, *each.to_row()]
+                for key, each in self._edges.items()
+            ],
+            "sources": list(self._sources),
+            "paths": self.paths.to_rows(),
+            "events": [event.to_json() for event in self.events.after(0)],
+        }
+
+    def resume(self, kept: Mapping[str, Any]) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none; nothing of it is taken.
+        """
+        now = self._clock()
+        edges = {
+            EdgeKey(str(source), str(destination), str(protocol)): EdgeBaseline.of_row(row)
+            for source, destination, protocol, *row in kept["edges"][:MAX_EDGES]
+        }
+        left_s = float(kept["learning_left_s"])
+        sources = {str(each) for each in kept["sources"][:MAX_EDGES]}
+        paths = PathClasses()
+        paths.resume(kept["paths"])
+        self.events.resume(kept["events"], now)
+        self.paths, self._edges, self._sources = paths, edges, sources
+        self.learns_until = min(self.learns_until, now + left_s)
+        self._settles_until = now + SETTLE_S
 
     def summary(self) -> dict[str, Any]:
         """What is known."""
@@ -75,6 +116,8 @@ class Watch:
 
     async def look(self, now_s: float) -> None:
         """Judge the window that ends now; between some edges the loop may go on."""
+        if self._clock() < self._settles_until:
+            return
         windows = self._telemetry.windows(now_s)
         active: dict[str, int] = {}
         for number, (key, window) in enumerate(windows):
@@ -94,6 +137,8 @@ class Watch:
                 return
             baseline = self._edges[key] = EdgeBaseline()
             self._see_edge(key, window)
+        if window.requests or window.denied:
+            baseline.seen_s = self._clock()
         findings = {
             Kind(each.kind): each
             for each in baseline.see(window, learns=self.learns)

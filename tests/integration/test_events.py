@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -117,3 +118,26 @@ async def _refusal(webhook):
 async def test_a_question_that_cannot_be_is_a_400(tmp_path, query):
     async with plane(tmp_path) as mesh:
         assert (await mesh.call("GET", f"/v1/events?{query}"))[0] == 400
+
+
+@asynccontextmanager
+async def _web(mesh, message):
+    """The sidecar of web has said something; what the control plane told by then."""
+    async with mesh.stream(await mesh.enrol(WEB, task="w1"), task="w1") as sidecar:
+        await sidecar.take()
+        await sidecar.socket.send_json(message)
+        events = mesh.running.parts.watch.events
+        await _until(
+            lambda: events.after(0) and events.after(0)[-1].subject["path"] == message["classes"][-1][1]
+        )
+        yield (await mesh.call("GET", "/v1/events"))[1]
+
+
+async def test_a_control_plane_that_restarts_knows_what_it_learned_and_told(tmp_path):
+    async with plane(tmp_path, learning_s=0.001) as mesh, _web(mesh, PATHS) as before:
+        pass
+    async with plane(tmp_path, learning_s=600) as mesh:
+        assert (await mesh.call("GET", "/v1/events"))[1] == before
+        classes = [*PATHS["classes"], ["GET", "/new", "shop/web", 200]]
+        async with _web(mesh, {"type": "paths", "classes": classes}) as after:
+            assert [each["subject"]["path"] for each in after["events"]] == ["/admin", "/new"]
