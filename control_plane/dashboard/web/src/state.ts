@@ -29,18 +29,19 @@ export function inNamespace(name: string): boolean {
   return !namespace.value || name.startsWith(`${namespace.value}/`);
 }
 
-function summed(now: Status, before: Status | null): Moment {
+function summed(now: Status, before: Status | null, since_s: number): Moment {
+  const at_s = Date.now() / 1000;
   const rps = now.edges.reduce((sum, edge) => sum + edge.rps, 0);
   const good = now.edges.reduce((sum, edge) => sum + edge.rps * edge.window_success_ratio, 0);
   const p99 = now.edges.filter((edge) => edge.rps > 0 && edge.p99_ms !== null).map((edge) => edge.p99_ms!);
   const count = (each: Status) =>
     each.edges.reduce((sum, edge) => sum + Object.values(edge.denied).reduce((a, b) => a + b, 0), 0);
   return {
-    at_s: Date.now() / 1000,
+    at_s,
     rps,
     success: rps ? (100 * good) / rps : 100,
     p99_ms: p99.length ? Math.max(...p99) : null,
-    denied: before ? Math.max(0, (count(now) - count(before)) / (POLL_MS / 1000)) : 0,
+    denied: before ? Math.max(0, (count(now) - count(before)) / Math.max(1, at_s - since_s)) : 0,
   };
 }
 
@@ -48,7 +49,7 @@ async function poll(): Promise<void> {
   if (token.value && !document.hidden) {
     try {
       const now = await call<Status>("GET", "/v1/status");
-      past.value = [...past.value.slice(-PAST + 1), summed(now, status.value)];
+      past.value = [...past.value.slice(-PAST + 1), summed(now, status.value, past.value.at(-1)?.at_s ?? 0)];
       status.value = now;
       trouble.value = "";
     } catch (error) {

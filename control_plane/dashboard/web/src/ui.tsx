@@ -130,6 +130,12 @@ function resolved(near: HTMLElement, name: string): string {
   return found;
 }
 
+/** From the first moment to the last, a minute at least: the newest is at the right edge. */
+function span(moments: number[]): [number, number] {
+  const last = moments.at(-1) ?? Date.now() / 1000;
+  return [Math.min(moments[0] ?? last, last - 60), last];
+}
+
 /** A line of the recent past; the figure beside it says the same in words. */
 export function Line({ label, pick, unit }: { label: string; pick: (at: number) => number | null; unit: string }) {
   const place = useRef<HTMLDivElement>(null);
@@ -150,7 +156,8 @@ export function Line({ label, pick, unit }: { label: string; pick: (at: number) 
         axes: [{ ...axis, size: 28, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 44 }],
         padding: [8, 30, 0, 0],
         scales: {
-          x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? 0) - 60), high ?? 0] },
+          // Of one moment uPlot makes a day and says so in `low` and `high`: the data itself is asked.
+          x: { range: (plot) => span(plot.data[0] as number[]) },
           y: { range: (_, __, high) => [0, Math.max(high ?? 0, 1) * 1.1] },
         },
       },
