@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.http.native import codec
 
@@ -30,7 +30,7 @@ _TCP = (
 )
 
 
-MILLISECONDS = tuple(f'.{number:03d}Z",' for number in range(1000))
+MILLISECONDS: Final = tuple(f'.{number:03d}Z",' for number in range(1000))
 
 _REMEMBER = 1024
 _REMEMBER_CHARS = 160
@@ -109,7 +109,7 @@ class AccessLog:
         descriptor: where to write; -1 keeps no log.
     """
 
-    __slots__ = ("_buffer", "_bytes", "_descriptor", "_second", "_second_text", "lost_lines")
+    __slots__ = ("_buffer", "_bytes", "_descriptor", "_second", "_second_text", "lost_lines", "wall")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -118,6 +118,8 @@ class AccessLog:
         self._second = 0
         self._second_text = ""
         self.lost_lines = 0
+        self.wall = time.time() - time.monotonic()
+        """What the monotonic clock wants to the wall's; taken anew with every flush."""
 
     @classmethod
     def open(cls, target: str) -> AccessLog:
@@ -144,18 +146,10 @@ class AccessLog:
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return self._second_text
 
-    def http(self, started: float, pieces: Pieces) -> None:
-        """Log one exchange.
-
-        Args:
-            started: seconds of the wall clock.
-            pieces: what follows the time.
-        """
-        second = int(started)
-        text = self._second_text if second == self._second else self.second_of(started)
-        line = ('{"start_time":"', text, MILLISECONDS[int((started - second) * 1000)], *pieces)
-        data = codec.compose(line) if codec is not None else None
-        self.write(compose_in_python(line) if data is None else data)
+    def http(self, pieces: Pieces) -> None:
+        """Log one exchange."""
+        data = codec.compose(pieces) if codec is not None else None
+        self.write(compose_in_python(pieces) if data is None else data)
 
     def tcp(self, line: Line, *, started: float) -> None:
         """Log one opaque connection."""
@@ -181,6 +175,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what was gathered; called by a timer and at exit."""
+        self.wall = time.time() - time.monotonic()
         if not self._buffer:
             return
         data = b"".join(self._buffer)

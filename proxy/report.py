@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshpy.engine.log_filter import LogTest, compile_filter
 from meshpy.engine.rate_limits import STAGE
 from meshpy.engine.request import host_of
 from meshpy.engine.verdict import Verdict
 from meshpy.model.telemetry import Reporting
-from proxy.access_log import AccessLog, Line, quoted
+from proxy.access_log import MILLISECONDS, AccessLog, Line, quoted
 from proxy.decide.tracing import begin_span
 from proxy.denial import decider
 from proxy.exchange import Exchange
@@ -35,10 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter"]
 
-_MEMO_ENTRIES = 256
-_PENDING_ENTRIES = 4096
-_NOTHING_ODD = '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
-_VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
+_MEMO_ENTRIES: Final = 256
+_MEMO_CHARS: Final = 255
+_PENDING_ENTRIES: Final = 4096
+_NOTHING_ODD: Final = (
+    '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
+)
+_VIA_UPSTREAM: Final = "via_upstream"
+_VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 
 class Reporter:
@@ -49,6 +53,7 @@ class Reporter:
         "_is_logged",
         "_logs",
         "_logs_all",
+        "_outcomes",
         "_pending",
         "_remember",
         "_sends_spans",
@@ -88,6 +93,7 @@ class Reporter:
         self._is_logged: LogTest | None = None
         self._tags: SpanTags = NO_TAGS
         self._pending: dict[int, str] = {}
+        self._outcomes: dict[int, str] = {}
 
     def follow(self, reporting: Reporting) -> None:
         """Report as a snapshot says from now on."""
@@ -186,35 +192,51 @@ class Reporter:
         server_name: str,
         pending: str,
     ) -> None:
-        head, fields, call = exchange.head, exchange.head.fields, exchange.grpc
+        head, fields = exchange.head, exchange.head.fields
         is_straight = (
             exchange.reply is None and exchange.attempts == 1 and not exchange.last_failure and not pending
         )
         target = head.target
         if head.query and self.options.is_redacted:
             target = redacted_target(target)
+        started = exchange.started_at + self.log.wall
         served = None if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
         self.log.http(
-            time.time() - duration_ms / 1000.0,
             (
-                self._direction, head.method, '","path":', target,
-                ',"protocol":"', _VERSIONS[head.minor], '","response_code":', exchange.status,
-                ',"grpc_status":', None if call is None else call.status,
-                ',"response_flags":"', exchange.flags, '","response_code_details":', quoted(exchange.details),
-                ',"bytes_received":', exchange.bytes_received, ',"bytes_sent":', exchange.bytes_sent,
+                '{"start_time":"', self.log.second_of(started), MILLISECONDS[int(started % 1 * 1000)],
+                self._direction, head.method, '","path":', target, self._outcome(exchange),
+                exchange.bytes_received, ',"bytes_sent":', exchange.bytes_sent,
                 ',"duration":', int(duration_ms), ',"upstream_service_time":', served,
                 ',"x_forwarded_for":', fields.get(b"x-forwarded-for"),
                 ',"user_agent":', fields.get(b"user-agent"), ',"request_id":', exchange.request_id,
-                ',"trace_id":', exchange.trace[3:35], ',"authority":', quoted(head.authority.text),
+                ',"trace_id":', exchange.trace[3:35],
                 self._ends(down, exchange, principal, server_name),
                 _NOTHING_ODD if is_straight else _oddities(exchange, pending),
             ),
         )  # fmt: skip
 
+    def _outcome(self, exchange: Exchange) -> str:
+        """From the protocol to what was sent: of most requests the same few texts."""
+        status = exchange.status
+        if (
+            exchange.grpc is not None
+            or exchange.flags != "-"
+            or exchange.details != _VIA_UPSTREAM
+            or exchange.head.minor != 1
+        ):
+            return _outcome(exchange)
+        known = self._outcomes.get(status)
+        if known is None:
+            known = self._outcomes[status] = _outcome(exchange)
+        return known
+
     def _ends(self, down: HttpConnection, exchange: Exchange, principal: str, server_name: str) -> str:
         """Who spoke to whom over which route; the same for most requests of a connection."""
         plan, host, reply = exchange.plan, exchange.host, exchange.reply
-        key = (plan.upstream, host, plan.route_name) if plan is not None and reply is None else None
+        authority = exchange.head.authority.text
+        key = None
+        if plan is not None and reply is None and len(authority) <= _MEMO_CHARS:
+            key = (plan.upstream, host, plan.route_name, authority)
         known = down.memo.get(key)
         if type(known) is str:
             return known
@@ -222,7 +244,7 @@ class Reporter:
         if reply is not None:
             route_name = route_name or reply.route_name
         text = (
-            f',"upstream_host":"{host.name if host is not None else ""}",'
+            f',"authority":{quoted(authority)},"upstream_host":"{host.name if host is not None else ""}",'
             f'"upstream_cluster":"{plan.upstream.cluster.name if plan is not None else ""}",'
             f'"downstream_local_address":"{down.local_address}",'
             f'"downstream_remote_address":"{down.peer_address}","requested_server_name":"{server_name}",'
@@ -271,6 +293,16 @@ class Reporter:
         # An opaque connection has no response code or path, so a filter that asks for one keeps it out.
         if self._logs and self._is_logged is None:
             self.log.tcp(line, started=started)
+
+
+def _outcome(exchange: Exchange) -> str:
+    call = exchange.grpc
+    grpc_status = "null" if call is None or call.status is None else str(call.status)
+    return (
+        f',"protocol":"{_VERSIONS[exchange.head.minor]}","response_code":{exchange.status},'
+        f'"grpc_status":{grpc_status},"response_flags":"{exchange.flags}",'
+        f'"response_code_details":{quoted(exchange.details)},"bytes_received":'
+    )
 
 
 def _oddities(exchange: Exchange, pending: str) -> str:

@@ -1,9 +1,9 @@
-"""What evidence costs: `python -m tests.bench.evidence [--seconds 3] [--rounds 7] [--quick]`.
+"""What evidence costs: `python -m tests.bench.evidence [--seconds 3] [--rounds 7] [--quick] [--parts]`.
 
 Two pairs of sidecars, caller and callee over mTLS, the same request; one with everything off, one with
 everything on at default sampling: access log and flow log to files, one percent of the traces, OTLP to a
 collector, metrics read as Prometheus does by default. CPU of both sidecars per request, the pairs in turn,
-medians.
+medians. With `--parts` there are pairs besides with one part on each; `--cpu-only` ends there.
 
 Then what a control plane holds for 1,000 services: each calling four others, with traces and events.
 """
@@ -79,27 +79,54 @@ def scrape(admins, stop):
             urllib.request.urlopen(request, timeout=5).read()
 
 
-def weigh(world, folder, seconds, rounds):
+def weigh(world, folder, seconds, rounds, *, parts):
+    """CPU of a pair per request, µs, by what is on: every round's."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    on = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "MESHPY_FLOW_LOG": str(folder / "flows.log"),
-    }
-    off_way, _ = pair(world, "off", lambda _name: "off", OFF)
-    on_way, admins = pair(world, "on", lambda name: str(folder / f"{name}.log"), on)
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    flows = {"MESHPY_FLOW_LOG": str(folder / "flows.log")}
+    sampled = {name: value for name, value in OFF.items() if name != "MESHPY_TRACE_SAMPLING"}
+    recent = {name: value for name, value in OFF.items() if name != "MESHPY_RECENT"}
+    wanted = {"off": (OFF, False), "on": (collector | flows, True)}
+    if parts:
+        wanted |= {
+            "access log": (OFF, True),
+            "recent": (recent, False),
+            "traces to OTLP": (sampled | collector, False),
+            "flow log": (OFF | flows, False),
+        }
+    ways = {}
+    for name, (environment, is_logged) in wanted.items():
+        slug = name.replace(" ", "-")
+        ways[name], admins = pair(
+            world, slug, lambda each, on=is_logged: str(folder / f"{each}.log") if on else "off", environment
+        )
+        if name == "on":
+            scraped = admins
     stop = threading.Event()
-    threading.Thread(target=scrape, args=(admins, stop), daemon=True).start()
-    found = {"off": [], "on": []}
-    for _ in range(rounds):
-        for name, way in (("off", off_way), ("on", on_way)):
+    threading.Thread(target=scrape, args=(scraped, stop), daemon=True).start()
+    found = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways) if number % 2 else reversed(ways):
+            way = ways[name]
             target = Target(way.port, get("backend"))
             seen = closed(target, seconds, lambda way=way: cpu_of(way.pids))
             assert not seen.failed, seen.failed
             found[name].append(seen.used.total_s / seen.answered * 1e6)
     stop.set()
     server.shutdown()
-    return {name: statistics.median(values) for name, values in found.items()}, found
+    return found
+
+
+def show(found):
+    """Each part beside everything off; ratios are of the same round."""
+    print("CPU of caller and callee, µs a request")
+    for name, values in found.items():
+        ratio = statistics.median(a / b for a, b in zip(values, found["off"], strict=True)) - 1
+        best = min(values) / min(found["off"]) - 1
+        print(f"  {name:16}{statistics.median(values):7.1f}  {ratio:+.1%}, the best rounds {best:+.1%}")
+    rounded = {name: [round(value, 1) for value in values] for name, values in found.items()}
+    print(f"  rounds: {rounded}", file=sys.stderr)
 
 
 def fill(reports, watch, minutes):
@@ -150,23 +177,19 @@ def main():
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--cpu-only", action="store_true")
     asked = parser.parse_args()
     seconds, rounds = (1, 3) if asked.quick else (asked.seconds, asked.rounds)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         processes = Processes(folder)
         try:
-            median, found = weigh(make_world(processes), folder, seconds, rounds)
+            show(weigh(make_world(processes), folder, seconds, rounds, parts=asked.parts))
         finally:
             processes.stop()
-    more = median["on"] / median["off"] - 1
-    rounded = {name: [round(value, 1) for value in values] for name, values in found.items()}
-    print(
-        f"CPU of caller and callee, µs a request: off {median['off']:.1f}, on {median['on']:.1f}: {more:+.1%}"
-    )
-    best = min(found["on"]) / min(found["off"]) - 1
-    print(f"  the best rounds: {best:+.1%}")
-    print(f"  rounds: {rounded}", file=sys.stderr)
+    if asked.cpu_only:
+        return
     for minutes in (2, 4) if asked.quick else (10, 60):
         print(f"control plane, {SERVICES} services: {memory(minutes)}")
 
