@@ -26,7 +26,7 @@ _TCP = (
     '"connection_termination_details":%s,"bytes_received":%d,"bytes_sent":%d,"duration":%d,"upstream_host":"%s",'
     '"upstream_cluster":"%s","downstream_local_address":"%s","downstream_remote_address":"%s",'
     '"requested_server_name":"%s","upstream_transport_failure_reason":%s,"principal":"%s","policy":%s,"rule":%s,'
-    '"stage":"%s"}\n'
+    '"stage":"%s"%s}\n'
 )
 
 
@@ -100,6 +100,7 @@ class Line(NamedTuple):
     policy: str
     rule: str
     stage: str
+    audit: str = ""
 
 
 class AccessLog:
@@ -162,6 +163,7 @@ class AccessLog:
                 line.bytes_sent, line.duration_ms, line.upstream_host, line.upstream_cluster,
                 line.local_address, line.remote_address, line.server_name, quoted(line.failure),
                 line.principal, quoted(line.policy), quoted(line.rule), line.stage,
+                f',"audited":{quoted(line.audit)}' if line.audit else "",
             )
         )  # fmt: skip
         self.write(text.encode("utf-8", "replace"))

@@ -57,7 +57,6 @@ def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any
     head, key, reply = exchange.head, seen.edge.key, seen.reply
     query = head.query.encode("latin-1", "replace") if head.query else b""
     agent, forwarded = head.fields.get(b"user-agent"), head.fields.get(b"x-forwarded-for")
-    is_failed = seen.status >= 500 or not seen.status
     return {
         "source": key.source,
         "destination": key.destination or key.service,
@@ -67,8 +66,8 @@ def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any
         "query": (redacted(query) if options.is_redacted else query).decode("latin-1"),
         "agent": agent.decode("latin-1")[:_MAX_TEXT] if agent else "",
         "forwarded": forwarded.decode("latin-1")[:_MAX_TEXT] if forwarded else "",
-        "verdict": "DENIED" if seen.is_denied else "ERROR" if is_failed else "FORWARDED",
-        "policy": reply.policy if reply is not None else "",
+        "verdict": seen.verdict,
+        "policy": seen.policy,
         "rule": reply.rule if reply is not None else "",
         "stage": reply.stage if reply is not None else "",
     }
@@ -88,7 +87,7 @@ def ecs_line(
         ends: `peer`, `local`, `principal` and `server_name` of the connection.
     """
     facts = _facts(seen, exchange, options)
-    outcome = "failure" if facts["verdict"] != "FORWARDED" else "success"
+    outcome = "failure" if facts["verdict"] in ("DENIED", "ERROR") else "success"
     kind = ["access", "denied"] if facts["verdict"] == "DENIED" else ["access"]
     namespace, _, service = facts["destination"].rpartition("/")
     line = {

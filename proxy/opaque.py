@@ -87,6 +87,7 @@ class OpaqueSide(Side):
         self.failure = ""
         self.way: Way | None = None
         self.denied: Verdict | None = None
+        self.audit = ""
         self.peer_address = self.local_address = ""
         self.started = time.time()
         self.started_at = shared.loop.time()
@@ -150,7 +151,7 @@ class OpaqueSide(Side):
         self.service = way.service
         self.upstream = way.upstream
         if way.verdict.audited or way.verdict.pending is not None:
-            self.reporter.observe(way.verdict, self.role.edge_key(self))
+            self.audit = self.reporter.observe(way.verdict, self.role.edge_key(self)).audit
         if not way.verdict.allowed or way.upstream is None:
             self._refuse(way.verdict)
             return
@@ -283,6 +284,7 @@ class OpaqueSide(Side):
             policy,
             rule,
             stage,
+            self.audit,
         )
         self.reporter.tcp(edge, line, self.started)
 

@@ -47,6 +47,7 @@ class Seen(NamedTuple):
         trace: its traceparent; empty where it was not forwarded nor answered by the mesh.
         is_told: whether its spans were kept already.
         ended_at, started_at, upstream_started_at: of the monotonic clock.
+        audit: who would have it noticed, `policy rule`.
     """
 
     trace: bytes
@@ -70,6 +71,7 @@ class Seen(NamedTuple):
     reply: Reply | None
     call: Call | None
     attempt_log: tuple[Attempt, ...] | None
+    audit: str = ""
 
     @property
     def is_client(self) -> bool:
@@ -82,6 +84,20 @@ class Seen(NamedTuple):
     @property
     def is_denied(self) -> bool:
         return self.reply is not None and bool(self.reply.stage)
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS (meshpy.model.tap)."""
+        if self.is_denied:
+            return "DENIED"
+        if self.status >= 500 or not self.status:
+            return "ERROR"
+        return "AUDIT" if self.audit else "FORWARDED"
+
+    @property
+    def policy(self) -> str:
+        """Who decided, or who would have it noticed."""
+        return (self.reply.policy if self.reply is not None else "") or self.audit
 
     @property
     def route(self) -> str:

@@ -17,7 +17,6 @@ def record_of(seen: Seen, at: float) -> dict[str, Any]:
     at: when it ended, seconds since the epoch.
     """
     key, reply = seen.edge.key, seen.reply
-    is_failed = seen.status >= 500 or not seen.status
     return {
         "at": round(at, 3),
         "direction": SIDES[key.direction],
@@ -31,12 +30,12 @@ def record_of(seen: Seen, at: float) -> dict[str, Any]:
         "route": seen.route,
         "status": seen.status,
         "flags": seen.flags,
-        "verdict": "DENIED" if seen.is_denied else "ERROR" if is_failed else "FORWARDED",
+        "verdict": seen.verdict,
         "duration_ms": round(seen.took_s * 1000, 3),
         "bytes_sent": seen.bytes_sent,
         "bytes_received": seen.bytes_received,
         "attempts": seen.attempts,
-        "policy": reply.policy if reply is not None else "",
+        "policy": seen.policy,
         "rule": reply.rule if reply is not None else "",
         "trace_id": seen.trace[3:35].decode("latin-1"),
     }

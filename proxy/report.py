@@ -17,11 +17,11 @@ from meshpy.engine.verdict import Verdict
 from meshpy.model.telemetry import Reporting
 from proxy.access_log import MILLISECONDS, AccessLog, Line, quoted
 from proxy.decide.tracing import begin_span
-from proxy.denial import decider
 from proxy.exchange import Exchange
 from proxy.flow_log import FlowLog
 from proxy.http.head import RequestHead
 from proxy.log_shape import LogOptions, LogShape, ecs_line, logfmt_line
+from proxy.observed import UNOBSERVED, Observed, observed_in
 from proxy.plan import Reply
 from proxy.recent import MAX_TEXT, Seen
 from proxy.redaction import redacted_target
@@ -37,7 +37,7 @@ __all__ = ["Reporter"]
 
 _MEMO_ENTRIES: Final = 256
 _MEMO_CHARS: Final = 255
-_PENDING_ENTRIES: Final = 4096
+_OBSERVED_ENTRIES: Final = 4096
 _NOTHING_ODD: Final = (
     '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
 )
@@ -53,8 +53,8 @@ class Reporter:
         "_is_logged",
         "_logs",
         "_logs_all",
+        "_observed",
         "_outcomes",
-        "_pending",
         "_remember",
         "_sends_spans",
         "_shape",
@@ -92,7 +92,7 @@ class Reporter:
         self._logs = self._sends_spans = True
         self._is_logged: LogTest | None = None
         self._tags: SpanTags = NO_TAGS
-        self._pending: dict[int, str] = {}
+        self._observed: dict[int, Observed] = {}
         self._outcomes: dict[int, str] = {}
 
     def follow(self, reporting: Reporting) -> None:
@@ -115,7 +115,7 @@ class Reporter:
         # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
         took_s = time.monotonic() - exchange.started_at
         duration_ms = took_s * 1000.0
-        pending = self._pending.pop(id(exchange.head), "") if self._pending else ""
+        observed = self._observed.pop(id(exchange.head), UNOBSERVED) if self._observed else UNOBSERVED
         reply = exchange.reply
         call = exchange.grpc
         grpc_status = "" if call is None or call.status is None else str(call.status)
@@ -142,7 +142,7 @@ class Reporter:
             exchange.started_at, exchange.upstream_started_at, edge, head.method,
             head.authority.text[:MAX_TEXT], head.path[:MAX_TEXT], head.minor, exchange.status, exchange.flags,
             exchange.attempts, exchange.bytes_sent, exchange.bytes_received, exchange.plan, exchange.host,
-            reply, call, exchange.attempt_log,
+            reply, call, exchange.attempt_log, observed.audit,
         )  # fmt: skip
         self._remember(seen)
         if is_told:
@@ -157,7 +157,7 @@ class Reporter:
             and (self._logs_all or self.options.keeps(exchange))
         ):
             if self._shape is None:
-                self._log(down, exchange, duration_ms, principal, server_name, pending)
+                self._log(down, exchange, duration_ms, principal, server_name, observed)
             else:
                 ends = {"peer": down.peer_address, "local": down.local_address}
                 ends |= {"principal": principal, "server_name": server_name}
@@ -190,11 +190,14 @@ class Reporter:
         duration_ms: float,
         principal: str,
         server_name: str,
-        pending: str,
+        observed: Observed,
     ) -> None:
         head, fields = exchange.head, exchange.head.fields
         is_straight = (
-            exchange.reply is None and exchange.attempts == 1 and not exchange.last_failure and not pending
+            exchange.reply is None
+            and exchange.attempts == 1
+            and not exchange.last_failure
+            and observed is UNOBSERVED
         )
         target = head.target
         if head.query and self.options.is_redacted:
@@ -211,7 +214,7 @@ class Reporter:
                 ',"user_agent":', fields.get(b"user-agent"), ',"request_id":', exchange.request_id,
                 ',"trace_id":', exchange.trace[3:35],
                 self._ends(down, exchange, principal, server_name),
-                _NOTHING_ODD if is_straight else _oddities(exchange, pending),
+                _NOTHING_ODD if is_straight else _oddities(exchange, observed),
             ),
         )  # fmt: skip
 
@@ -256,12 +259,12 @@ class Reporter:
             down.memo[key] = text
         return text
 
-    def observe(self, verdict: Verdict, key: EdgeKey, head: RequestHead | None = None) -> None:
+    def observe(self, verdict: Verdict, key: EdgeKey, head: RequestHead | None = None) -> Observed:
         """Count what decides nothing: audits, Log rules, and the verdict of staged policies.
 
         Args:
             key: who speaks to whom.
-            head: of the request whose line of the log tells what is pending.
+            head: of the request whose records tell of it.
         """
         count = self.telemetry.verdict
         for label in verdict.audited:
@@ -270,11 +273,14 @@ class Reporter:
         pending = verdict.pending
         if pending is not None:
             count("pending", pending.policy or pending.stage, pending.rule, allowed=pending.allowed)
-            if head is not None and self.log.is_on:
-                if len(self._pending) >= _PENDING_ENTRIES:
-                    self._pending.clear()
-                word = "allow" if pending.allowed else "deny"
-                self._pending[id(head)] = f"{word} {decider(pending)}"
+            if verdict.allowed and not pending.allowed:
+                self.flows.decide(key, "AUDIT", pending.policy, pending.rule, "pending")
+        observed = observed_in(verdict)
+        if head is not None:
+            if len(self._observed) >= _OBSERVED_ENTRIES:
+                self._observed.clear()
+            self._observed[id(head)] = observed
+        return observed
 
     def tcp(
         self,
@@ -305,7 +311,7 @@ def _outcome(exchange: Exchange) -> str:
     )
 
 
-def _oddities(exchange: Exchange, pending: str) -> str:
+def _oddities(exchange: Exchange, observed: Observed) -> str:
     """The end of the line when there were more tries than one, an answer of our own, or a staged verdict."""
     reply = exchange.reply
     policy = rule = stage = ""
@@ -314,5 +320,6 @@ def _oddities(exchange: Exchange, pending: str) -> str:
     return (
         f'"upstream_transport_failure_reason":{quoted(exchange.last_failure)},"attempts":{exchange.attempts},'
         f'"policy":{quoted(policy)},"rule":{quoted(rule)},"stage":"{stage}"'
-        + (f',"pending":{quoted(pending)}}}\n' if pending else "}\n")
+        + (f',"audited":{quoted(observed.audit)}' if observed.audit else "")
+        + (f',"pending":{quoted(observed.pending)}}}\n' if observed.pending else "}\n")
     )

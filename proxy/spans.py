@@ -260,4 +260,6 @@ def _outcome(seen: Seen) -> Attributes:
         found |= {"meshpy.policy": reply.policy, "meshpy.rule": reply.rule, "meshpy.stage": reply.stage}
     if seen.is_denied:
         found["meshpy.verdict"] = "DENIED"
+    elif seen.audit:
+        found |= {"meshpy.verdict": "AUDIT", "meshpy.policy": seen.audit}
     return found

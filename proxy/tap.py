@@ -65,12 +65,12 @@ class Tap:
                 "path": "",
                 "status": 0,
                 "flags": line.flags,
-                "verdict": "DENIED" if line.stage else "ERROR" if line.failure else "FORWARDED",
+                "verdict": _verdict_of(line),
                 "duration_ms": line.duration_ms,
                 "bytes_sent": line.bytes_sent,
                 "bytes_received": line.bytes_received,
                 "attempts": 1,
-                "policy": line.policy,
+                "policy": line.policy or line.audit,
                 "rule": line.rule,
                 "route": "",
                 "trace_id": "",
@@ -89,6 +89,14 @@ class Tap:
         self._left -= 1
         record["at"] = round(now, 3)
         self._kept.append(record)
+
+
+def _verdict_of(line: Line) -> str:
+    if line.stage:
+        return "DENIED"
+    if line.failure:
+        return "ERROR"
+    return "AUDIT" if line.audit else "FORWARDED"
 
 
 def _ends(edge: Edge) -> dict[str, Any]:

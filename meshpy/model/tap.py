@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["VERDICTS", "TapFilter"]
 
-VERDICTS = ("FORWARDED", "DENIED", "ERROR")
+VERDICTS = ("FORWARDED", "DENIED", "ERROR", "AUDIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class TapFilter:
         direction: `in` (told by the callee's sidecar) or `out` (by the caller's).
         path: a prefix.
         status: the first digits of the status: `5` is every 5xx.
-        verdict: one of VERDICTS.
+        verdict: one of VERDICTS; AUDIT is forwarded, and noticed by a policy that decides nothing.
         min_ms: the least duration.
     """
 

@@ -162,6 +162,38 @@ async def test_flows_are_summed_by_verdict(pki, tmp_path):
     assert os.stat(file).st_mode & 0o777 == 0o640
 
 
+async def test_what_a_policy_only_notices_is_a_verdict_of_tap_log_and_span(pki, tmp_path):
+    file = tmp_path / "access.log"
+    port, mesh_port = free_port(), free_port()
+    async with backend() as app:
+        callee = inbound_snapshot(80, (Endpoint(LOOPBACK, app.port),), authorization=audited())
+        caller = outbound_snapshot(port, {"c": mesh_cluster(mesh_port)})
+        async with (
+            running(callee, pki, mesh_port=mesh_port, log=AccessLog.open(str(file))) as api,
+            running(caller, pki) as web,
+            await Client.connect(port) as client,
+        ):
+            api.tap.ask((TapFilter(verdict="AUDIT"),), 10)
+            web.shared.ids.sample(100.0)
+            for path in ("/a", "/audited", "/b"):
+                await client.get(path)
+            (told,) = api.tap.take()
+            looked = answer(api.recent, read_question({"id": 1, "filter": {"verdict": "AUDIT"}}))
+            others = answer(api.recent, read_question({"id": 2, "filter": {"verdict": "FORWARDED"}}))
+            spans = {span["attributes"]["url.path"]: span["attributes"] for span in api.spans.take()}
+    name = "AuthorizationPolicy shop/watch rules[0]"
+    assert (told["path"], told["policy"], told["status"]) == ("/audited", name, 200)
+    assert [each["path"] for each in looked["records"]] == ["/audited"]
+    assert [each["path"] for each in others["records"]] == ["/b", "/a"]
+    assert [line.get("audited") for line in map(json.loads, file.read_text().splitlines())] == [
+        None,
+        name,
+        None,
+    ]
+    verdicts = {path: (each.get("meshpy.verdict"), each.get("meshpy.policy")) for path, each in spans.items()}
+    assert verdicts == {"/a": (None, None), "/audited": ("AUDIT", name), "/b": (None, None)}
+
+
 async def test_the_last_exchanges_are_told_by_lines_and_by_groups(pki):
     port = free_port()
     async with backend(lambda request: ANSWERS.get(request.target, ok(b"fine"))) as app:

@@ -169,6 +169,9 @@ async def test_a_staged_policy_lets_pass_and_is_told_in_the_log_and_counted(pki,
             assert (await client.get("/")).status == 200
             assert (await client.get("/")).status == 200
         metrics = prometheus_text(api.telemetry)
+        assert [(s.verdict, s.policy) for s in api.recent.newest()] == [
+            ("AUDIT", "StagedNetworkPolicy shop/p")
+        ] * 2
     assert [line["pending"] for line in log.lines()] == ["deny StagedNetworkPolicy shop/p"] * 2
     labels = 'stage="pending",policy="StagedNetworkPolicy shop/p",rule="",action="deny"'
     assert f"meshpy_authz_decisions_total{{{labels}}} 2" in metrics

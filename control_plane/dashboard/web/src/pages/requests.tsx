@@ -18,7 +18,7 @@ const FIELDS = [
   ["min_ms", "Slower than, ms", "250"],
 ] as const;
 const CHOICES = [
-  ["verdict", "Verdict", ["FORWARDED", "DENIED", "ERROR"]],
+  ["verdict", "Verdict", ["FORWARDED", "DENIED", "ERROR", "AUDIT"]],
   ["direction", "Told by", ["in", "out"]],
 ] as const;
 const WORDS: Record<string, string> = { in: "the callee", out: "the caller" };
