@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import time
 from collections import Counter
@@ -275,6 +276,8 @@ class Distribution:
         stream.meshpy = _field(message, "meshpy")
         port = message.get("metrics_port", 0)
         stream.metrics_port = port if isinstance(port, int) and 0 < port < 65536 else 0
+        host = _field(message, "metrics_host")
+        stream.metrics_host = host if _is_loopback(host) and _is_loopback(stream.address) else ""
         held = _field(message, "held")
         stream.hello(held, self._shelf.known(stream.service, held), now_s)
         self._gone.pop((stream.service, stream.task), None)
@@ -366,6 +369,14 @@ def _message(text: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadRequest("a frame is one JSON object")
     return message
+
+
+def _is_loopback(address: str) -> bool:
+    """A sidecar elsewhere is asked where it came from: it cannot send Prometheus to others."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _field(message: dict[str, Any], name: str) -> str:

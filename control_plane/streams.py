@@ -52,7 +52,8 @@ class Stream:
         issuer: the key id of who signed the certificate it connected with, hex.
         told_bundle, believes: the set of roots that it was sent, that it acknowledged.
         asked_renewal: the issuer that it was asked to have a certificate of.
-        metrics_port: where its sidecar serves Prometheus; 0: nowhere but on loopback.
+        metrics_port: where its sidecar serves Prometheus; 0: nowhere.
+        metrics_host: the loopback address on which it does so, of a sidecar on this machine.
     """
 
     service: ServiceName
@@ -82,6 +83,7 @@ class Stream:
     serial: str = ""
     held_at_s: float | None = None
     metrics_port: int = 0
+    metrics_host: str = ""
 
     def hello(self, held: str, known: Printed | None, now_s: float) -> None:
         """The sidecar says what it holds; whatever was in flight is forgotten.

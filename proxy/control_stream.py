@@ -118,6 +118,7 @@ class ControlStream:
                 "node": options.node,
                 "meshpy": _VERSION,
                 "metrics_port": options.metrics_port,
+                "metrics_host": options.metrics_host,
             }
         )
 

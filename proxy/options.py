@@ -58,6 +58,7 @@ class ControlOptions:
     bundle_file: Path
     cache: Path | None = None
     metrics_port: int = 0
+    metrics_host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,4 +286,5 @@ def _control(environment: Mapping[str, str]) -> ControlOptions:
         Path(environment["MESHPY_TRUST_BUNDLE_FILE"]),
         Path(environment["MESHPY_CACHE"]) if environment.get("MESHPY_CACHE") else None,
         metrics_port=metrics[1] if metrics is not None else 0,
+        metrics_host=metrics[0] if metrics is not None else "",
     )

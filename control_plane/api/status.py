@@ -134,7 +134,7 @@ class StatusRoutes:
         streams = [stream for stream in self._parts.distribution.connected() if stream.metrics_port]
         found = [
             {
-                "targets": [_host_port(stream.address, stream.metrics_port)],
+                "targets": [_host_port(stream.metrics_host or stream.address, stream.metrics_port)],
                 "labels": {
                     "__meta_meshpy_namespace": stream.service.namespace,
                     "__meta_meshpy_service": str(stream.service),

@@ -209,6 +209,7 @@ def _start_sidecar(sidecar: SidecarProcess, operator: Operator, crew: Crew, dire
         "MESHPY_SERVICE": name.name,
         "MESHPY_TASK_ID": f"local-{name.name}",
         "MESHPY_NODE": "local",
+        "MESHPY_METRICS": f"{sidecar.mesh_address}:15020",
         "MESHPY_QUIET_S": "0",  # nobody looks names up here
         "MESHPY_CONTROL_PLANE": f"127.0.0.1:{(directory / 'sidecar-port').read_text()}",
         "MESHPY_JOIN_TOKEN_FILE": str(token_file),

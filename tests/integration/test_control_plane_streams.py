@@ -332,3 +332,19 @@ async def test_a_stream_ends_with_the_certificate_it_began_with(tmp_path):
             assert message.type is aiohttp.WSMsgType.CLOSE
             assert "certificate" in message.extra
             assert time.monotonic() - begin < 5
+
+
+async def test_a_sidecar_names_where_it_is_scraped_on_this_machine_and_sends_prometheus_nowhere_else(mesh):
+    async def target(host):
+        async with mesh.stream(await mesh.enrol(WEB, task="w1"), task="w1") as sidecar:
+            await sidecar.take()
+            hello = {"type": "hello", "held": sidecar.snapshot["version"], "task": "w1", "node": "n1"}
+            await sidecar.socket.send_json({**hello, "metrics_port": 15020, "metrics_host": host})
+            async with asyncio.timeout(5):
+                while not (found := (await mesh.call("GET", "/v1/prometheus/targets"))[1]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        return found[0]["targets"]
+
+    assert await target("127.9.9.9") == ["127.9.9.9:15020"]
+    for other in ("10.0.0.1", "metadata.internal", "169.254.169.254", ""):
+        assert await target(other) == ["127.0.0.1:15020"]
