@@ -10,7 +10,7 @@ import { Requests } from "./pages/requests";
 import { ServicePage, Services } from "./pages/services";
 import { Sync } from "./pages/sync";
 import { Traces } from "./pages/traces";
-import { link, route } from "./router";
+import { go, link, route, withQuery } from "./router";
 import { namespace, namespaces, start, status, theme, trouble } from "./state";
 import "./style.css";
 
@@ -76,9 +76,7 @@ function Top() {
         <span>Stack</span>
         <select
           value={namespace.value}
-          onChange={(event) => {
-            namespace.value = event.currentTarget.value;
-          }}
+          onChange={(event) => go(withQuery({ stack: event.currentTarget.value }))}
         >
           <option value="">all</option>
           {namespaces.value.map((each) => (

@@ -12,8 +12,17 @@ export const route = computed(() => {
   return { page: parts[0] ?? "overview", rest: parts.slice(1), query: new URLSearchParams(query) };
 });
 
-export function link(...parts: string[]): string {
-  return `#/${parts.flatMap((part) => part.split("/")).map(encodeURIComponent).join("/")}`;
+/** The address of a page, with the stack that is looked at: that one is kept from page to page. */
+export function link(page: string, rest: string[] = [], query: Record<string, string> = {}): string {
+  const asked = new URLSearchParams(query);
+  const stack = route.value.query.get("stack");
+  if (stack) asked.set("stack", stack);
+  return address([page, ...rest], asked);
+}
+
+function address(parts: string[], query: URLSearchParams): string {
+  const path = `#/${parts.flatMap((part) => part.split("/")).map(encodeURIComponent).join("/")}`;
+  return query.size ? `${path}?${query}` : path;
 }
 
 export function go(to: string): void {
@@ -27,6 +36,5 @@ export function withQuery(changes: Record<string, string>): string {
     if (value) query.set(name, value);
     else query.delete(name);
   }
-  const path = link(route.value.page, ...route.value.rest);
-  return query.size ? `${path}?${query}` : path;
+  return address([route.value.page, ...route.value.rest], query);
 }

@@ -1,6 +1,7 @@
 // What every page shares: the mesh as of the last poll, its recent past, the theme.
 import { computed, effect, signal } from "@preact/signals";
 import { ApiError, call, token } from "./api";
+import { route } from "./router";
 import type { Status } from "./types";
 
 const POLL_MS = 2000;
@@ -8,7 +9,6 @@ const PAST = 300; // polls: ten minutes
 
 export const status = signal<Status | null>(null);
 export const trouble = signal("");
-export const namespace = signal("");
 
 export interface Moment {
   at_s: number;
@@ -23,6 +23,18 @@ export const past = signal<Moment[]>([]);
 export const namespaces = computed(() => {
   const found = new Set(status.value?.services.map((each) => each.name.split("/")[0]!) ?? []);
   return [...found].sort();
+});
+
+/** The stack that is looked at, as the address says: a view that is sent to somebody is the same view. */
+export const namespace = computed(() => route.value.query.get("stack") ?? "");
+
+export const known = computed(() => new Set(status.value?.services.map((each) => each.name) ?? []));
+
+/** Requests a second by who is called: tables of a thousand services ask for each. */
+export const received = computed(() => {
+  const found = new Map<string, number>();
+  for (const edge of status.value?.edges ?? []) found.set(edge.destination, (found.get(edge.destination) ?? 0) + edge.rps);
+  return found;
 });
 
 export function inNamespace(name: string): boolean {

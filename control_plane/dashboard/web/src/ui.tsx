@@ -115,7 +115,7 @@ export function Table<Row>(props: {
           ))}
         </tbody>
       </table>
-      {rows.length > limit && <Empty>and {rows.length - limit} more; narrow the search</Empty>}
+      {rows.length > limit && <Empty>and {rows.length - limit} more: choose a stack or search for fewer</Empty>}
     </div>
   );
 }

@@ -4,7 +4,7 @@ import dagre from "@dagrejs/dagre";
 import { computed, useSignal } from "@preact/signals";
 import { denials, milliseconds, percent, perSecond } from "../format";
 import { go, link, route, withQuery } from "../router";
-import { inNamespace, status } from "../state";
+import { inNamespace, namespace, status } from "../state";
 import type { Edge, Service } from "../types";
 import { Card, Empty, Search } from "../ui";
 import { EdgeTable } from "./overview";
@@ -12,6 +12,7 @@ import { EdgeTable } from "./overview";
 const WIDTH = 168;
 const HEIGHT = 46;
 const MOST = 120;
+const GAP = 18;
 
 interface Node {
   name: string;
@@ -49,6 +50,12 @@ const title = (name: string): string => name || "outside";
 /** dagre takes no empty name, which is what callers without identity have. */
 const key = (name: string): string => `:${name}`;
 
+function summed(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
+  const found = { ...a };
+  for (const [policy, count] of Object.entries(b)) found[policy] = (found[policy] ?? 0) + count;
+  return found;
+}
+
 /** Edges of one pair of services, whatever their protocols, as one arc. */
 function joined(edges: Edge[]): Edge[] {
   const found = new Map<string, Edge>();
@@ -69,25 +76,55 @@ function joined(edges: Edge[]): Edge[] {
         : Math.min(held.window_success_ratio, edge.window_success_ratio),
       mtls_ratio: Math.min(held.mtls_ratio, edge.mtls_ratio),
       p99_ms: Math.max(held.p99_ms ?? 0, edge.p99_ms ?? 0) || null,
-      denied: { ...held.denied, ...edge.denied },
+      denied: summed(held.denied, edge.denied),
     });
   }
   return [...found.values()];
 }
 
-const wanted = computed(() => {
+interface Wanted {
+  edges: Edge[];
+  services: Service[];
+  /** Services by stack, when there are too many to be drawn one by one. */
+  stacks: Map<string, Service[]> | null;
+}
+
+const wanted = computed<Wanted>(() => {
   const text = (route.value.query.get("q") ?? "").toLowerCase();
   const now = status.value;
-  if (!now) return { edges: [] as Edge[], services: [] as Service[] };
+  if (!now) return { edges: [], services: [], stacks: null };
+  const at = route.value.query.get("at") ?? "";
   const holds = (name: string) => inNamespace(name) && name.toLowerCase().includes(text);
+  const services = now.services.filter((each) => holds(each.name));
   const edges = joined(now.edges.filter((edge) => holds(edge.source) || holds(edge.destination)));
-  return { edges, services: now.services.filter((each) => holds(each.name)) };
+  if (services.length <= MOST || namespace.value) return { edges, services, stacks: null };
+  if (at) {
+    // Too many to draw, and one is chosen: itself and whoever it speaks to.
+    const near = edges.filter((edge) => edge.source === at || edge.destination === at);
+    const names = new Set([at, ...near.flatMap((edge) => [edge.source, edge.destination])]);
+    return { edges: near, services: services.filter((each) => names.has(each.name)), stacks: null };
+  }
+  const stacks = new Map<string, Service[]>();
+  for (const each of services) {
+    const stack = stackOf(each.name);
+    stacks.set(stack, [...(stacks.get(stack) ?? []), each]);
+  }
+  const between = edges.filter((edge) => stackOf(edge.source) !== stackOf(edge.destination));
+  return {
+    edges: joined(between.map((edge) => ({ ...edge, source: stackOf(edge.source), destination: stackOf(edge.destination) }))),
+    services: [],
+    stacks,
+  };
 });
+
+function stackOf(name: string): string {
+  return name.split("/")[0] ?? "";
+}
 
 /** Changes only when a service or an edge comes or goes: figures move, boxes do not. */
 const shape = computed(() => {
-  const { edges, services } = wanted.value;
-  const names = new Set([...services.map((each) => each.name), ...edges.flatMap((edge) => [edge.source, edge.destination])]);
+  const { edges, services, stacks } = wanted.value;
+  const names = new Set([...services.map((each) => each.name), ...(stacks?.keys() ?? []), ...edges.flatMap((edge) => [edge.source, edge.destination])]);
   return JSON.stringify([[...names].sort(), edges.map((edge) => [edge.source, edge.destination]).sort()]);
 });
 
@@ -98,11 +135,31 @@ const placed = computed(() => {
   const kept = new Set(shown);
   const graph = new dagre.graphlib.Graph();
   graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 96, marginx: 16, marginy: 16 });
-  for (const name of shown) graph.setNode(key(name), { width: WIDTH, height: HEIGHT });
+  for (const name of shown) if (busy.has(name)) graph.setNode(key(name), { width: WIDTH, height: HEIGHT });
   for (const [from, to] of pairs) if (kept.has(from) && kept.has(to)) graph.setEdge(key(from), key(to), {});
-  dagre.layout(graph);
+  if (busy.size) dagre.layout(graph);
+  inRows(graph, shown.filter((name) => !busy.has(name)));
   return { graph, shown, left_out: names.length - shown.length };
 });
+
+/** Who speaks to nobody stands below in rows; dagre would make one long column of them. */
+function inRows(graph: InstanceType<typeof dagre.graphlib.Graph>, quiet: string[]): void {
+  const size = graph.graph() as { width?: number; height?: number };
+  const [width, height] = [Math.max(0, size.width ?? 0), Math.max(0, size.height ?? 0)];
+  const across = Math.max(6, Math.floor(width / (WIDTH + GAP)));
+  quiet.forEach((name, index) => {
+    const [row, column] = [Math.floor(index / across), index % across];
+    graph.setNode(key(name), {
+      width: WIDTH,
+      height: HEIGHT,
+      x: GAP + WIDTH / 2 + column * (WIDTH + GAP),
+      y: height + GAP + HEIGHT / 2 + row * (HEIGHT + GAP),
+    });
+  });
+  if (!quiet.length) return;
+  size.width = Math.max(width, Math.min(quiet.length, across) * (WIDTH + GAP) + GAP);
+  size.height = height + Math.ceil(quiet.length / across) * (HEIGHT + GAP) + GAP;
+}
 
 const drawing = computed<Drawing>(() => {
   const { graph, shown, left_out } = placed.value;
@@ -128,6 +185,7 @@ export function Graph() {
   const chosen = route.value.query.get("at") ?? "";
   const zoom = useSignal(1);
   const { nodes, arcs, width, height, left_out } = drawing.value;
+  const { stacks } = wanted.value;
   if (!status.value) return <Empty>asking the control plane…</Empty>;
   const near = new Set(arcs.filter(({ edge }) => edge.source === chosen || edge.destination === chosen).flatMap(({ edge }) => [edge.source, edge.destination]));
   const isFar = (name: string) => chosen !== "" && name !== chosen && !near.has(name);
@@ -139,12 +197,13 @@ export function Graph() {
         <button type="button" aria-label="Larger" onClick={() => (zoom.value = Math.min(2.5, zoom.value * 1.25))}>+</button>
         {chosen && (
           <>
-            <a href={link("services", chosen)}>{chosen}</a>
+            <a href={link("services", [chosen])}>{chosen}</a>
             <button type="button" onClick={() => go(withQuery({ at: "" }))}>show all</button>
           </>
         )}
         <span class="quiet">
-          {nodes.length} services{left_out > 0 && `, ${left_out} quiet ones left out`}
+          {stacks ? `${[...stacks.values()].reduce((sum, each) => sum + each.length, 0)} services in ${stacks.size} stacks: choose one to see its services` : `${nodes.length} services`}
+          {left_out > 0 && `, ${left_out} left out: search for fewer`}
         </span>
       </div>
       {nodes.length === 0 ? (
@@ -160,9 +219,13 @@ export function Graph() {
             {arcs.map((arc) => (
               <ArcShape key={`${arc.edge.source}>${arc.edge.destination}`} arc={arc} isFar={chosen !== "" && arc.edge.source !== chosen && arc.edge.destination !== chosen} />
             ))}
-            {nodes.map((node) => (
-              <NodeShape key={node.name} node={node} isChosen={node.name === chosen} isFar={isFar(node.name)} />
-            ))}
+            {nodes.map((node) =>
+              stacks?.has(node.name) ? (
+                <StackShape key={node.name} node={node} services={stacks.get(node.name)!} />
+              ) : (
+                <NodeShape key={node.name} node={node} isChosen={node.name === chosen} isFar={isFar(node.name)} />
+              ),
+            )}
           </svg>
         </div>
       )}
@@ -224,6 +287,25 @@ function state(service: Service | undefined): [string, string] {
   if (service.endpoints === 0) return ["down", "no endpoint is up"];
   if (service.synced < service.sidecars) return ["late", `${service.sidecars - service.synced} sidecars are not in sync`];
   return ["", `${service.endpoints} endpoint${service.endpoints === 1 ? "" : "s"}`];
+}
+
+/** A stack in the place of its services: how many, how many are unwell, and a way into it. */
+function StackShape({ node, services }: { node: Node; services: Service[] }) {
+  const kinds = services.map((each) => state(each)[0]);
+  const count = (kind: string) => kinds.filter((each) => each === kind).length;
+  const unwell = count("down") + count("late");
+  const words = `${services.length} services${unwell ? `, ${unwell} unwell` : ""}${count("exempt") ? `, ${count("exempt")} not meshed` : ""}`;
+  const name = node.name.length > 21 ? `${node.name.slice(0, 20)}…` : node.name;
+  return (
+    <a href={withQuery({ stack: node.name, q: "" })} class={`node stack ${unwell ? "late" : ""}`}>
+      <title>{`Stack ${node.name}: ${words}`}</title>
+      <rect x={node.x - WIDTH / 2} y={node.y - HEIGHT / 2} width={WIDTH} height={HEIGHT} rx="8" />
+      <text x={node.x - WIDTH / 2 + 12} y={node.y - 3}>{name}</text>
+      <text x={node.x - WIDTH / 2 + 12} y={node.y + 14} class="under">
+        {words.slice(0, 26)}
+      </text>
+    </a>
+  );
 }
 
 function NodeShape({ node, isChosen, isFar }: { node: Node; isChosen: boolean; isFar: boolean }) {

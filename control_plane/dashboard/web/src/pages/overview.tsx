@@ -1,8 +1,10 @@
 import { count, denials, milliseconds, percent, perSecond } from "../format";
 import { link } from "../router";
-import { inNamespace, past, status } from "../state";
+import { inNamespace, known, past, status } from "../state";
 import type { Edge } from "../types";
 import { Badge, Card, Empty, Line, Table } from "../ui";
+
+const MOST = 200; // rows of a table: of more the busiest are shown
 
 export function Overview() {
   const now = status.value;
@@ -41,7 +43,7 @@ export function Overview() {
         <Line label="Denied" unit="/s" pick={(at) => past.value[at]!.denied} />
       </div>
       <Card title="Who calls whom">
-        <EdgeTable edges={edges} />
+        <EdgeTable edges={edges.length > MOST ? [...edges].sort((a, b) => b.rps - a.rps) : edges} />
       </Card>
     </>
   );
@@ -60,8 +62,7 @@ function Tile(props: { name: string; value: string; note: string; to: string; ba
 }
 
 export function ServiceLink({ name }: { name: string }) {
-  const known = status.value?.services.some((each) => each.name === name);
-  return known ? <a href={link("services", name)}>{name}</a> : <span class="quiet">{name || "outside"}</span>;
+  return known.value.has(name) ? <a href={link("services", [name])}>{name}</a> : <span class="quiet">{name || "outside"}</span>;
 }
 
 export function EdgeTable({ edges }: { edges: Edge[] }) {

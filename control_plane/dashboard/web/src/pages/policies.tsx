@@ -109,7 +109,7 @@ function Now() {
           id={(each) => String(each.revision)}
           empty="nothing was applied yet"
           columns={[
-            { head: "Revision", cell: (each) => <a href={link("policies", String(each.revision))}>{each.revision}</a> },
+            { head: "Revision", cell: (each) => <a href={link("policies", [String(each.revision)])}>{each.revision}</a> },
             { head: "When", cell: (each) => <time dateTime={each.created} title={each.created}>{ago(each.created)}</time> },
             { head: "Author", cell: (each) => each.author },
             { head: "Policies", numeric: true, cell: (each) => each.documents },

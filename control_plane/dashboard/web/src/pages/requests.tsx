@@ -93,7 +93,7 @@ export function Requests() {
           { head: "Answer", cell: (each) => <Answered request={each} />, sort: (each) => each.status },
           { head: "Took", numeric: true, cell: (each) => milliseconds(each.duration_ms), sort: (each) => each.duration_ms },
           { head: "Told by", cell: (each) => <span class="quiet">{WORDS[each.direction]}</span>, sort: (each) => each.direction },
-          { head: "Trace", cell: (each) => (each.trace_id ? <a href={link("traces", each.trace_id)}>{each.trace_id.slice(0, 8)}</a> : "–") },
+          { head: "Trace", cell: (each) => (each.trace_id ? <a href={link("traces", [each.trace_id])}>{each.trace_id.slice(0, 8)}</a> : "–") },
         ]}
       />
     </>

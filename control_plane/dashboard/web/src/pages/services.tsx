@@ -3,7 +3,7 @@ import { useEffect } from "preact/hooks";
 import { call } from "../api";
 import { count } from "../format";
 import { go, link, route, withQuery } from "../router";
-import { inNamespace, status } from "../state";
+import { inNamespace, received, status } from "../state";
 import type { Flows, Service, ServiceDetail, Sidecar } from "../types";
 import { Badge, Card, Empty, Search, Table, Trouble } from "../ui";
 import { EdgeTable, ServiceLink } from "./overview";
@@ -19,8 +19,7 @@ export function health(service: Service) {
 export function Services() {
   const text = (route.value.query.get("q") ?? "").toLowerCase();
   const rows = (status.value?.services ?? []).filter((each) => inNamespace(each.name) && each.name.toLowerCase().includes(text));
-  const traffic = (name: string) =>
-    (status.value?.edges ?? []).filter((edge) => edge.destination === name).reduce((sum, edge) => sum + edge.rps, 0);
+  const traffic = (name: string) => received.value.get(name) ?? 0;
   return (
     <>
       <div class="bar">
@@ -63,8 +62,8 @@ export function ServicePage({ name }: { name: string }) {
   return (
     <>
       <p class="crumbs">
-        <a href={link("services")}>all services</a> · <a href={`${link("requests")}?destination=${encodeURIComponent(name)}`}>requests</a> · <a href={`${link("graph")}?at=${encodeURIComponent(name)}`}>in the graph</a> ·{" "}
-        <a href={`${link("traces")}?service=${encodeURIComponent(name.split("/").reverse().join("."))}`}>traces</a>
+        <a href={link("services")}>all services</a> · <a href={link("requests", [], { destination: name })}>requests</a> · <a href={link("graph", [], { at: name })}>in the graph</a> ·{" "}
+        <a href={link("traces", [], { service: name.split("/").reverse().join(".") })}>traces</a>
       </p>
       <Trouble error={error.value} />
       {found?.exempt && <p class="banner">not meshed: {found.exempt}</p>}

@@ -1,7 +1,8 @@
 import { ago } from "../format";
+import { go, route, withQuery } from "../router";
 import { inNamespace, status } from "../state";
 import type { Sidecar } from "../types";
-import { Badge, Card, Empty, Table, type Tone } from "../ui";
+import { Badge, Card, Empty, Search, Table, type Tone } from "../ui";
 import { ServiceLink } from "./overview";
 
 const TONES: Record<string, Tone> = { SYNCED: "good", PENDING: "warn", STALE: "bad", REJECTED: "bad", NO_SNAPSHOT: "warn", DISCONNECTED: "quiet" };
@@ -38,7 +39,13 @@ export function SidecarTable({ sidecars }: { sidecars: Sidecar[] }) {
 export function Sync() {
   const now = status.value;
   if (!now) return <Empty>asking the control plane…</Empty>;
+  const text = (route.value.query.get("q") ?? "").toLowerCase();
+  const holds = (each: Sidecar) => [each.service, each.task, each.node, each.state].some((field) => field.toLowerCase().includes(text));
   return (
+    <>
+    <div class="bar">
+      <Search label="Service, task, node or state" value={route.value.query.get("q") ?? ""} onInput={(q) => go(withQuery({ q }))} />
+    </div>
     <Card
       title="Who decides by what"
       aside={
@@ -48,7 +55,8 @@ export function Sync() {
         </span>
       }
     >
-      <SidecarTable sidecars={now.sidecars.filter((each) => inNamespace(each.service))} />
+      <SidecarTable sidecars={now.sidecars.filter((each) => inNamespace(each.service) && holds(each))} />
     </Card>
+    </>
   );
 }

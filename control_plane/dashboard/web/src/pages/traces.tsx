@@ -79,7 +79,7 @@ function Find() {
           id={(each) => each.traceID}
           empty="no such trace is kept"
           columns={[
-            { head: "Trace", cell: (each) => <a href={link("traces", each.traceID)}>{each.traceID.slice(0, 12)}</a> },
+            { head: "Trace", cell: (each) => <a href={link("traces", [each.traceID])}>{each.traceID.slice(0, 12)}</a> },
             { head: "Began", cell: (each) => ago(new Date(start(each) / 1000).toISOString()), sort: start },
             { head: "First", cell: (each) => label(first(each), each) },
             { head: "Spans", numeric: true, cell: (each) => each.spans.length, sort: (each) => each.spans.length },
