@@ -32,6 +32,7 @@ export function Requests() {
   useEffect(() => {
     if (paused.value) return;
     const asked = new URLSearchParams(query);
+    asked.delete("stack");
     asked.set("limit", "200");
     call<Answer>("GET", `/v1/requests?${asked}`).then(
       (answer) => {
@@ -102,7 +103,8 @@ export function Requests() {
 
 function Answered({ request }: { request: SeenRequest }) {
   const tone = request.verdict === "DENIED" ? "bad" : request.verdict === "ERROR" ? "warn" : "good";
-  const why = request.verdict === "DENIED" ? ` by ${request.policy} ${request.rule}`.trimEnd() : "";
+  const by = `${request.policy} ${request.rule}`.trimEnd();
+  const why = request.verdict === "DENIED" ? ` by ${by}` : request.verdict === "AUDIT" ? ` noticed by ${by}` : "";
   return (
     <>
       <Badge tone={tone}>{request.verdict === "DENIED" ? "denied" : request.status || "none"}</Badge>{" "}
