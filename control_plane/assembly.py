@@ -85,6 +85,8 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
     distribution.draining = lambda stream: registry.set_draining(stream.service, stream.task, stream.address)
     if isinstance(store, DirectoryStore):
         store.check = registry.check
+    else:  # what a folder says is right, whatever its numbers were before
+        distribution.is_lost = registry.is_lost
     await registry.start()
     denylist = _denylist(stores("denied"), registry, distribution)
     ca = _shared_ca(stores("ca"), first, passphrase, signing, distribution)

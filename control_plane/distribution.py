@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -20,6 +21,8 @@ from control_plane.streams import Stream, SyncState
 from meshpy.model.names import ServiceName
 
 __all__ = ["Distribution", "Socket", "Trust"]
+
+log = logging.getLogger(__name__)
 
 MAX_GONE = 10_000
 GONE_AFTER_S = 300.0
@@ -76,6 +79,7 @@ class Distribution:
         self.replica = replica
         self._shelf, self._reports, self._trust = shelf, reports, trust
         reports.taps.changed = reports.asks.changed = self._wake_all
+        self.is_lost: Callable[[int], bool] = lambda _revision: False
         self.draining: Callable[[Stream], None] = lambda _stream: None
         self._live: dict[Stream, asyncio.Event] = {}
         self._of: dict[ServiceName, set[Stream]] = {}
@@ -90,6 +94,10 @@ class Distribution:
         for service in changed:
             for stream in self._of.get(service, ()):
                 self._live[stream].set()
+        for stream, wake in self._live.items():
+            if stream.kept and not self.is_lost(stream.kept):
+                stream.kept, stream.reason = 0, ""
+                wake.set()
         self._told()
 
     def end(self, revoked: Collection[ServiceName]) -> None:
@@ -280,6 +288,10 @@ class Distribution:
         stream.metrics_host = host if _is_loopback(host) and _is_loopback(stream.address) else ""
         held = _field(message, "held")
         stream.hello(held, self._shelf.known(stream.service, held), now_s)
+        revision = message.get("revision")
+        if held and isinstance(revision, int) and self.is_lost(revision):
+            stream.keep(revision)
+            log.error("%s task %s %s", stream.service, stream.task, stream.reason)
         self._gone.pop((stream.service, stream.task), None)
         self._told()
 

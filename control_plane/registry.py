@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from control_plane.changes import Applied, Change
 from control_plane.compiling import Compiled, Language
 from control_plane.discovery.view import View, without
 from control_plane.errors import Conflict, NotFound, StoreError, Unavailable
@@ -21,7 +22,7 @@ from control_plane.policy_set import stored
 from control_plane.snapshots import Printed, Shelf
 from control_plane.store.revisions import EMPTY, Document, Revision, Store
 from meshpy.compile import keys_uris
-from meshpy.errors import DocumentError, MeshpyError, Problem
+from meshpy.errors import DocumentError, MeshpyError
 from meshpy.model.inventory import Inventory
 from meshpy.model.names import ServiceName
 from meshpy.policy.policy_set import Document as PolicyDocument
@@ -33,23 +34,7 @@ SETTLE_S = 0.05
 FOLLOW_S = 1.0
 FIRST_VIEW_S = 5.0
 
-Edit = Callable[[Sequence[PolicyDocument]], Sequence[PolicyDocument]]
 Notify = Callable[[set[ServiceName]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is wanted, by whom and why.
-
-    Args:
-        edit: from the documents in force to those that are wanted.
-        expected: the newest revision as the author knows it; None takes whatever it is.
-    """
-
-    edit: Edit
-    author: str
-    message: str = ""
-    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +61,6 @@ class _Prepared:
         return self.inputs.revision
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The answer to a change.
-
-    Args:
-        revision: the newest one, unchanged after a dry run; of a canary the one it would become.
-        changed: the services that decide otherwise than before.
-    """
-
-    revision: int
-    warnings: tuple[Problem, ...]
-    changed: frozenset[ServiceName]
-
-
 class Registry:
     """Args:
     store: where revisions are kept.
@@ -104,6 +75,8 @@ class Registry:
         self.revision: Revision = EMPTY
         self.problems: tuple[str, ...] = ()
         self.compile_s = 0.0
+        self._found = 0
+        self._has_staged = False
         self.unread = ""
         self._read_at_s = time.monotonic()
         self._viewed = asyncio.Event()
@@ -126,6 +99,16 @@ class Registry:
             DocumentError: the stored documents are not understood by this version.
         """
         await self._catch_up()
+        self._found = self.revision.number
+
+    def is_lost(self, revision: int) -> bool:
+        """Whether a sidecar that holds this revision shows that the store lost it, and nobody acted since.
+
+        One more than ours may be the candidate of a canary that ended with another replica.
+        """
+        newest = self.revision.number
+        candidate = 1 if newest or self._has_staged else 0
+        return newest == self._found and revision > newest + candidate
 
     async def read(self, documents: Sequence[Document]) -> Sequence[PolicyDocument]:
         """Cut texts into policies.
@@ -245,7 +228,7 @@ class Registry:
             if self._staged is not None:
                 raise Conflict.during_rollout(self._staged[1].number)
             prepared = await self._prepare(change)
-            self._staged = (change, prepared)
+            self._staged, self._has_staged = (change, prepared), True
             return Applied(prepared.number, prepared.compiled.warnings, self._stage(prepared.compiled))
 
     async def promote(self) -> Applied:
@@ -384,8 +367,7 @@ class Registry:
         self.problems = tuple(str(problem) for problem in found)
         self._last = compiled
         changed = self.shelf.replace(compiled.snapshots)
-        if changed:
-            self.notify(changed)
+        self.notify(changed)
 
     def _differing(self, compiled: Compiled) -> frozenset[ServiceName]:
         """The services that get another snapshot than they hold, the revision's number aside."""

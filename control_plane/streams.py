@@ -41,6 +41,7 @@ class Stream:
     Args:
         held: the version the sidecar said it holds.
         revision: the policy revision of that version; 0 when it is not known.
+        kept: the revision that it said it holds, where ours is older because the store lost it.
         not_after: when the certificate it connected with ends, and the stream with it.
         not_before, serial: of that certificate.
         held_at_s: when it began to decide by what it holds, as far as is known here.
@@ -64,6 +65,7 @@ class Stream:
     meshpy: str = ""
     held: str = ""
     revision: int = 0
+    kept: int = 0
     is_greeted: bool = False
     is_connected: bool = True
     changed_at_s: float = 0.0
@@ -92,9 +94,14 @@ class Stream:
             known: what we know under that version.
         """
         self.held, self.revision = held, known.revision if known else 0
-        self.in_flight, self.rejected, self.reason = None, "", ""
+        self.in_flight, self.rejected, self.reason, self.kept = None, "", "", 0
         self.is_greeted, self.changed_at_s = True, now_s
         self.held_at_s = now_s if held else None
+
+    def keep(self, revision: int) -> None:
+        """Send nothing older than what it holds: without those policies it would let in what they refuse."""
+        self.kept = self.revision = revision
+        self.reason = f"holds revision {revision}, which the store has lost: restore it, or apply anew"
 
     def recognise(self, newest: Printed) -> bool:
         """Learn the revision of a version that was held before we knew it (after our restart).
@@ -109,7 +116,7 @@ class Stream:
 
     def must_send(self, newest: Printed | None) -> bool:
         """Whether `newest` should go out now."""
-        if newest is None or not self.is_greeted or self.in_flight is not None:
+        if newest is None or not self.is_greeted or self.in_flight is not None or self.kept:
             return False
         return newest.version not in (self.held, self.rejected)
 
@@ -137,6 +144,8 @@ class Stream:
             return SyncState.NO_SNAPSHOT
         if self.held == newest.version:
             return SyncState.SYNCED
+        if self.kept:
+            return SyncState.STALE
         if self.rejected == newest.version:
             return SyncState.REJECTED
         waiting = self.in_flight is not None and now_s - self.changed_at_s > STALE_AFTER_S

@@ -108,12 +108,13 @@ class ControlStream:
         await self._socket.close(message=b"coming back")
 
     async def _hello(self, *, from_nothing: bool = False) -> None:
-        held = self._holder.held
+        held = None if from_nothing else self._holder.held
         options = self._options
         await self._socket.send_json(
             {
                 "type": "hello",
-                "held": held["version"] if held is not None and not from_nothing else "",
+                "held": held["version"] if held is not None else "",
+                "revision": held.get("revision", 0) if held is not None else 0,
                 "task": options.task,
                 "node": options.node,
                 "meshpy": _VERSION,

@@ -60,13 +60,15 @@ def deploy_control_plane(
     """Deploy stacks/mesh.yml, with the proxy before the engine's socket if wanted; what is right stays.
 
     Args:
-        replicas: more than one keep their revisions in the Swarm's Raft; None: as many as there are.
+        replicas: more than one keep their revisions in the Swarm's Raft, as one does where there are several
+            managers; None: as many as there are.
 
     Raises:
         MeshpyError: the policies that are in force are kept where the new replicas would not look.
     """
-    held = _held(Docker())
-    count, store = held or (1, SQLITE)
+    docker = Docker()
+    held = _held(docker)
+    count, store = held or (1, SWARM if _has_other_managers(docker) and not has_socket_proxy else SQLITE)
     if replicas is not None:
         count, store = replicas, SQLITE if replicas == 1 and store == SQLITE else SWARM
     if held is not None and store != held[1]:
@@ -82,6 +84,11 @@ def deploy_control_plane(
     names = ("mesh.yml", "mesh-socket-proxy.yml") if has_socket_proxy else ("mesh.yml",)
     files = [word for name in names for word in ("-c", str(stacks_folder() / name))]
     docker.run("stack", "deploy", "--resolve-image", "never", *files, ROOT_NAMESPACE)
+
+
+def _has_other_managers(docker: Docker) -> bool:
+    """Whether the control plane may come up on another node one day, where the files of this one are not."""
+    return len(docker.run("node", "ls", "--filter", "role=manager", "--format", "{{.ID}}").split()) > 1
 
 
 def _held(docker: Docker) -> tuple[int, str] | None:

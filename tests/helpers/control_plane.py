@@ -151,10 +151,13 @@ class Plane:
         return Identity.from_pem(answer["chain"].encode(), key)
 
     @asynccontextmanager
-    async def stream(self, identity: Identity, held: str = "", task: str = "t1") -> AsyncIterator[Sidecar]:
+    async def stream(
+        self, identity: Identity, held: str = "", task: str = "t1", revision: int = 0
+    ) -> AsyncIterator[Sidecar]:
         tls = self.speaking_as(identity)
         async with self.http.ws_connect(f"{self.sidecar}/v1/stream", ssl=tls) as socket:
-            await socket.send_json({"type": "hello", "held": held, "task": task, "node": "n1"})
+            hello = {"type": "hello", "held": held, "task": task, "node": "n1", "revision": revision}
+            await socket.send_json(hello)
             yield Sidecar(socket)
 
 

@@ -11,6 +11,7 @@ import pytest
 from certs.keys import generate_key
 from control_plane.api import stream
 from control_plane.discovery.view import SidecarTask, View
+from control_plane.settings import StoreKind
 from meshpy.wire import decode_snapshot
 from tests.helpers.control_plane import API, DENY_ALL, WEB, csr_pem, plane, shop, write_inventory
 
@@ -241,6 +242,48 @@ async def test_the_stream_of_a_service_that_is_revoked_ends(mesh):
             while not sidecar.socket.closed:
                 message = await sidecar.socket.receive()
         assert message.extra == "its identity is revoked"
+
+
+async def test_a_sidecar_keeps_the_policies_that_the_store_has_lost_until_somebody_acts(mesh):
+    """An empty store must not open the mesh: a sidecar of revision 7 is not sent revision 0."""
+    async with mesh.stream(await mesh.enrol(), held="of-before", revision=7) as sidecar:
+        row = await _until(mesh, "STALE")
+        assert (row["revision"], "revision 7, which the store has lost" in row["reason"]) == (7, True)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await sidecar.delta()
+        await mesh.put(DENY_ALL)
+        await sidecar.take()
+        assert (await _until(mesh, "SYNCED"))["revision"] == 1
+
+
+async def test_a_change_that_concerns_it_not_lets_a_sidecar_go_on_too(mesh):
+    async with mesh.stream(await mesh.enrol(), held="of-before", revision=7) as sidecar:
+        await _until(mesh, "STALE")
+        assert (await mesh.put(DENY_ALL.replace("all()", "app == 'web'")))[0] == 200
+        await sidecar.take()
+        await _until(mesh, "SYNCED")
+
+
+@pytest.mark.parametrize("ours", [1, 2])
+async def test_the_candidate_of_a_canary_that_ended_elsewhere_is_taken_back(mesh, ours):
+    """Held is one revision more than the newest: nothing is lost."""
+    for number in range(ours):
+        await mesh.put(DENY_ALL.replace("deny-all", f"deny-{number}"))
+    async with mesh.stream(await mesh.enrol(), held="a-candidate", revision=ours + 1) as sidecar:
+        await sidecar.take()
+        assert (await _until(mesh, "SYNCED"))["revision"] == ours
+
+
+async def test_a_folder_of_policies_is_right_whatever_its_numbers_were(tmp_path):
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(DENY_ALL)
+    async with (
+        plane(tmp_path, store=StoreKind.DIRECTORY, policies_dir=folder) as mesh,
+        mesh.stream(await mesh.enrol(), held="of-before", revision=9) as sidecar,
+    ):
+        await sidecar.take()
 
 
 async def test_a_revocation_survives_a_restart(tmp_path):
