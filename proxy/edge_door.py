@@ -65,7 +65,7 @@ class EdgeDoor(Accepted):
             if isinstance(transport, asyncio.Transport) or hasattr(transport, "abort"):
                 transport.abort()
             return
-        caller = replace(caller, port=self._server.target, sni=self._name, server=self._server)
+        caller = replace(caller, port=self._server.target, sni=self._name, server=self._server, tls=self._tls)
         self.hand_over(transport, self._become(caller, handshake))
 
 
@@ -96,7 +96,8 @@ def outside_caller(tls: ssl.SSLObject, asked: ServerTls, address: str, trust_dom
     ids = [uri for uri in uris if uri.startswith(_SPIFFE)]
     principal = ids[0].removeprefix(_SPIFFE) if len(uris) == len(ids) == 1 else ""
     field = certificate_field(certificate, names)
-    return Caller(Peer(None, principal, address), 0, "", None, (field,), is_secured=True)
+    peer = Peer(None, principal, address, is_foreign=True)
+    return Caller(peer, 0, "", None, (field,), is_secured=True)
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[tuple[str, str]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from meshpy.model.ingress import IngressServer, ServerTls
 from proxy.decide.headers import spoofed_names
 from proxy.http.events import Header
 from proxy.http.head import RequestHead
 from proxy.http.hygiene import strip_spoofed
 from proxy.plan import Reply
 
-__all__ = ["redirect", "tell_certificate"]
+__all__ = ["edge_answer", "tell_certificate"]
 
 
 def tell_certificate(head: RequestHead, fields: tuple[Header, ...]) -> None:
@@ -23,7 +24,23 @@ def tell_certificate(head: RequestHead, fields: tuple[Header, ...]) -> None:
         head.fields[name] = value
 
 
-def redirect(head: RequestHead, port: int) -> Reply:
+def edge_answer(head: RequestHead, server: IngressServer, tls: ServerTls | None) -> Reply | None:
+    """The answer of a published port itself; None where the request is the app's.
+
+    A request for another host than the handshake was for could go round what that host asks of its callers
+    (a certificate, for one): 421, upon which browsers that share a connection begin another (RFC 9110
+    §15.5.20).
+    """
+    if server.redirect_to:
+        return _redirect(head, server.redirect_to)
+    if tls is None or (meant := server.tls_for(head.host)) == tls:
+        return None
+    if meant is None:
+        return Reply(404, "NR", "route_not_found", b"no server of this port is for that host\n")
+    return Reply(421, "NR", "misdirected_request", b"this connection was opened for another host\n")
+
+
+def _redirect(head: RequestHead, port: int) -> Reply:
     """To the same place by HTTPS (Istio's `httpsRedirect`: 301 for every method)."""
     host = head.host
     if not host or not head.path:  # CONNECT, and HTTP/1.0 without Host

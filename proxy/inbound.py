@@ -23,7 +23,7 @@ from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.endpoint import Protocol
 from meshpy.model.gateway import outside_of_sni
-from meshpy.model.ingress import IngressServer
+from meshpy.model.ingress import IngressServer, ServerTls
 from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import port_of_sni
 from proxy.admitted import Kinds
@@ -34,7 +34,7 @@ from proxy.decide.headers import client_certificate, forwarded_for, requested_id
 from proxy.decide.limit import Limiter, admit
 from proxy.decide.tracing import begin_span
 from proxy.denial import denial, too_many
-from proxy.edge_requests import redirect, tell_certificate
+from proxy.edge_requests import edge_answer, tell_certificate
 from proxy.exchange import TIMEOUT_MS, Exchange
 from proxy.ext_authz_grpc import Parties
 from proxy.http.events import Header, Headers
@@ -69,7 +69,7 @@ class Caller:
         is_opaque: it speaks nothing that is read, whatever the port may speak.
         is_known: what is judged now was let in before.
         is_secured: from outside, with TLS that ended here.
-        server: the published port's, where there is one.
+        server: the published port's, where there is one; `tls` is what its server name chose there.
         outside: the host to which it wants through this gateway, and its port.
     """
 
@@ -89,6 +89,7 @@ class Caller:
     kinds: Kinds | None = None
     is_secured: bool = False
     server: IngressServer | None = None
+    tls: ServerTls | None = None
     outside: tuple[str, int] | None = None
 
     def renew(self, compiled: Compiled, local_address: str) -> None:
@@ -183,8 +184,8 @@ class Inbound(Role):
         caller = self._caller(down)
         if caller.certificate is None:
             tell_certificate(head, caller.fields)
-            if caller.server is not None and caller.server.redirect_to:
-                return redirect(head, caller.server.redirect_to)
+            if caller.server is not None and (answer := edge_answer(head, caller.server, caller.tls)):
+                return answer
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")

@@ -58,11 +58,13 @@ class Peer:
         service: the service its certificate proved; None when it has no identity of this trust domain.
         principal: its SPIFFE id without `spiffe://`; empty without a certificate.
         address: its IP address; empty when unknown.
+        is_foreign: the principal was proved to other roots than the mesh's; its path means no namespace here.
     """
 
     service: ServiceName | None = None
     principal: str = ""
     address: str = ""
+    is_foreign: bool = False
 
 
 UNKNOWN_PEER = Peer()

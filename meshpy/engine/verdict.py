@@ -90,7 +90,7 @@ class Connection:
         cls, peer: Peer, port: int, *, opaque: bool, local_address: str = "", sni: str = ""
     ) -> Connection:
         namespace = peer.service.namespace if peer.service else ""
-        if not namespace and (found := _NAMESPACE.fullmatch(peer.principal)):
+        if not namespace and not peer.is_foreign and (found := _NAMESPACE.fullmatch(peer.principal)):
             namespace = found[1]
         return cls(
             service=peer.service,

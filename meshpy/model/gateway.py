@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from meshpy.model.ingress import covers_host
 from meshpy.model.names import ServiceName
 
 __all__ = ["GatewayGrant", "grant_for", "outside_of_sni", "outside_sni"]
@@ -36,15 +37,9 @@ def grant_for(
     found = [
         each
         for each in grants
-        if each.port in (0, port) and caller in each.callers and _covers(each.host, host)
+        if each.port in (0, port) and caller in each.callers and covers_host(each.host, host)
     ]
     return max(found, key=lambda each: (each.host[0] != "*", len(each.host), each.port), default=None)
-
-
-def _covers(pattern: str, host: str) -> bool:
-    if pattern[0] != "*":
-        return pattern == host
-    return pattern == "*" or (host.endswith(pattern[1:]) and len(host) >= len(pattern))
 
 
 def outside_sni(host: str, port: int) -> str:

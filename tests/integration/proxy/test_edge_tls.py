@@ -78,7 +78,8 @@ async def test_the_server_name_chooses_the_certificate_and_the_app_is_told_of_ht
                 subject = client.writer.get_extra_info("peercert")["subject"][0][0][1]
                 assert subject == ("shop" if name.startswith("shop") else "rest")
                 spoofed = "X-Forwarded-Proto: http\r\nX-Forwarded-Client-Cert: Subject=me\r\n"
-                assert (await client.get("/a", headers=spoofed)).status == 200
+                await client.send(f"GET /a HTTP/1.1\r\nHost: {name}\r\n{spoofed}\r\n".encode())
+                assert (await client.answer()).status == 200
         with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
             await connected(port, trusting(ca), "example.com")
         assert log.lines()[0]["requested_server_name"] == "shop.example.com"
@@ -88,6 +89,51 @@ async def test_the_server_name_chooses_the_certificate_and_the_app_is_told_of_ht
     assert [each.headers("x-forwarded-proto") for each in app.requests] == [["https"]] * 2
     assert [each.headers("x-forwarded-client-cert") for each in app.requests] == [[]] * 2
     assert [each.headers("x-forwarded-for") for each in app.requests] == [[LOOPBACK]] * 2
+
+
+async def test_a_request_for_another_host_than_the_handshake_was_for_is_misdirected(pki, ca, tmp_path):
+    """Else a caller without a certificate would come to the host that demands one, by the name of another."""
+    clients = WebCa(tmp_path, "clients")
+    own = pair(ca.issue("both", "open.example.com", "closed.example.com"))
+    open_, closed = (
+        ServerTls(("open.example.com",), TlsMode.SIMPLE, (own,)),
+        ServerTls(("closed.example.com",), TlsMode.MUTUAL, (own,), str(clients.path)),
+    )
+    port = free_port()
+    async with (
+        backend() as app,
+        running(edge(app.port, IngressServer(port, APP, 443, (open_, closed))), pki, binds=EDGE),
+        await connected(port, trusting(ca), "open.example.com") as client,
+    ):
+        for host, status in (
+            ("open.example.com", 200),
+            ("OPEN.example.com:443", 200),
+            ("closed.example.com", 421),
+            ("else.example.com", 404),
+        ):
+            await client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert (await client.answer()).status == status
+    assert len(app.requests) == 2
+
+
+async def test_a_foreign_principal_is_in_no_namespace_of_the_mesh(pki, ca, tmp_path):
+    """Its path may say /ns/shop/: only the mesh's own roots put anybody there."""
+    clients = WebCa(tmp_path, "clients")
+    tls = ServerTls(("*",), TlsMode.MUTUAL, (pair(ca.issue("a", "a.example.com")),), str(clients.path))
+    rule = AuthorizationRule("rules[0]", (Source(namespaces=(Exact("shop"),)),))
+    authorization = Authorization(
+        baseline_external=frozenset({APP}),
+        policies=(AuthorizationPolicy("shop/own", Action.ALLOW, (rule,)),),
+    )
+    own = clients.issue("partner", "spiffe://partner.org/ns/shop/sa/web")
+    port = free_port()
+    server = IngressServer(port, APP, 443, (tls,))
+    async with (
+        backend() as app,
+        running(edge(app.port, server, authorization=authorization), pki, binds=EDGE),
+        await connected(port, trusting(ca, own), "a.example.com") as client,
+    ):
+        assert (await client.get("/")).status == 403
 
 
 async def test_http_2_is_spoken_where_the_caller_offers_it(pki, ca):

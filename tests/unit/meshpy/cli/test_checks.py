@@ -386,6 +386,28 @@ def test_what_is_wrong_is_found_and_named_with_what_to_do(anchor, looked, result
     assert found.hint
 
 
+def test_an_egress_gateway_needs_no_app_and_peers_of_a_group_share_a_network():
+    documents = copy.deepcopy(WELL)
+    gateway = {"meshpy.workload": "gateway", "meshpy.gateway": "egress"}
+    peers = [
+        service("shop_db", ("shop_db-pod", "shop_dbs-group")),
+        service(
+            "shop_db-sidecar",
+            ("shop_db-pod", "mesh"),
+            {"meshpy.workload": "db", "meshpy.pod": "shop_db-pod", "meshpy.group": "shop_dbs-group"},
+        ),
+    ]
+    documents["/services"] += [service("out_gateway-sidecar", ("mesh",), gateway), *peers]
+    pods = {"Internal": True, "Options": {"encrypted": "true"}}
+    documents["/networks"] += [
+        network("shop_db-pod", "10.0.6.0/24", **pods),
+        network("shop_dbs-group", "10.0.7.0/24", **pods),
+    ]
+    assert verdict("apps-alone", site(documents)).result is Result.SUCCESS
+    documents["/services"].append(service("x_spy", ("shop_dbs-group",)))
+    assert "x_spy sits on shop_dbs-group" in verdict("apps-alone", site(documents)).detail
+
+
 def test_what_nothing_deployed_needs_is_a_warning_and_what_the_user_gave_up_is_none():
     documents = changed("/networks", lambda n: n[1].pop("Options"))
     without_esp = [told("one", secret=False), told("two", secret=False)]
