@@ -134,7 +134,7 @@ def answered(mesh: Mesh, app: str, url: str) -> dict:
     """What the host heard, once its name is known to the mesh."""
 
     def heard() -> dict:
-        status, text = told(mesh, app, url)
+        status, text = told(mesh, app, GET, url)
         return json.loads(text) if status == 200 else {}
 
     return mesh.engine.wait(f"{app} gets {url}", heard, 60)
@@ -190,7 +190,7 @@ def test_what_goes_outside_goes_through_the_gateway_and_is_judged_there(abroad: 
         sidecar = mesh.engine.task(f"{STACK}_{service}")
         routes = mesh.engine.in_network_of(sidecar, "ip", "route", "show", "default")
         assert routes.out == "", "a sidecar has a way out of its own"
-    assert told(mesh, "inland", "http://example.com/")[0] == 0
+    assert told(mesh, "inland", GET, "http://example.com/")[0] == 0
     caller = f'"cluster.local/ns/{STACK}/sa/inland"'
     words = ('"outside.example.com"', caller, f'"{OUTSIDE}:80"')
     mesh.engine.wait("it is logged there", lambda: logged(mesh, f"{GATEWAY}_gateway-sidecar", *words))
@@ -199,8 +199,10 @@ def test_what_goes_outside_goes_through_the_gateway_and_is_judged_there(abroad: 
     try:
         mesh.ok("apply", "-f", str(policy))
         mesh.engine.wait(
-            "the gateway refuses", lambda: told(mesh, "asking", "http://farther.example.com/y")[0] == 0, 40
+            "the gateway refuses",
+            lambda: told(mesh, "asking", GET, "http://farther.example.com/y")[0] == 0,
+            40,
         )
-        assert told(mesh, "asking", "http://outside.example.com/")[0] == 200
+        assert told(mesh, "asking", GET, "http://outside.example.com/")[0] == 200
     finally:
         mesh.set_policies()

@@ -76,11 +76,13 @@ services:
     image: redis:7
     command: [redis-server, --save, "", --databases, "3"]
     deploy:
+      endpoint_mode: dnsrr   # peers call each other by name, and this kernel has no IP_VS
       labels: {{meshpy.group: caches}}
   mirror:
     image: redis:7
     command: [redis-server, --save, "", --replicaof, cache, "6379", --replica-announce-ip, mirror]
     deploy:
+      endpoint_mode: dnsrr
       labels: {{meshpy.group: caches, meshpy.dependencies: cache}}
   queue:
     image: redis:7
