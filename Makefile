@@ -32,10 +32,10 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench -n auto --dist worksteal
+	tests/twice $(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench -n auto --dist worksteal
 
 e2e: setup
-	tests/e2e/run $(BIN)
+	tests/twice tests/e2e/run $(BIN)
 
 bench: compiled
 	tests/bench/run $(BIN)
