@@ -8,15 +8,17 @@ on which they answer alike is done; the others are gathered by what changed. Wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from meshpy.analysis.deciding import deciding
 from meshpy.analysis.describe import described, merged
+from meshpy.analysis.explorations import MOST_CLASSES, Answers, Explorations
 from meshpy.analysis.flow import Flow
 from meshpy.analysis.flows import flows
-from meshpy.analysis.probe import Cell, Probe, Remembered, TooManyClasses, explore
+from meshpy.analysis.probe import Cell, Probe
 from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared
@@ -107,18 +109,23 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Undetermined:
-    """A flow of which not every class was judged: there may be a difference that is not shown."""
+    """A flow of which not every class was judged: there may be a difference that is not shown.
+
+    Args:
+        is_left: `why` is that there were too many classes, not what could not be cut into any.
+    """
 
     source: str
     destination: str
     port: int
     why: str
+    is_left: bool = False
+
+    def __str__(self) -> str:
+        return self.why if self.is_left else f"{self.why} could not be cut into classes"
 
     def to_json(self) -> dict[str, Any]:
         return {"source": self.source, "destination": self.destination, "port": self.port, "why": self.why}
-
-
-Answers = tuple[Explanation, Explanation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,51 +167,38 @@ class Diff:
         }
 
 
-def diff(old: Mapping[ServiceName, Snapshot], new: Mapping[ServiceName, Snapshot]) -> Diff:
-    """Compare two compiled revisions."""
-    before, after = Prepared(old, with_steps=False), Prepared(new, with_steps=False)
+def diff(
+    old: Mapping[ServiceName, Snapshot],
+    new: Mapping[ServiceName, Snapshot],
+    *,
+    most: int = MOST_CLASSES,
+    progress: Callable[[int, int], None] = lambda _flows, _classes: None,
+) -> Diff:
+    """Compare two compiled revisions.
+
+    Args:
+        most: how many classes may be judged in all; what is left over is told as undetermined.
+        progress: called with the flows and classes so far, before each flow.
+    """
+    before, after = (Prepared(deciding(each), with_steps=False) for each in (old, new))
     deltas: list[Delta] = []
     undetermined: dict[Undetermined, None] = {}
-    explored = _Explored()
-    count = classes = 0
-    for flow in flows(before, after, only_changed=True):
-        count += 1
-        space, differing, judged, why = explored.of(flow)
-        for reason in why:
+    every = list(flows(before, after, only_changed=True))
+    explored = Explorations(most, _differing)
+    classes = 0
+    for flow, space, found in explored.of(every, progress):
+        for reason in found.unproved:
             undetermined[Undetermined(flow.caller.label, flow.host, flow.port, reason)] = None
-        classes += judged
-        if differing:
-            deltas.append(Delta(flow, space, differing))
-    return Diff(tuple(deltas), _changes(deltas), tuple(undetermined), count, classes)
+        if found.left:
+            left = Undetermined(flow.caller.label, flow.host, flow.port, found.left, is_left=True)
+            undetermined[left] = None
+        classes += found.judged
+        if found.cells:
+            deltas.append(Delta(flow, space, found.cells))
+    return Diff(tuple(deltas), _changes(deltas), tuple(undetermined), len(every), classes)
 
 
-Found = tuple[Space, tuple[Cell[Answers], ...], int, tuple[str, ...]]
-"""The cells that differ, how many there are in all, and what could not be cut into cells."""
-
-
-class _Explored:
-    """Explorations by flow; flows that are alike are explored once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int], list[tuple[object, Found]]] = {}
-
-    def of(self, flow: Flow) -> Found:
-        known = self._known.setdefault((flow.host, flow.port), [])
-        for alike, found in known:
-            if flow.alike is not None and alike == flow.alike:
-                return found
-        found = _explored(flow)
-        known.append((flow.alike, found))
-        return found
-
-
-def _explored(flow: Flow) -> Found:
-    space = flow.space()
-    old, new = Remembered(space, flow.old), Remembered(space, flow.new)
-    try:
-        cells = explore(space, lambda probe: (old(probe), new(probe)))
-    except TooManyClasses as error:
-        return space, (), 0, (*space.unproved, str(error))
+def _differing(cells: Sequence[Cell[Answers]]) -> tuple[Cell[Answers], ...]:
     kinds: dict[tuple[int, int], Kind | None] = {}  # by identity: most cells share their answers
 
     def kind(before: Explanation, after: Explanation) -> Kind | None:
@@ -213,8 +207,7 @@ def _explored(flow: Flow) -> Found:
             kinds[key] = kind_of(before, after)
         return kinds[key]
 
-    differing = tuple(cell for cell in cells if kind(*cell.answer) is not None)
-    return space, differing, len(cells), tuple(space.unproved)
+    return tuple(cell for cell in cells if kind(*cell.answer) is not None)
 
 
 def kind_of(before: Explanation, after: Explanation) -> Kind | None:
@@ -294,50 +287,68 @@ def _route_words(explanation: Explanation) -> str:
     return ", ".join(words)
 
 
-def _changes(deltas: list[Delta]) -> tuple[Change, ...]:
-    """Cells by kind and words, merged over requests, then over callers that see the same."""
-    found: dict[tuple[object, ...], Change] = {}
-    for delta in deltas:
-        groups: dict[tuple[Kind, str, str], list[Cell[Answers]]] = {}
-        for cell in delta.cells:
-            before, after = cell.answer
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Cells of one flow that change alike: what is said of them, and one of them."""
+
+    kind: Kind
+    before: str
+    after: str
+    requests: tuple[Mapping[str, str], ...]
+    first: Mapping[str, int]
+
+
+def _groups(delta: Delta) -> tuple[_Group, ...]:
+    groups: dict[tuple[Kind, str, str], list[Cell[Answers]]] = {}
+    words: dict[tuple[int, int], tuple[Kind, str, str]] = {}  # by identity, as in `_differing`
+    for cell in delta.cells:
+        before, after = cell.answer
+        known = words.get((id(before), id(after)))
+        if known is None:
             kind = kind_of(before, after)
             assert kind is not None  # noqa: S101 - only differing cells are kept
             tell = _route_words if kind is Kind.ROUTED else _words
-            groups.setdefault((kind, tell(before), tell(after)), []).append(cell)
-        for (kind, before_words, after_words), cells in groups.items():
-            change = _change(delta, kind, before_words, after_words, cells)
-            key = (
-                kind,
-                change.destination,
-                change.port,
-                change.nets,
-                before_words,
-                after_words,
-                tuple(tuple(sorted(words.items())) for words in change.requests),
+            known = words[id(before), id(after)] = (kind, tell(before), tell(after))
+        groups.setdefault(known, []).append(cell)
+    return tuple(
+        _Group(
+            *said,
+            tuple(described(delta.space, box) for box in merged([cell.fixed for cell in cells])),
+            cells[0].fixed,
+        )
+        for said, cells in groups.items()
+    )
+
+
+def _changes(deltas: list[Delta]) -> tuple[Change, ...]:
+    """Cells by kind and words, merged over requests, then over callers that see the same."""
+    found: dict[tuple[object, ...], Change] = {}
+    known: dict[int, tuple[_Group, ...]] = {}  # flows that are alike share their cells
+    for delta in deltas:
+        if id(delta.cells) not in known:
+            known[id(delta.cells)] = _groups(delta)
+        for group in known[id(delta.cells)]:
+            flow = delta.flow
+            requests = tuple(tuple(sorted(words.items())) for words in group.requests)
+            said = (group.kind, group.before, group.after)
+            key = (*said, flow.host, flow.port, flow.caller.nets, requests)
+            if (before := found.get(key)) is not None:
+                sources = tuple(dict.fromkeys((*before.sources, flow.caller.label)))
+                found[key] = replace(before, sources=sources)
+                continue
+            found[key] = Change(
+                group.kind,
+                (flow.caller.label,),
+                flow.host,
+                flow.port,
+                flow.caller.nets,
+                group.requests,
+                group.before,
+                group.after,
+                witness_of(flow, delta.space, group.first),
             )
-            known = found.get(key)
-            if known is not None:
-                change = replace(known, sources=tuple(dict.fromkeys((*known.sources, *change.sources))))
-            found[key] = change
     order = {Kind.ALLOWED: 0, Kind.DENIED: 1, Kind.ROUTED: 2}
     return tuple(sorted(found.values(), key=lambda c: (order[c.kind], c.destination, c.port, c.sources)))
-
-
-def _change(delta: Delta, kind: Kind, before: str, after: str, cells: list[Cell[Answers]]) -> Change:
-    flow = delta.flow
-    requests = tuple(described(delta.space, box) for box in merged([cell.fixed for cell in cells]))
-    return Change(
-        kind,
-        (flow.caller.label,),
-        flow.host,
-        flow.port,
-        flow.caller.nets,
-        requests,
-        before,
-        after,
-        witness_of(flow, delta.space, cells[0].fixed),
-    )
 
 
 def witness_of(flow: Flow, space: Space, fixed: Mapping[str, int]) -> Witness:

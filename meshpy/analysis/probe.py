@@ -14,15 +14,19 @@ from meshpy.analysis.space import Space
 from meshpy.engine.claims import RequestAuth
 from meshpy.engine.request import Request
 
-__all__ = ["Cell", "Probe", "Remembered", "TooManyClasses", "explore"]
+__all__ = ["MOST_CELLS", "Cell", "Probe", "Remembered", "TooManyClasses", "explore"]
 
 T = TypeVar("T")
 
-_MAX_CELLS = 200_000
+MOST_CELLS = 200_000
 
 
 class TooManyClasses(Exception):  # noqa: N818 - a limit, reported as such
-    """The question has more classes than are worth asking."""
+    """The question has more classes than are worth asking; `cells` are those that were judged."""
+
+    def __init__(self, what: str, cells: Sequence[Cell[Any]] = ()) -> None:
+        super().__init__(what)
+        self.cells = tuple(cells)
 
 
 class Probe(Request):
@@ -260,8 +264,11 @@ class Cell(Generic[T]):
     answer: T
 
 
-def explore(space: Space, ask: Callable[[Probe], T]) -> list[Cell[T]]:
+def explore(space: Space, ask: Callable[[Probe], T], most: int = MOST_CELLS) -> list[Cell[T]]:
     """Every class of the space with its answer.
+
+    Args:
+        most: how many classes may be made.
 
     Raises:
         TooManyClasses: the limit was met.
@@ -278,9 +285,9 @@ def explore(space: Space, ask: Callable[[Probe], T]) -> list[Cell[T]]:
             known = (answer, tuple(name for name in probe.read if len(space.dimensions[name].values) > 1))
         split = next((name for name in known[1] if name not in fixed), None)
         if split is None:
+            if len(cells) >= most:
+                raise TooManyClasses(f"there are more than {most:,} classes of requests", cells)
             cells.append(Cell(fixed, known[0]))
-            if len(cells) > _MAX_CELLS:
-                raise TooManyClasses(f"there are more than {_MAX_CELLS} classes of requests")
             continue
         others = range(len(space.dimensions[split].values) - 1, 0, -1)
         stack += [({**fixed, split: number}, None) for number in others]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshpy.analysis.asked import Tests
+from meshpy.analysis.deciding import deciding
 from meshpy.analysis.diff import Witness, allowed_share, witness_of
 from meshpy.analysis.flow import Caller, Flow
 from meshpy.analysis.flows import flows
@@ -44,7 +45,7 @@ def verify(
     snapshots: Mapping[ServiceName, Snapshot], inventory: Inventory, invariants: Sequence[Invariant]
 ) -> list[Proof]:
     """Prove each invariant, in order."""
-    side = Prepared(snapshots, with_steps=False)
+    side = Prepared(deciding(snapshots), with_steps=False)
     every = list(flows(side, side))
     return [
         _mtls(invariant, side, inventory, every) if invariant.is_mtls else _prove(invariant, every)
@@ -141,7 +142,8 @@ def _search(invariant: Invariant, flow: Flow, space: Space) -> tuple[int, Mappin
     try:
         cells = explore(space, ask)
     except TooManyClasses as error:
-        return str(error)
+        refuting = next((cell.fixed for cell in error.cells if cell.answer), None)
+        return str(error) if refuting is None else (len(error.cells), refuting)
     return len(cells), next((cell.fixed for cell in cells if cell.answer), None)
 
 

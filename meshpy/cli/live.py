@@ -7,6 +7,7 @@ from typing import Any
 
 from meshpy.analysis.diff import Diff, diff
 from meshpy.cli.offline import Offline
+from meshpy.cli.progress import counting
 from meshpy.client import Operator
 from meshpy.compile import check, compile_mesh
 from meshpy.errors import Place
@@ -61,7 +62,7 @@ def applied_diff(
     fresh = load([(each["name"], each["text"]) for each in texts], namespace)
     after = fresh if prune else load_documents(merged(before.documents, fresh.documents))
     old, new = (compiled(inventory, policies, namespace, domain).snapshots for policies in (before, after))
-    return diff(old, new)
+    return diff(old, new, progress=counting())
 
 
 def merged(old: Iterable[Document], new: Iterable[Document]) -> list[Document]:

@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from meshpy.analysis.diff import Change, Diff, Kind, diff
+from meshpy.analysis.explorations import MOST_CLASSES
 from meshpy.cli.formats import Finding, Level, Report, ask_report_format, print_report
 from meshpy.cli.offline import Offline
+from meshpy.cli.progress import counting
 from meshpy.errors import Place
 from meshpy.policy import PolicySet
 
@@ -32,11 +34,25 @@ _COLOURS = {Kind.ALLOWED: "green", Kind.DENIED: "red", Kind.ROUTED: "yellow"}
 )
 @click.option("-n", "--namespace", default="default", show_default=True, help="The stack's name.")
 @click.option("--trust-domain", default="cluster.local", show_default=True, help="Of every identity.")
+@click.option(
+    "--classes",
+    type=click.IntRange(1, 10_000_000),
+    default=MOST_CLASSES,
+    show_default=True,
+    help="Judge at most so many classes; what is left is told.",
+)
 @ask_report_format
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 def diff_command(
-    stack: Path, old_stack: Path | None, namespace: str, trust_domain: str, output: str, old: Path, new: Path
+    stack: Path,
+    old_stack: Path | None,
+    namespace: str,
+    trust_domain: str,
+    classes: int,
+    output: str,
+    old: Path,
+    new: Path,
 ) -> None:
     """Say which requests the policies NEW treat otherwise than OLD. Exit 1 when there are any.
 
@@ -49,7 +65,7 @@ def diff_command(
     """
     before = Offline.read(old_stack or stack, paths_of(old), namespace, trust_domain)
     after = Offline.read(stack, paths_of(new), namespace, trust_domain)
-    found = diff(before.snapshots, after.snapshots)
+    found = diff(before.snapshots, after.snapshots, most=classes, progress=counting())
     findings = findings_of_diff(found, before.documents, after.documents, str(new))
     report = Report("policy diff", findings, rules=DIFF_RULES, data=found.to_json())
     print_report(report, output, lambda: print_diff(found))
@@ -68,7 +84,7 @@ def findings_of_diff(found: Diff, old: PolicySet, new: PolicySet, file: str) -> 
     places = {**_places(old), **_places(new)}
     findings = [_finding(change, places, file) for change in found.changes]
     for item in found.undetermined:
-        what = f"{item.source} → {item.destination}:{item.port}: {item.why} could not be cut into classes"
+        what = f"{item.source} → {item.destination}:{item.port}: {item}"
         findings.append(Finding("undetermined", Level.WARNING, Place(file), what))
     return tuple(findings)
 
@@ -110,7 +126,7 @@ def print_diff(found: Diff, *, err: bool = False) -> None:
         click.echo("\n".join([*lines, f"  for instance: {change.witness}", ""]), err=err)
     for item in found.undetermined:
         click.secho("may differ", fg="yellow", bold=True, nl=False, err=err)
-        click.echo(f": {item.source} → {item.destination}:{item.port}: {item.why}", err=err)
+        click.echo(f": {item.source} → {item.destination}:{item.port}: {item}", err=err)
     told = {kind: sum(change.kind is kind for change in found.changes) for kind in Kind}
     counts = ", ".join(f"{count} {kind.value}" for kind, count in told.items() if count)
     if found.undetermined:

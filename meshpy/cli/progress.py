@@ -5,14 +5,32 @@ from __future__ import annotations
 import itertools
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import click
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "counting"]
 
 WHEEL = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+_FIRST_S, _EVERY_S = 2.0, 1.0
+
+
+def counting() -> Callable[[int, int], None]:
+    """What an exact comparison that takes long tells on a terminal: flows and classes so far."""
+    due = time.monotonic() + _FIRST_S
+
+    def tell(flows: int, classes: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due and sys.stderr.isatty():
+            due = now + _EVERY_S
+            click.echo(f"\r\033[Kcompared {flows} flows, {classes:,} classes …\r", nl=False, err=True)
+
+    return tell
 
 
 @dataclass(slots=True)
