@@ -138,7 +138,8 @@ class Guard:
         self.level = level
         self._gauges["meshpy_overload_level"] = float(level)
         shared = self._shared
-        shared.ends_connections = shared.is_draining or level >= Level.SHRINK
+        shared.is_short = level >= Level.SHRINK
+        shared.settle()
         shared.refuses_requests = level >= Level.REFUSE
         self._capacity.set_closed(is_closed=level >= Level.SHED)
         if level is Level.SHRINK:

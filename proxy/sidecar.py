@@ -116,6 +116,7 @@ class Sidecar:
         self._sampling_pct = sampling_pct
         self._reporters: tuple[Reporter, Reporter] | None = None
         self.capacity = Capacity(limits.connections)
+        self.capacity.on_full = self.shared.make_room
         is_container = not limits.memory_bytes
         memory_bytes = cgroup_limit() if is_container else limits.memory_bytes // workers
         self.guard = Guard(

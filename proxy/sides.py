@@ -11,6 +11,7 @@ import asyncio
 import math
 import weakref
 from collections.abc import Callable, Collection
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.decide.headers import Ids
@@ -129,6 +130,10 @@ class Role:
         raise NotImplementedError
 
 
+_CROWDED_S, _CROWDED_IDLE_S = 1.0, 0.5
+"""How long a connection may be silent while others wait to be accepted."""
+
+
 class Shared:
     """What all connections of a process share.
 
@@ -136,18 +141,22 @@ class Shared:
         draw: uniform numbers of [0, 1).
         is_draining: the process was told to stop: answer, then close.
         claimed: who a connection is for by its PROXY header, where such a header is believed.
-        ends_connections: each connection ends with the answer that it carries; drained, or short of memory.
+        is_short: of memory.
+        ends_connections: each connection ends with the answer that it carries; drained, short of memory, or
+            others wait to be accepted.
         refuses_requests: new requests are answered 503, for want of memory.
         max_request_bytes: of a request's content; more is answered 413.
         on_slow_peer: told when a peer takes less than it is sent, which is when buffers grow.
     """
 
     __slots__ = (
+        "_is_crowded",
         "claimed",
         "draw",
         "ends_connections",
         "ids",
         "is_draining",
+        "is_short",
         "loop",
         "max_request_bytes",
         "on_slow_peer",
@@ -165,11 +174,31 @@ class Shared:
         self.draw = draw
         self.ids = ids
         self.is_draining = self.ends_connections = self.refuses_requests = False
+        self.is_short = self._is_crowded = False
         self.max_request_bytes = math.inf
         self.on_slow_peer: Callable[[], None] = _ignore
         self.open: set[HttpConnection] = set()
         self.splices: set[Splice] = set()
         self.claimed: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
+
+    def make_room(self) -> None:
+        """Somebody waits for a place: silent connections are ended now, the others with their answer."""
+        if not self._is_crowded:
+            self._is_crowded = True
+            self.settle()
+            self.wheel.after(_CROWDED_S, self._is_roomy)
+        now = monotonic()
+        for down in tuple(self.open):
+            if now - down.active_at > _CROWDED_IDLE_S and not down.exchanges():
+                down.drain()
+
+    def _is_roomy(self) -> None:
+        self._is_crowded = False
+        self.settle()
+
+    def settle(self) -> None:
+        """Have connections kept alive, or not, by what is the case now."""
+        self.ends_connections = self.is_draining or self.is_short or self._is_crowded
 
     def peer_of(self, transport: asyncio.BaseTransport) -> str:
         """The address at the other end; empty when it is none."""

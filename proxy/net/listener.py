@@ -25,7 +25,7 @@ _log = logging.getLogger("meshpy.proxy")
 
 _BACKLOG = 1024
 _BATCH = 64
-_PAUSE_S = 1.0
+_PAUSE_S = 0.5
 _HANDSHAKE_TIMEOUT_S = 10.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -87,15 +87,17 @@ class Capacity:
 
     Attributes:
         accepted: how many there ever were.
+        on_full: called when somebody waits for a place: connections that ask nothing may be ended.
     """
 
-    __slots__ = ("_is_closed", "_listeners", "_whole", "accepted", "limit", "open")
+    __slots__ = ("_is_closed", "_listeners", "_whole", "accepted", "limit", "on_full", "open")
 
     def __init__(self, limit: int = 0, whole: Capacity | None = None) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = max(8, (soft - 32) * 2 // 5)
         self.limit = min(limit, most) if limit else most
         self.open = self.accepted = 0
+        self.on_full: Callable[[], None] | None = None
         self._whole = whole
         self._is_closed = False
         self._listeners: set[Listener] = set()
@@ -120,6 +122,8 @@ class Capacity:
     def wait(self, listener: Listener) -> None:
         """Have the listener resumed when a connection ends."""
         self._listeners.add(listener)
+        if self.on_full is not None:
+            self.on_full()
         if self._whole is not None:
             self._whole.wait(listener)
 

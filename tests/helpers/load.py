@@ -50,19 +50,25 @@ class Ask:
 
 
 async def load(
-    port: int, *, rps: int = RPS, seconds: float = SECONDS, during: Callable | None = None
+    port: int,
+    *,
+    rps: int = RPS,
+    seconds: float = SECONDS,
+    during: Callable | None = None,
+    half_closing: bool = False,
 ) -> Account:
     """Send GETs, and a POST for every third, each on time whatever became of those before.
 
     Args:
         during: awaited beside the load.
+        half_closing: each comes on a connection of its own, whose sending side ends with the request.
     """
     account, idle = Account(), []
     beside = asyncio.get_running_loop().create_task(during()) if during is not None else None
     began = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         for number in range(int(rps * seconds)):
-            group.create_task(_one(port, Ask(number), account, idle))
+            group.create_task(_one(port, Ask(number), account, idle, half_closing=half_closing))
             await asyncio.sleep(max(0.0, began + (number + 1) / rps - asyncio.get_running_loop().time()))
     if beside is not None:
         await beside
@@ -71,12 +77,15 @@ async def load(
     return account
 
 
-async def _one(port: int, ask: Ask, account: Account, idle: list[Client]) -> None:
+async def _one(port: int, ask: Ask, account: Account, idle: list[Client], *, half_closing: bool) -> None:
     try:
         async with asyncio.timeout(LONGEST_S):
             client = idle.pop() if idle else await Client.connect(port)
             body = b"x" * 200 if ask.method == "POST" else b""
-            answer = await client.post(ask.path, body) if body else await client.get(ask.path)
+            await client.ask(ask.path, ask.method, body)
+            if half_closing:
+                client.writer.write_eof()
+            answer = await client.answer(ask.method)
     except asyncio.IncompleteReadError as error:
         account.outcomes["broken message" if error.partial or error.expected else "connection closed"] += 1
     except ValueError:
@@ -88,7 +97,7 @@ async def _one(port: int, ask: Ask, account: Account, idle: list[Client]) -> Non
     else:
         account.outcomes[str(answer.status)] += 1
         account.answers.append(answer)
-        if answer.headers.get("connection") == "close":
+        if half_closing or answer.headers.get("connection") == "close":
             client.writer.close()
         else:
             idle.append(client)

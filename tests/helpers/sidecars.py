@@ -195,6 +195,11 @@ class Client:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def ask(self, path: str, method: str, body: bytes = b"") -> None:
+        """Send a request and wait for nothing."""
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        await self.send(f"{method} {path} HTTP/1.1\r\nHost: api\r\n{length}\r\n".encode() + body)
+
     async def get(self, path: str = "/", method: str = "GET", headers: str = "") -> Answer:
         await self.send(f"{method} {path} HTTP/1.1\r\nHost: api\r\n{headers}\r\n".encode())
         return await self.answer(method)

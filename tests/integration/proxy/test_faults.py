@@ -143,7 +143,7 @@ async def test_an_app_that_closes_kept_connections_without_a_word_costs_no_get_a
     account_for("early close on keep-alive", account, app)
     lost = account.outcomes["503"]
     assert account.outcomes["200"] + lost == account.sent
-    assert lost <= account.sent * 0.02
+    assert lost <= account.sent * 0.05  # POSTs that met a close on its way
 
 
 async def test_connections_reset_before_an_answer_double_no_post(pki):
@@ -235,6 +235,16 @@ async def test_a_client_that_closes_its_sending_side_gets_its_answer(pki):
     assert bodies == [b"whole"] * 50
 
 
+async def test_a_load_of_half_closed_connections_is_answered_and_leaves_none_open(pki):
+    async with Counting(_no_fault).listening() as app, road(pki, app.port) as (port, sidecar):
+        account = await load(port, half_closing=True)
+        account_for("half-close", account, app)
+        assert account.outcomes == {"200": account.sent}
+        async with asyncio.timeout(5):
+            while sidecar.shared.open:  # noqa: ASYNC110 - what others do has no event
+                await asyncio.sleep(0.01)
+
+
 async def test_a_hundred_clients_that_send_a_byte_at_a_time_harm_nobody_and_are_sent_away(pki, monkeypatch):
     monkeypatch.setattr("proxy.downstream.life.CHECK_S", 0.1)
     monkeypatch.setattr("proxy.downstream.life.HEAD_TIMEOUT_S", 0.6)
@@ -270,7 +280,8 @@ async def test_a_drain_under_load_loses_nothing(pki):
 
         async def stop() -> None:
             await asyncio.sleep(SECONDS / 3)
-            await sidecar.drain(SECONDS, SECONDS)
+            # over when nobody has come for a while: a load that lags behind its rate lasts longer
+            await sidecar.drain(20 * SECONDS, SECONDS)
 
         account = await load(port, during=stop)
     account_for("drain", account, app)

@@ -17,7 +17,8 @@ import pytest
 
 from proxy.decide.overload import Level
 from proxy.options import ProcessLimits
-from tests.helpers.backends import backend, raw_server
+from tests.helpers.backends import Received, backend, ok, raw_server
+from tests.helpers.load import load
 from tests.helpers.peers import Processes, start_sidecar
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
@@ -63,43 +64,84 @@ async def test_with_64_descriptors_accepting_pauses_without_spinning_and_goes_on
     def narrow() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
-    async with backend() as app:
+    released = asyncio.Event()
+
+    async def held(_request: Received) -> bytes:
+        await released.wait()
+        return ok()
+
+    async with backend(held) as app:
         with process(pki, tmp_path, app.port, preexec_fn=narrow) as (port, started):
             clients = [await Client.connect(port) for _ in range(100)]
             for client in clients:
                 await client.send(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
             await asyncio.sleep(0.5)
-            served = [client for client in clients if client.reader._buffer]
-            assert 0 < len(served) < 30
+            assert 0 < len(app.requests) < 30
             before, began = cpu_s(started.process.pid), time.monotonic()
             await asyncio.sleep(1.5)
             assert (cpu_s(started.process.pid) - before) / (time.monotonic() - began) < 0.5
-            statuses = []
+            released.set()
             async with asyncio.timeout(20):
-                for client in [*served, *(each for each in clients if each not in served)]:
-                    statuses.append((await client.answer()).status)
-                    client.writer.close()
-            assert statuses == [200] * 100
+                answers = [await client.answer() for client in clients]
+            for client in clients:
+                client.writer.close()
+            assert [answer.status for answer in answers] == [200] * 100
+            assert any(answer.headers.get("connection") == "close" for answer in answers)
+            assert started.process.poll() is None
+
+
+async def test_with_64_descriptors_a_load_is_served_beside_fifty_idle_connections(pki, tmp_path):
+    """Those that ask nothing make room; who comes waits its turn."""
+
+    def narrow() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    async with backend() as app:
+        with process(pki, tmp_path, app.port, preexec_fn=narrow) as (port, started):
+            idle = [await Client.connect(port) for _ in range(50)]
+            account = await load(port)
+            print(f"\nfd limit 64, 50 idle connections: {account}")
+            for client in idle:
+                client.writer.close()
+            assert set(account.outcomes) <= {"200", "503"}
+            assert account.outcomes["200"] >= account.sent * 0.9
             assert started.process.poll() is None
 
 
 async def test_a_listener_has_a_share_of_the_connections_and_more_wait_their_turn(pki):
+    port, released = free_port(), asyncio.Event()
+
+    async def held(_request: Received) -> bytes:
+        await released.wait()
+        return ok()
+
+    async with backend(held) as app:
+        snapshot = outbound_snapshot(port, {"c": plain_cluster(app.port, name="c")})
+        limits = ProcessLimits(connections_per_listener=2)
+        async with running(snapshot, pki, limits=limits) as sidecar, contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(await Client.connect(port)) for _ in range(3)]
+            for client in clients:
+                await client.send(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
+            async with asyncio.timeout(5):
+                while sidecar.capacity.open < 2:  # noqa: ASYNC110 - what others do has no event
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert (sidecar.capacity.open, len(app.requests)) == (2, 2)
+            released.set()
+            async with asyncio.timeout(5):
+                assert [(await client.answer()).status for client in clients] == [200] * 3
+
+
+async def test_who_asks_nothing_makes_room_for_who_waits(pki):
     port = free_port()
     async with backend() as app:
         snapshot = outbound_snapshot(port, {"c": plain_cluster(app.port, name="c")})
         limits = ProcessLimits(connections_per_listener=2)
-        async with running(snapshot, pki, limits=limits) as sidecar, await Client.connect(port) as one:
-            assert (await one.get()).status == 200
-            async with await Client.connect(port) as two:
-                assert (await two.get()).status == 200
-                three = await Client.connect(port)
-                await three.send(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
-                await asyncio.sleep(0.2)
-                assert not three.reader._buffer
-                assert sidecar.capacity.open == 2
-            async with asyncio.timeout(3):
-                assert (await three.answer()).status == 200
-            three.writer.close()
+        async with running(snapshot, pki, limits=limits), contextlib.AsyncExitStack() as stack:
+            idle = [await stack.enter_async_context(await Client.connect(port)) for _ in range(2)]
+            async with asyncio.timeout(5), await Client.connect(port) as third:
+                assert (await third.get()).status == 200
+                assert await idle[0].is_closed()
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
