@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from control_plane.compiling import Compiled
@@ -24,7 +26,8 @@ class MeshLanguage:
     trust_domain: str
 
     def read(self, documents: Sequence[Document]) -> PolicySet:
-        return load_documents(readable(documents))
+        with _uncollected():
+            return load_documents(readable(documents))
 
     def compile(
         self,
@@ -36,6 +39,20 @@ class MeshLanguage:
         keys: Mapping[str, str],
         strict: bool,
         last: Compiled | None = None,
+    ) -> Compiled:
+        with _uncollected():
+            return self._compiled(inventory, policies, revision, denied, keys, last, strict=strict)
+
+    def _compiled(
+        self,
+        inventory: Inventory,
+        policies: PolicySet,
+        revision: int,
+        denied: frozenset[ServiceName],
+        keys: Mapping[str, str],
+        last: Compiled | None,
+        *,
+        strict: bool,
     ) -> Compiled:
         ids = frozenset(f"spiffe://{self.trust_domain}{service.spiffe_path}" for service in denied)
         inputs = Inputs(inventory, policies, self.trust_domain, ids, keys)
@@ -51,6 +68,18 @@ class MeshLanguage:
             return Compiled(snapshots, last.errors, last.warnings, source)
         findings = check(inventory, policies, strict=strict, compilation=source)
         return Compiled(snapshots, findings.errors, findings.warnings, source)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nearly all that is made here lives on: looking for garbage took a quarter of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _checked_alike(before: Compilation, now: Compilation, last: Compiled) -> bool:

@@ -45,11 +45,17 @@ def encode(value: object) -> Any:
         return _encode_dataclass(value)
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
-    if isinstance(value, frozenset | set):
-        return sorted((encode(item) for item in value), key=str)
+    if isinstance(value, frozenset):
+        return list(_printed_set(value))
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     return value
+
+
+@functools.lru_cache(maxsize=8192)
+def _printed_set(value: frozenset[Any]) -> tuple[Any, ...]:
+    """In order; the snapshots of a mesh share most of their sets."""
+    return tuple(sorted((encode(item) for item in value), key=str))
 
 
 def _encode_dataclass(value: Any) -> dict[str, Any]:

@@ -40,13 +40,12 @@ def check_network_policies(mesh: Mesh, notes: Notes) -> None:
 
 
 def _selected(policy: NetworkPolicyDoc, mesh: Mesh, notes: Notes) -> tuple[Service, ...]:
-    services = mesh.directory.inventory.services
+    services, namespace = mesh.directory.inventory.services, policy.meta.namespace
     selected = tuple(
-        service
-        for name, service in sorted(services.items())
-        if not service.exempt and mesh.selection.applies_to(policy, name)
+        services[name]
+        for name in sorted(mesh.selection.in_stack(namespace))
+        if not services[name].exempt and mesh.selection.applies_to(policy, name)
     )
-    namespace = policy.meta.namespace
     if selected:
         return selected
     if namespace and namespace not in mesh.directory.namespaces:

@@ -94,7 +94,7 @@ class Selection:
         known = self._by_stack[1].get(name.namespace, ())
         return tuple(policy for policy in known if self.applies_to(policy, name))
 
-    def _in_stack(self, namespace: str) -> Iterable[ServiceName]:
+    def in_stack(self, namespace: str) -> Iterable[ServiceName]:
         """The services of a stack, all without one."""
         services = self.directory.inventory.services
         if not namespace:
@@ -125,7 +125,7 @@ class Selection:
             host = self.directory.resolve(ref.name, ref.namespace or namespace or "default")
             services = frozenset(host.services) if host is not None else frozenset()
         elif self._narrows(peer, namespace):
-            everyone = self._in_stack(namespace if peer.namespace_selector is None else "")
+            everyone = self.in_stack(namespace if peer.namespace_selector is None else "")
             services = frozenset(name for name in everyone if self._is_meant(peer, namespace, name))
         excluded = peer.not_selector
         not_services = None
