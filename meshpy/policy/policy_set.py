@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingType
@@ -206,19 +207,11 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
     problems: list[Problem] = []
     values: list[Value] = []
     documents: list[Document] = []
-    for file, text, namespace, first_line in sources:
-        report = Report(file)
-        try:
-            trees = parse(text, file, first_line)
-        except DocumentError as error:
-            problems.extend(error.problems)
-            continue
-        for tree in trees:
-            found = _document(tree, report, namespace)
-            if found is not None:
-                documents.append(found[0])
-                values.append(found[1])
-        problems.extend(report.problems)
+    for source in sources:
+        wrong, found = _read(*source)
+        problems.extend(wrong)
+        documents.extend(document for document, _ in found)
+        values.extend(value for _, value in found)
     problems.extend(_duplicates(documents))
     if problems:
         raise DocumentError(dict.fromkeys(problems))
@@ -239,6 +232,20 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
         rate_limits=_of(values, RateLimitDoc),
         documents=tuple(documents),
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(
+    file: str, text: str, namespace: str, first_line: int
+) -> tuple[tuple[Problem, ...], tuple[tuple[Document, Value], ...]]:
+    """What is wrong with a text, and its documents; most texts of a set are those of the set before it."""
+    report = Report(file)
+    try:
+        trees = parse(text, file, first_line)
+    except DocumentError as error:
+        return tuple(error.problems), ()
+    found = [_document(tree, report, namespace) for tree in trees]
+    return tuple(report.problems), tuple(each for each in found if each is not None)
 
 
 def _of(values: Iterable[Value], cls: type[T]) -> tuple[T, ...]:
