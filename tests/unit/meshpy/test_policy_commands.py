@@ -111,3 +111,9 @@ def test_the_pre_commit_hooks_call_commands_that_exist():
     for hook in hooks:
         assert hook["entry"].split()[:2] == ["meshpy", "policy"]
         assert hook["entry"].split()[2] in policy.list_commands(None)
+
+
+def test_a_file_that_cannot_be_read_is_named_before_the_reason(capsys, tmp_path):
+    gone = str(tmp_path / "gone.log")
+    assert run(["policy", "suggest", "--stack", "stacks/shop.yml", "--from", gone]) == 3
+    assert capsys.readouterr().err == f"error: {gone}: No such file or directory\n"
