@@ -20,7 +20,7 @@ _SUBSET_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _SETTINGS = ("loadBalancer", "connectionPool", "outlierDetection", "healthCheck", "tls")
 _POLICY_REFUSED = {
     "tunnel": (
-        "is not offered: sidecars speak mTLS to each other and dial hosts outside directly",
+        "is not offered: a proxy on the way looks hosts up, and rules on their addresses would not hold",
         "name the proxy to the app (HTTPS_PROXY) and write a ServiceEntry for its host, protocol: TCP",
     ),
 }
