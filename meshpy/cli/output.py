@@ -111,14 +111,6 @@ def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, click.ClickException):
-        return error.format_message()
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
-
-
 def print_error(error: Exception, *, as_json: bool) -> None:
     """Tell the user what is wrong: on standard error or, with `-o json`, as an object on standard output."""
     message = _message(error)
