@@ -47,6 +47,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     try:
         connection = _connect(path)
         _check_pages(connection)
+        _check_release(path, _version(connection))
         _migrate(connection)
         _verify(connection.execute(f"{SELECT} ORDER BY number"))
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
@@ -97,8 +98,15 @@ def _check_pages(connection: sqlite3.Connection) -> None:
     verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
     if verdict != "ok":
         raise ValueError(verdict)
-    version = _version(connection)
-    if not 1 <= version <= SCHEMA_VERSION:
+
+
+def _check_release(path: Path, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise StartRefused(
+            f"{path}: was written by a newer release (schema version {version}, this one knows"
+            f" {SCHEMA_VERSION}): start that release, or restore a backup of this one"
+        )
+    if version < 1:
         raise ValueError(f"schema version {version} is none of 1 to {SCHEMA_VERSION}")
 
 

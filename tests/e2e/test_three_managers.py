@@ -208,9 +208,9 @@ def asked(mesh: Mesh) -> Iterator[Load]:
         yield load
 
 
-def back_in_sync(mesh: Mesh, since: float) -> float:
+def back_in_sync(mesh: Mesh, since: float, within_s: float) -> float:
     """Wait until all sidecars are in sync; seconds since then."""
-    mesh.engine.wait("all sidecars are in sync", lambda: len(synced(mesh)) == SIDECARS, IN_SYNC_S)
+    mesh.engine.wait("all sidecars are in sync", lambda: len(synced(mesh)) == SIDECARS, within_s)
     return time.monotonic() - since
 
 
@@ -224,7 +224,7 @@ def test_a_killed_replica_costs_no_request_and_its_sidecars_go_to_the_others(thr
     with asked(three) as load:
         time.sleep(1)
         engine.run(*engine.docker_at(victim), "kill", "--signal", "KILL", victim.container)
-        took = back_in_sync(three, time.monotonic())
+        took = back_in_sync(three, time.monotonic(), IN_SYNC_S)
         time.sleep(2)
         counted = load.result()
     after = Counter(synced(three).values())
@@ -255,7 +255,7 @@ async def test_a_killed_leader_costs_no_endpoint_and_no_request_and_the_next_one
                 await asyncio.sleep(0.5)
         back = time.monotonic()
         took = await watch.until(lambda: watch.counts[-1][1] == 3, BACK_S)
-        in_sync = await asyncio.to_thread(back_in_sync, three, back)
+        in_sync = await asyncio.to_thread(back_in_sync, three, back, BACK_S)
         counted = await asyncio.to_thread(load.result)
         print(
             f"a new leader after {back - killed:.1f} s, believed {took:.1f} s later,"

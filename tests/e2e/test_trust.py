@@ -22,7 +22,7 @@ import json, select, sys, time, urllib.request
 seen = None
 while not select.select([sys.stdin], [], [], 0.1 if seen else 0)[0]:
     told = json.load(urllib.request.urlopen("http://127.0.0.1:15000/server_info", timeout=5))
-    now = [told["root"], told["roots"]]
+    now = [told["root"], sorted(told["roots"])]
     if now != seen:
         print(json.dumps(now), flush=True)
     seen = now
