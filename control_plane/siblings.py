@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,9 +27,14 @@ from meshpy.model.names import CONTROL_PLANE
 
 __all__ = ["ALONE", "ANSWER_S", "Siblings", "Told", "addresses_of"]
 
+log = logging.getLogger(__name__)
+
 ALONE = "Meshpy-Replica"
 ANSWER_S = 3.0
 CONNECT_S = 1.0
+LOOK_UP_S = 2.0
+NOT_KNOWN_S = 30.0
+"""How long a name that did not resolve is not looked up again."""
 Addresses = Callable[[], Awaitable[Sequence[str]]]
 
 
@@ -120,12 +126,20 @@ class Siblings:
 def addresses_of(name: str, port: int) -> Addresses:
     """Whoever is behind a DNS name now, but for ourselves; nobody where it is empty or not known."""
 
+    silent_until_s = 0.0
+
     async def found() -> Sequence[str]:
-        if not name:
+        nonlocal silent_until_s
+        loop = asyncio.get_running_loop()
+        if not name or loop.time() < silent_until_s:
             return ()
         try:
-            known = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        except OSError:
+            async with asyncio.timeout(LOOK_UP_S):
+                known = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError) as error:
+            # An engine's resolver may take ten seconds, and a thread, to say no.
+            silent_until_s = loop.time() + NOT_KNOWN_S
+            log.warning("other replicas are not found as %s: %s", name, str(error) or "no answer in time")
             return ()
         hosts = sorted({str(each[4][0]) for each in known})
         return [_host_port(host, port) for host in hosts if not _is_own(host)]

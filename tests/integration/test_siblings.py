@@ -205,3 +205,16 @@ async def test_the_addresses_of_a_name_are_those_of_the_others(monkeypatch):
     monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", known)
     assert list(await siblings.addresses_of("replicas", 1)()) == ["192.0.2.2:1", "192.0.2.3:1"]
     assert list(await siblings.addresses_of("", 1)()) == []
+
+
+async def test_a_name_that_is_not_known_is_not_looked_up_all_the_time(monkeypatch):
+    asked = []
+
+    async def unknown(_loop, name, _port, **_):
+        asked.append(name)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", unknown)
+    addresses = siblings.addresses_of("replicas", 1)
+    assert [list(await addresses()), list(await addresses())] == [[], []]
+    assert asked == ["replicas"]
