@@ -58,13 +58,13 @@ def prepare_mounts(folder: Path, hostname: str) -> None:
     run("hostname", hostname)
 
 
-def dockerd_command(folder: Path, socket: str) -> list[str]:
+def dockerd_command(folder: Path, socket: str, *more: str) -> list[str]:
     """The command line of an engine that keeps everything in `folder`, its containerd included."""
     config = folder / "daemon.json"
     settings = {
         "data-root": str(folder / "docker"),
         "cgroup-parent": f"/{os.environ['MESHPY_E2E_CGROUP']}",
-        "hosts": sorted({socket, OWN_SOCKET}),
+        "hosts": sorted({socket, *more}),
         "ipv6": False,
     }
     config.write_text(json.dumps(settings))
@@ -88,9 +88,13 @@ def wait_until_answers(dockerd: subprocess.Popen[bytes], socket: str) -> None:
 
 
 class Node:
-    """Node `number` of the Swarm: a worker with the images that were named."""
+    """Node `number` of the Swarm: a worker with the images that were named.
 
-    def __init__(self, number: int, state: Path, log: Path) -> None:
+    Args:
+        more: further sockets, as containers of the node find its engine.
+    """
+
+    def __init__(self, number: int, state: Path, log: Path, *more: str) -> None:
         self.name, self.address = f"node-{number}", f"192.0.2.{number}"
         self.folder = state / self.name
         self.socket = f"unix://{self.folder}.sock"
@@ -98,7 +102,16 @@ class Node:
         world.ip("-n", self.name, "link", "set", "lo", "up")
         world.plug(self.name, self.address, "-n", self.name)
         self.folder.mkdir()
-        inner = [sys.executable, "-m", "tests.e2e.node", self.name, str(self.folder), self.socket, str(log)]
+        inner = [
+            sys.executable,
+            "-m",
+            "tests.e2e.node",
+            self.name,
+            str(self.folder),
+            self.socket,
+            str(log),
+            *more,
+        ]
         within = ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "--uts"]
         self._process = subprocess.Popen([*within, *inner], start_new_session=True)
 
@@ -134,15 +147,15 @@ class Node:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def main(hostname: str, folder: Path, socket: str, log: Path) -> None:
+def main(hostname: str, folder: Path, socket: str, log: Path, *more: str) -> None:
     """Become the engine."""
     prepare_mounts(folder, hostname)
     with log.open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    command = dockerd_command(folder, socket)
+    command = dockerd_command(folder, socket, *more)
     os.execvp(command[0], command)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), *sys.argv[5:])

@@ -4,6 +4,7 @@ What sidecars hold is asked of themselves (their admin server, in their own netw
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,7 @@ def kept(mesh: Mesh):
     engine.remove(KEPT)
 
 
+@pytest.mark.skipif("MESHPY_E2E_LONG" not in os.environ, reason="MESHPY_E2E_LONG=1")
 def test_a_sidecar_that_keeps_a_cache_starts_without_a_control_plane(kept: Mesh):
     """The one with a volume serves again, the one without lets nothing pass and says so; both come back."""
     engine = kept.engine
