@@ -59,9 +59,11 @@ class FlowLog:
             before = self._before.get(key, (0, 0, 0, 0))
             self._before[key] = now
             flows, denied, received, sent = (a - b for a, b in zip(now, before, strict=True))
-            if flows > denied:
+            # Of a connection that goes on the bytes of this time are told: it began in an earlier line.
+            goes_on = edge.opened > edge.closed and (received or sent)
+            if flows > denied or goes_on:
                 ends = _ends(key)
-                yield {**times, "verdict": "FORWARDED", **ends, "flows": flows - denied,
+                yield {**times, "verdict": "FORWARDED", **ends, "flows": max(0, flows - denied),
                        "bytes_in": received, "bytes_out": sent}  # fmt: skip
         for (key, verdict, policy, rule, stage), count in self._decisions.items():
             named = {"policy": policy, "rule": rule, "stage": stage}
@@ -69,7 +71,7 @@ class FlowLog:
 
 
 def _counts(edge: Edge) -> tuple[int, int, int, int]:
-    flows = sum(edge.responses.values()) or edge.closed
+    flows = sum(edge.responses.values()) or edge.opened
     return flows, sum(edge.denied.values()), edge.bytes_received, edge.bytes_sent
 
 

@@ -75,6 +75,8 @@ class OpaqueSide(Side):
         super().__init__(splice, is_client=True)
         splice.client = self
         splice.is_still_admitted = self._is_still_admitted
+        splice.count = self._count
+        self.counted = (0, 0)
         self.role = role
         self.shared = shared
         self.own = own
@@ -248,6 +250,15 @@ class OpaqueSide(Side):
             self.details = "peer_certificate_expired"
             self.splice.cut()
 
+    def _count(self) -> None:
+        edge, splice = self.edge, self.splice
+        if edge is None:
+            return
+        received, sent = splice.bytes_to_upstream, splice.bytes_to_client
+        edge.bytes_received += received - self.counted[0]
+        edge.bytes_sent += sent - self.counted[1]
+        self.counted = received, sent
+
     def _on_over(self) -> None:
         if self.is_accounted:
             return
@@ -261,6 +272,8 @@ class OpaqueSide(Side):
         edge = self.edge or self.reporter.telemetry.edge(self.role.edge_key(self))
         if self.edge is None:
             edge.opened += 1
+            self.edge = edge
+        self._count()
         denied, way = self.denied, self.way
         policy = rule = stage = ""
         if denied is not None:

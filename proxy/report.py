@@ -289,8 +289,6 @@ class Reporter:
         started: float,
     ) -> None:
         """Account for a tunnel that is over."""
-        edge.bytes_received += line.bytes_received
-        edge.bytes_sent += line.bytes_sent
         edge.closed += 1
         if line.stage:
             self.flows.decide(edge.key, "DENIED", line.policy, line.rule, line.stage)

@@ -61,6 +61,8 @@ _POLL_S = 0.05
 _NO_LIMITS = ProcessLimits()
 _LOG_OPTIONS = LogOptions()
 _FLOWS_S = 15
+_TUNNELS_S = 5
+"""As often as Istio tells what passed through a connection that goes on."""
 
 
 def _forget(_old: object) -> None:
@@ -299,6 +301,8 @@ class Sidecar:
         """Old exchanges are forgotten; new spans go to whoever wants them; flows are summed up."""
         for second in itertools.count(1):
             await asyncio.sleep(_LOOK_BACK_S)
+            if second % _TUNNELS_S == 0:
+                self.count_tunnels()
             if second % _FLOWS_S == 0:
                 self.flows.flush()
             self.paths.look(self.recent, time.monotonic())
@@ -308,6 +312,11 @@ class Sidecar:
                 spans = self.spans.take()
                 for sink in self.span_sinks if spans else ():
                     sink(spans)
+
+    def count_tunnels(self) -> None:
+        """Add what passed through opaque connections that go on to the figures."""
+        for splice in self.shared.splices:
+            splice.count()
 
     async def _flush_log(self) -> None:
         while True:

@@ -105,6 +105,8 @@ class Splice:
         self.is_over = False
         self.is_cut = False
         self.is_still_admitted: Callable[[], bool] = _always
+        self.count: Callable[[], None] = _nothing
+        """Adds what passed since the last time to the figures: a tunnel may live for days."""
         self._end_timer: Timer | None = None
         live.add(self)
 
@@ -187,3 +189,7 @@ class Splice:
 
 def _always() -> bool:
     return True
+
+
+def _nothing() -> None:
+    """An upgraded request is counted when it is over, as any request."""

@@ -294,6 +294,26 @@ async def echo(reader, writer):
         await writer.drain()
 
 
+async def test_what_passes_through_a_connection_that_goes_on_is_counted_once(pki):
+    async with tcp_pair(pki, echo) as (port, _, web, api):
+        async with await Client.connect(port) as client:
+            for number in range(1, 4):
+                await client.send(b"ping")
+                assert await client.reader.readexactly(4) == b"PING"
+                for sidecar in (web, api):
+                    sidecar.count_tunnels()
+                    sidecar.count_tunnels()
+                    (edge,) = sidecar.telemetry.edges.values()
+                    assert (edge.opened, edge.closed) == (1, 0)
+                    assert (edge.bytes_received, edge.bytes_sent) == (4 * number, 4 * number)
+        for sidecar in (web, api):
+            (edge,) = sidecar.telemetry.edges.values()
+            async with asyncio.timeout(5):
+                while not edge.closed:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert (edge.bytes_received, edge.bytes_sent) == (12, 12)
+
+
 async def test_opaque_tcp_passes_both_ways_and_is_counted(pki):
     log = LogLines()
     async with tcp_pair(pki, echo, log=log) as (port, _, web, api):
