@@ -87,22 +87,24 @@ interface Wanted {
   services: Service[];
   /** Services by stack, when there are too many to be drawn one by one. */
   stacks: Map<string, Service[]> | null;
+  /** What the table below tells: calls of services, the busiest first where there are many. */
+  listed: Edge[];
 }
 
 const wanted = computed<Wanted>(() => {
   const text = (route.value.query.get("q") ?? "").toLowerCase();
   const now = status.value;
-  if (!now) return { edges: [], services: [], stacks: null };
+  if (!now) return { edges: [], services: [], stacks: null, listed: [] };
   const at = route.value.query.get("at") ?? "";
   const holds = (name: string) => inNamespace(name) && name.toLowerCase().includes(text);
   const services = now.services.filter((each) => holds(each.name));
   const edges = joined(now.edges.filter((edge) => holds(edge.source) || holds(edge.destination)));
-  if (services.length <= MOST || namespace.value) return { edges, services, stacks: null };
+  if (services.length <= MOST || namespace.value) return { edges, services, stacks: null, listed: edges };
   if (at) {
     // Too many to draw, and one is chosen: itself and whoever it speaks to.
     const near = edges.filter((edge) => edge.source === at || edge.destination === at);
     const names = new Set([at, ...near.flatMap((edge) => [edge.source, edge.destination])]);
-    return { edges: near, services: services.filter((each) => names.has(each.name)), stacks: null };
+    return { edges: near, services: services.filter((each) => names.has(each.name)), stacks: null, listed: near };
   }
   const stacks = new Map<string, Service[]>();
   for (const each of services) {
@@ -114,6 +116,7 @@ const wanted = computed<Wanted>(() => {
     edges: joined(between.map((edge) => ({ ...edge, source: stackOf(edge.source), destination: stackOf(edge.destination) }))),
     services: [],
     stacks,
+    listed: [...edges].sort((a, b) => b.rps - a.rps),
   };
 });
 
@@ -230,7 +233,7 @@ export function Graph() {
         </div>
       )}
       <Card title={chosen ? `Calls of ${chosen}` : "Calls"}>
-        <EdgeTable edges={chosen ? wanted.value.edges.filter((edge) => edge.source === chosen || edge.destination === chosen) : wanted.value.edges} />
+        <EdgeTable edges={chosen ? wanted.value.listed.filter((edge) => edge.source === chosen || edge.destination === chosen) : wanted.value.listed} />
       </Card>
     </>
   );
