@@ -43,7 +43,7 @@ PAGES = {
     "services": "meshed",
     "services/team-000/api": "Policies in force",
     "requests": "/items/",
-    "events": "which is new",
+    "events": "for the first time",
     "traces?service=web.team-000": "0af7651916cd",
     f"traces/{TRACE % 0}": "GET /checkout",
     "policies": "Revisions",

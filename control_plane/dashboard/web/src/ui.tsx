@@ -153,7 +153,7 @@ export function Line({ label, pick, unit }: { label: string; pick: (at: number) 
         legend: { show: false },
         cursor: { show: false },
         series: [{}, { points: { show: false }, stroke: colour("--accent"), width: 2, fill: colour("--accent-soft"), spanGaps: true }],
-        axes: [{ ...axis, size: 28, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 44 }],
+        axes: [{ ...axis, size: 28, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 54 }],
         padding: [8, 30, 0, 0],
         scales: {
           // Of one moment uPlot makes a day and says so in `low` and `high`: the data itself is asked.

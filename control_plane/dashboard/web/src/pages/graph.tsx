@@ -305,7 +305,7 @@ function StackShape({ node, services }: { node: Node; services: Service[] }) {
       <rect x={node.x - WIDTH / 2} y={node.y - HEIGHT / 2} width={WIDTH} height={HEIGHT} rx="8" />
       <text x={node.x - WIDTH / 2 + 12} y={node.y - 3}>{name}</text>
       <text x={node.x - WIDTH / 2 + 12} y={node.y + 14} class="under">
-        {words.slice(0, 26)}
+        {`${services.length} services${unwell ? ` · ${unwell} unwell` : count("exempt") ? ` · ${count("exempt")} not meshed` : ""}`}
       </text>
     </a>
   );
