@@ -105,7 +105,9 @@ def account_for(name: str, account: Account, app: Counting | None = None) -> Non
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock = writer.get_extra_info("socket")
+    if sock is not None:  # else the sidecar has ended it already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     writer.transport.abort()
 
 
