@@ -75,15 +75,6 @@ services:
   cache:
     image: redis:7
     command: [redis-server, --save, "", --databases, "3"]
-    deploy:
-      endpoint_mode: dnsrr   # peers call each other by name, and this kernel has no IP_VS
-      labels: {{meshpy.group: caches}}
-  mirror:
-    image: redis:7
-    command: [redis-server, --save, "", --replicaof, cache, "6379", --replica-announce-ip, mirror]
-    deploy:
-      endpoint_mode: dnsrr
-      labels: {{meshpy.group: caches, meshpy.dependencies: cache}}
   queue:
     image: redis:7
     command: [redis-server, --save, "", --databases, "7"]
@@ -238,32 +229,6 @@ def test_two_databases_on_one_port_are_told_apart(stacks: Mesh, name: str, datab
     """Opaque TCP carries no name: each has a pod network of its own, and the right Redis answers."""
     done = stacks.engine.python(stacks.engine.task("mall_buyer"), DATABASES, name)
     assert done.out.strip() == databases, done.err
-
-
-REPLICATION = """
-import socket, sys
-def told(host, words):
-    with socket.create_connection((host, 6379), 5) as redis:
-        redis.sendall(words.encode() + b"\\r\\n")
-        return redis.recv(4000).decode()
-assert told("cache", "SET k " + sys.argv[1]).startswith("+OK")
-print(told("mirror", "GET k").split()[-1], "master_link_status:up" in told("mirror", "INFO replication"))
-"""
-
-
-def test_a_group_of_peers_replicates_directly_and_serves_its_clients_through_the_mesh(stacks: Mesh):
-    """What the buyer writes to one member it reads from the other; each by mTLS, the peers past sidecars."""
-    engine = stacks.engine
-    buyer, word = engine.task("mall_buyer"), uuid4().hex
-
-    def read() -> bool:
-        return engine.python(buyer, REPLICATION, word).out.split() == [word, "True"]
-
-    engine.wait("the mirror has it", read, SLOW_S)
-    [mirror] = engine.wait_running("mall_mirror")
-    info = engine.exec(engine.task("mall_cache"), "redis-cli", "INFO", "replication").out
-    assert "ip=mirror" in info, info
-    assert set(mirror.addresses) == {"mall_mirror-pod", "mall_caches-group"}
 
 
 def test_a_service_on_every_node_is_called(stacks: Mesh):
