@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.node import Node
+from tests.e2e.reader import Reader
 from tests.helpers.mesh import INJECT, ROOT, STACK, Mesh
 from tests.helpers.swarm import Engine
 
 NODE_IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-shop:dev", "redis:7")
+VERSION = "0.1.0"
 MESH = pytest.StashKey[Mesh]()
 SHOP_POLICIES = (ROOT / "stacks/shop-policies/access.yaml", ROOT / "stacks/shop-policies/routes.yaml")
 
@@ -31,6 +33,21 @@ def mesh(engine: Engine, pytestconfig: pytest.Config) -> Mesh:
     mesh = pytestconfig.stash[MESH] = Mesh(engine, Path(os.environ["MESHPY_E2E_STATE"]) / "operator")
     mesh.ok("install", "--image", "meshpy-control-plane:dev")
     return mesh
+
+
+@pytest.fixture(scope="session")
+def reader(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """A reader of the docs, who finds the images under the names of a release."""
+    for image in ("meshpy-proxy", "meshpy-control-plane"):
+        mesh.engine.docker("tag", f"{image}:dev", f"{image}:{VERSION}")
+    return Reader(mesh, tmp_path_factory.mktemp("reader"))
+
+
+@pytest.fixture(scope="session")
+def traefik(engine: Engine) -> None:
+    """A real Traefik as the image `traefik:v3`."""
+    change = ("--change", 'ENTRYPOINT ["/traefik"]')
+    engine.docker("import", *change, os.environ["MESHPY_E2E_TRAEFIK"], "traefik:v3", timeout_s=300)
 
 
 @pytest.fixture(scope="session")

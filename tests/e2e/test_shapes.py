@@ -1,8 +1,8 @@
 """Shapes that real stacks have: an external network of several stacks, two databases on one port, a job, a
 service on every node.
 
-`legacy` is not meshed, `market` and `mall` are; all three sit on the network `shared`, as stacks do that call
-one another.
+`legacy` is not meshed; `market` and `mall`, the stacks of two examples, are. All three sit on the network
+`shared`, as stacks do that call one another.
 """
 
 import json
@@ -10,12 +10,15 @@ from uuid import uuid4
 
 import pytest
 
-from tests.helpers.mesh import INJECT, Answer, Mesh
+from tests.e2e.reader import Reader
+from tests.helpers.mesh import Answer, Mesh
 from tests.helpers.swarm import EngineError, Task
 
 pytestmark = pytest.mark.docker
 
 SLOW_S = 120
+EXAMPLES = ("two-stacks", "job")
+TWO_STACKS = "stacks/examples/two-stacks/README.md"
 LEGACY = """
 version: "3.8"
 services:
@@ -28,90 +31,6 @@ services:
 networks:
   shared: {external: true}
 """
-MARKET = """
-version: "3.8"
-services:
-  stock:
-    image: meshpy-shop:dev
-    command: [python, -m, meshpy.demo.shop, catalog]
-    networks: [shared]
-    deploy:
-      labels: {meshpy.ports: 8080/http}
-networks:
-  shared: {external: true}
-"""
-SAY = """
-import http.server, os
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = os.environ["NODE"].encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-http.server.ThreadingHTTPServer(("", 9000), Handler).serve_forever()
-"""
-WORK = """
-import os, socket, urllib.request
-items = urllib.request.urlopen("http://stock:8080/items", timeout=5).read()
-with socket.create_connection(("queue", 6379), 5) as queue:
-    queue.sendall(b"RPUSH %s %d\\r\\n" % (os.environ["LIST"].encode(), len(items)))
-    assert queue.recv(100).startswith(b":")
-"""
-MALL = f"""
-version: "3.8"
-services:
-  buyer:
-    image: meshpy-shop:dev
-    command: [sleep, infinity]
-    init: true
-    environment:
-      STOCK_URL: http://stock:8080
-      CACHE_URL: redis://cache:6379
-      QUEUE_URL: redis://queue:6379
-    networks: [default, shared]
-    deploy:
-      labels: {{meshpy.ports: ""}}
-  cache:
-    image: redis:7
-    command: [redis-server, --save, "", --databases, "3"]
-  queue:
-    image: redis:7
-    command: [redis-server, --save, "", --databases, "7"]
-  agent:
-    image: meshpy-shop:dev
-    command: [python, -c, {json.dumps(SAY)}]
-    environment: {{NODE: "{{{{.Node.Hostname}}}}"}}
-    deploy:
-      mode: global
-      labels: {{meshpy.ports: 9000/http}}
-  job:
-    image: meshpy-shop:dev
-    command: [python, -c, {json.dumps(WORK)}]
-    environment:
-      STOCK_URL: http://stock:8080
-      QUEUE_URL: redis://queue:6379
-      LIST: done
-    networks: [default, shared]
-    deploy:
-      labels: {{meshpy.ports: ""}}
-      restart_policy: {{condition: on-failure, delay: 1s}}
-  batch:
-    image: meshpy-shop:dev
-    command: [python, -c, {json.dumps(WORK)}]
-    environment:
-      STOCK_URL: http://stock:8080
-      QUEUE_URL: redis://queue:6379
-      LIST: batched
-    networks: [default, shared]
-    deploy:
-      labels: {{meshpy.ports: ""}}
-      mode: replicated-job
-      restart_policy: {{condition: on-failure, delay: 1s}}
-networks:
-  default: {{}}
-  shared: {{external: true}}
-"""
 DATABASES = """
 import socket, sys
 with socket.create_connection((sys.argv[1], 6379), 5) as redis:
@@ -121,16 +40,12 @@ with socket.create_connection((sys.argv[1], 6379), 5) as redis:
 
 
 @pytest.fixture(scope="module")
-def stacks(mesh: Mesh):
-    """All three, the unmeshed one first."""
+def stacks(reader: Reader, mesh: Mesh):
+    """All three, deployed as the example says."""
     engine = mesh.engine
-    engine.docker("network", "create", "--driver", "overlay", "shared")
+    mesh.set_policies()
+    reader.follow(TWO_STACKS, only=("deploy",))
     engine.deploy("legacy", LEGACY)
-    mesh.ok("deploy", *INJECT, "-c", "-", "market", stdin=MARKET)
-    mesh.ok("deploy", *INJECT, "-c", "-", "--no-wait", "mall", stdin=MALL)
-    for service in ("buyer", "cache", "queue", "agent"):
-        engine.wait_running(f"mall_{service}", 1, SLOW_S)
-        engine.wait_running(f"mall_{service}-sidecar", 1, SLOW_S)
     # Gossip tells a caller without a sidecar of the name a moment after the task runs.
     visitor = engine.task("legacy_visitor")
     engine.wait("the unmeshed caller finds stock", lambda: found_by(mesh, visitor), SLOW_S)
@@ -167,13 +82,6 @@ def test_a_stack_without_a_mesh_calls_a_meshed_one_as_before(stacks: Mesh, name:
     answer, line = asked(stacks, stacks.engine.task("legacy_visitor"), f"http://{name}:8080/items")
     assert answer.status == 200
     assert line["principal"] == ""
-
-
-def test_two_meshed_stacks_call_each_other_with_their_identities(stacks: Mesh):
-    """mall/buyer calls market/stock by its plain name, with mTLS."""
-    answer, line = asked(stacks, stacks.engine.task("mall_buyer"), "http://stock:8080/items")
-    assert answer.status == 200
-    assert line["principal"] == "cluster.local/ns/mall/sa/buyer"
 
 
 ROGUE = """
@@ -233,8 +141,8 @@ def test_two_databases_on_one_port_are_told_apart(stacks: Mesh, name: str, datab
 
 def test_a_service_on_every_node_is_called(stacks: Mesh):
     """A global service has a global sidecar."""
-    answer = stacks.fetch(stacks.engine.task("mall_buyer"), "http://agent:9000/")
-    assert (answer.status, answer.text) == (200, "node-1")
+    answer = stacks.fetch(stacks.engine.task("mall_buyer"), "http://agent:8080/items")
+    assert (answer.status, json.loads(answer.text)["version"]) == (200, "node-1")
 
 
 @pytest.mark.parametrize(("name", "what"), [("job", "done"), ("batch", "batched")])
@@ -245,3 +153,11 @@ def test_a_job_calls_through_the_mesh_and_ends(stacks: Mesh, name: str, what: st
     done = engine.exec(engine.task("mall_queue"), "redis-cli", "LLEN", what)
     assert done.out.strip() == "1"
     assert engine.running(f"{service}-sidecar")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_on_these_stacks_shows_what_it_says(stacks: Mesh, reader: Reader, name: str):
+    """Last: they set policies, and `job` has its work done again."""
+    stacks.set_policies()
+    reader.follow(f"stacks/examples/{name}/README.md", leave_out=("deploy",))
+    stacks.set_policies()

@@ -1,59 +1,32 @@
 """The quick start and the examples, followed word by word on a Swarm; what they promise is seen.
 
-Last of all files, by its name: the stack of the other tests makes room for the one of the docs.
+Last of all files, by its name: the stack of the other tests makes room for the one of the docs. The examples
+`two-stacks` and `job` are followed in test_shapes, whose stacks they are.
 """
 
-import os
-import sys
-from pathlib import Path
+import re
 
 import pytest
 
+from tests.e2e import images, test_shapes
+from tests.e2e.reader import Reader
 from tests.helpers.mesh import ROOT, STACK, Mesh
-from tests.helpers.walk import follow, missing, steps_of
+from tests.helpers.walk import WALKED, steps_of
 
 pytestmark = pytest.mark.docker
 
-IMAGES = ("meshpy-proxy", "meshpy-control-plane")
-VERSION = "0.1.0"
 ON_THE_SHOP = ("canary", "blue-green", "mirror", "fault", "rate-limit", "jwt", "tcp")
-ON_THE_WORKSHOP = ("ext-authz", "websocket", "egress")
-PLAIN = "swarm: deploy-plain"  # this kernel has neither IP_VS nor ESP
-
-
-class Reader:
-    """Somebody who has this checkout, a shell, and `meshpy` on the path."""
-
-    def __init__(self, mesh: Mesh, folder: Path) -> None:
-        self.folder = folder
-        (folder / "stacks").symlink_to(ROOT / "stacks")
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env = mesh.env | {"PATH": path, "LC_ALL": "C.UTF-8"}
-
-    def follow(self, page: str, *, leave_out: tuple[str, ...] = ()) -> None:
-        """Do what the page says, and look for what it says is seen."""
-        for step in steps_of((ROOT / page).read_text()):
-            if step.name in leave_out:
-                continue
-            printed = follow(step, self.folder, self.env)
-            assert not (lost := missing(step.seen, printed)), f"not seen: {lost}\n{step.commands}\n{printed}"
+ON_THE_WORKSHOP = ("ext-authz", "websocket", "egress", "grpc")
+ON_THEIR_OWN = ("traefik", "migration")
 
 
 @pytest.fixture(scope="module")
-def reader(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """The images under the names of a release, and no other stack in the way."""
+def shop(reader: Reader, mesh: Mesh) -> Reader:
+    """After the quick start; no other stack is in its way."""
     engine = mesh.engine
-    for image in IMAGES:
-        engine.docker("tag", f"{image}:dev", f"{image}:{VERSION}")
     engine.docker("stack", "rm", STACK)
     containers = ("ps", "-q", "-f", f"name={STACK}_")
     engine.wait("the other stack has left", lambda: not engine.docker(*containers).strip())
-    return Reader(mesh, tmp_path_factory.mktemp("reader"))
-
-
-@pytest.fixture(scope="module")
-def shop(reader: Reader) -> Reader:
-    """After the quick start."""
     pages = steps_of((ROOT / "docs/quick-start.md").read_text())
     elsewhere = tuple(
         {step.name for step in pages if not step.name.startswith("swarm: ")} | {"swarm: deploy"}
@@ -65,6 +38,7 @@ def shop(reader: Reader) -> Reader:
 @pytest.fixture(scope="module")
 def workshop(shop: Reader, mesh: Mesh) -> Reader:
     """The second stack of the examples."""
+    images.build_workshop(mesh.engine.host)
     mesh.ok(
         "deploy",
         "--endpoint-mode",
@@ -94,6 +68,26 @@ def test_an_example_on_the_workshop_shows_what_it_says(workshop: Reader, mesh: M
     workshop.follow(f"stacks/examples/{name}/README.md")
 
 
+@pytest.mark.usefixtures("traefik")
+@pytest.mark.parametrize("name", ON_THEIR_OWN)
+def test_an_example_with_its_own_stacks_shows_what_it_says(reader: Reader, mesh: Mesh, name: str):
+    mesh.set_policies()
+    reader.follow(f"stacks/examples/{name}/README.md")
+
+
+@pytest.mark.parametrize("page", WALKED)
+def test_the_commands_of_operators_work_word_by_word(shop: Reader, mesh: Mesh, page: str):
+    """On the shop under its own policies, which lie in `policies/` as an operator would keep them."""
+    policies = shop.folder / "policies"
+    policies.mkdir(exist_ok=True)
+    for file in (ROOT / "stacks/shop-policies").iterdir():
+        named = re.sub(r"^(metadata:\n)", r"\1  namespace: shop\n", file.read_text(), flags=re.MULTILINE)
+        (policies / file.name).write_text(named)
+    (shop.folder / "phrase").write_text("a phrase of an operator\n")
+    mesh.ok("apply", "--prune", "-f", str(policies))
+    shop.follow(page, only=("swarm",))
+
+
 def test_no_example_is_left_out():
     folders = {path.parent.name for path in (ROOT / "stacks/examples").glob("*/README.md")}
-    assert folders == {*ON_THE_SHOP, *ON_THE_WORKSHOP}
+    assert folders == {*ON_THE_SHOP, *ON_THE_WORKSHOP, *ON_THEIR_OWN, *test_shapes.EXAMPLES}

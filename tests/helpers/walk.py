@@ -10,6 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+WALKED = (
+    "docs/logs.md",
+    "docs/anomalies.md",
+    "docs/operations.md",
+    "docs/control-plane.md",
+)
+"""Pages whose blocks marked `swarm` are commands of operators, followed on the shop."""
 BLOCK = re.compile(
     r"(?:^<!-- (?P<name>[^>]*?) -->\n)?^```(?P<kind>sh|text)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
