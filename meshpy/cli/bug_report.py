@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from meshpy.cli.docker import Docker
+from meshpy.cli.progress import waiting
 from meshpy.cli.redact import redacted, scrubbed
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
@@ -68,7 +69,7 @@ def bug_report(archive: Path | None, tail: int, policies: bool) -> None:
     """
     archive = archive or Path(time.strftime("meshpy-bug-report-%Y%m%d-%H%M%S.tar.gz"))
     missing: list[str] = []
-    with tarfile.open(archive, "w:gz") as tar:
+    with waiting("gathering"), tarfile.open(archive, "w:gz") as tar:
         for name, gather in _parts(tail, with_policies=policies):
             try:
                 _add(tar, name, scrubbed(gather()))

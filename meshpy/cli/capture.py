@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import click
 
 from meshpy.cli.output import duration_s
+from meshpy.cli.progress import waiting
 from meshpy.client import Context, Operator
 from meshpy.pcapng import Packet, PcapngWriter
 
@@ -60,7 +61,7 @@ def capture(
     query |= {"redact": "true"} if redact else {}
     lines = Operator(Context.load(), timeout_s=30).lines(f"/v1/capture?{urlencode(query)}")
     writer, packets, size = PcapngWriter(), 0, 0
-    with click.open_file(str(file), "wb") as out:
+    with click.open_file(str(file), "wb") as out, waiting(f"recording {name}"):
         out.write(writer.header("meshpy capture"))
         for line in lines:
             packet = _read(json.loads(line))

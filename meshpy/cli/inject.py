@@ -44,6 +44,43 @@ def evidence_options(command: Command) -> Command:
     )(command)
 
 
+_OPTIONS = (
+    click.option(
+        "--assume",
+        multiple=True,
+        metavar="SERVICE=PORTS",
+        help='Ports the file does not show: --assume api=8080/http; "api=" listens on nothing.',
+    ),
+    click.option(
+        "--outbound",
+        type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
+        help="Give apps a forward proxy to hosts outside of the mesh.  [default: none]",
+    ),
+    click.option(
+        "--permissive/--strict",
+        default=None,
+        help="While callers move: sidecars stand beside apps on their old networks.  [default: strict]",
+    ),
+    click.option(
+        "--encrypt/--no-encrypt",
+        default=None,
+        help="Encrypt the hop between app and sidecar (needs ESP in the kernel).  [default: encrypt]",
+    ),
+    click.option(
+        "--cache/--no-cache",
+        default=None,
+        help="Sidecars can start while the control plane is away, by a volume each.  [default: no-cache]",
+    ),
+    click.option(
+        "--endpoint-mode",
+        type=click.Choice(["vip", "dnsrr"]),
+        help="Of the sidecars. dnsrr, with ports in host mode, where the kernel has no IP_VS.",
+    ),
+    click.option("--image", help="Of the sidecars.  [default: meshpy-proxy:0.1.0]"),
+)
+"""Of an injection, the last first, as decorators are applied."""
+
+
 def inject_options(command: Command) -> Command:
     """Give a command the options of an injection, passed to it as `options`."""
 
@@ -70,40 +107,7 @@ def inject_options(command: Command) -> Command:
         )
         return command(*args, options=options, **kwargs)
 
-    for option in (
-        click.option(
-            "--assume",
-            multiple=True,
-            metavar="SERVICE=PORTS",
-            help='Ports the file does not show: --assume api=8080/http; "api=" listens on nothing.',
-        ),
-        click.option(
-            "--outbound",
-            type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
-            help="Give apps a forward proxy to hosts outside of the mesh.  [default: none]",
-        ),
-        click.option(
-            "--permissive/--strict",
-            default=None,
-            help="While callers move: sidecars stand beside apps on their old networks.  [default: strict]",
-        ),
-        click.option(
-            "--encrypt/--no-encrypt",
-            default=None,
-            help="Encrypt the hop between app and sidecar (needs ESP in the kernel).  [default: encrypt]",
-        ),
-        click.option(
-            "--cache/--no-cache",
-            default=None,
-            help="Sidecars can start while the control plane is away, by a volume each.  [default: no-cache]",
-        ),
-        click.option(
-            "--endpoint-mode",
-            type=click.Choice(["vip", "dnsrr"]),
-            help="Of the sidecars. dnsrr, with ports in host mode, where the kernel has no IP_VS.",
-        ),
-        click.option("--image", help="Of the sidecars.  [default: meshpy-proxy:0.1.0]"),
-    ):
+    for option in _OPTIONS:
         with_options = option(with_options)
     return with_options  # type: ignore[return-value]  # wraps keeps the command's own parameters
 

@@ -12,7 +12,7 @@ from meshpy.client import Operator
 from meshpy.compile import check, compile_mesh
 from meshpy.errors import Place
 from meshpy.model.inventory import Inventory
-from meshpy.policy import Document, PolicySet, load, load_documents
+from meshpy.policy import Document, PolicySet, load_documents
 from meshpy.wire import decode
 
 __all__ = ["applied_diff", "compiled", "documents_of", "live_mesh", "merged"]
@@ -59,7 +59,10 @@ def applied_diff(
     answer = operator.call("GET", "/v1/inventory")
     inventory, domain = decode(Inventory, answer["inventory"]), answer["trust_domain"]
     before = documents_of(operator.call("GET", "/v1/policies"))
-    fresh = load([(each["name"], each["text"]) for each in texts], namespace)
+    fresh = load_documents(
+        Document("", each.get("namespace", namespace), "", each["text"], each["name"], Place(each["name"]), 1)
+        for each in texts
+    )
     after = fresh if prune else load_documents(merged(before.documents, fresh.documents))
     old, new = (compiled(inventory, policies, namespace, domain).snapshots for policies in (before, after))
     return diff(old, new, progress=counting())

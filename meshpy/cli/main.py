@@ -24,7 +24,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from meshpy.cli.output import print_error, wants_json
+from meshpy.cli.output import colours, print_error, wants_json
 from meshpy.errors import MeshpyError
 
 __all__ = ["COMMANDS", "LazyGroup", "Target", "cli", "main"]
@@ -180,7 +180,7 @@ def _exit_code(error: Exception) -> int:
 def run(args: Sequence[str], name: str = "meshpy") -> int:
     """Run one command line and return its exit code; `sys.exit` of a command passes through."""
     try:
-        code = cli.main(args=list(args), prog_name=name, standalone_mode=False)
+        code = cli.main(args=list(args), prog_name=name, standalone_mode=False, color=colours())
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

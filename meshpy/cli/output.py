@@ -7,6 +7,7 @@ NO_COLOR and a pipe both mean text without colours.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from meshpy.errors import DocumentError
 
 __all__ = [
     "ask_format",
+    "colours",
     "duration_s",
     "print_error",
     "print_json",
@@ -120,8 +122,13 @@ def print_error(error: Exception, *, as_json: bool) -> None:
         print_json({"error": summary, "problems": [problem.to_json() for problem in problems]})
         return
     for line in message.splitlines():
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=colours())
         click.echo(line, err=True)
+
+
+def colours() -> bool | None:
+    """False under NO_COLOR; None otherwise: click then looks whether a terminal is on the other end."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _message(error: Exception) -> str:

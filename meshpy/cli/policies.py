@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import click
 
 from meshpy.cli.output import ask_format, duration_s, print_json, print_table
+from meshpy.cli.progress import waiting
 from meshpy.cli.rollout import current, follow, show
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError, Place
@@ -42,8 +44,30 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
             files = [path]
         if not files:
             raise MeshpyError(f"{path}: no such file, or a folder without .yaml files")
+        if path.suffix == ".json" and path.is_file():
+            texts += _saved(path)
+            continue
         texts += [{"name": str(file), "text": file.read_text()} for file in files]
     return texts
+
+
+def _saved(path: Path) -> list[dict[str, str]]:
+    """What `meshpy get -o json` printed, each document in the namespace that it had.
+
+    Raises:
+        MeshpyError: it is something else.
+    """
+    try:
+        return [
+            {
+                "name": f"{path}:{each['kind']}/{each['name']}",
+                "text": each["text"],
+                "namespace": each["namespace"],
+            }
+            for each in json.loads(path.read_text())["documents"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MeshpyError(f"{path}: is not what `meshpy get -o json` prints; policies are YAML") from error
 
 
 @click.command()
@@ -54,7 +78,7 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
     required=True,
     multiple=True,
     type=click.Path(path_type=Path, allow_dash=True),
-    help="A file or folder of policies, repeatable; `-` is standard input.",
+    help="A file or folder of policies, or what `get -o json` printed; repeatable; `-` is standard input.",
 )
 @NAMESPACE
 @MESSAGE
@@ -90,6 +114,7 @@ def apply(
       meshpy apply -f policies/ --canary 25% --watch 5m --max-denied 1
       meshpy apply -f policies/ --staged
       cat policy.yaml | meshpy apply -f - -n shop
+      meshpy get -o json > policies.json; meshpy apply --prune -f policies.json      # a backup, and back
     """
     operator = Operator(Context.load())
     plan = _plan(**careful)
@@ -168,7 +193,8 @@ def _finish_rollout(operator: Operator, answer: Mapping[str, Any], output: str, 
 
 def wait_until_enforced(operator: Operator, revision: int, within_s: float = 15.0) -> bool:
     """Whether every connected sidecar decides by `revision`, after waiting for that."""
-    answer = operator.call("GET", f"/v1/revisions/{revision}/wait?timeout_s={within_s:g}")
+    with waiting("waiting for every sidecar"):
+        answer = operator.call("GET", f"/v1/revisions/{revision}/wait?timeout_s={within_s:g}")
     return bool(answer["enforced"])
 
 

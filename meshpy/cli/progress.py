@@ -7,11 +7,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import click
 
-__all__ = ["Progress", "counting"]
+__all__ = ["Progress", "counting", "waiting"]
 
 WHEEL = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -31,6 +32,19 @@ def counting() -> Callable[[int, int], None]:
             click.echo(f"\r\033[Kcompared {flows} flows, {classes:,} classes …\r", nl=False, err=True)
 
     return tell
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what a command is busy with, until it is done; standard output stays clean."""
+    is_shown = sys.stderr.isatty()
+    if is_shown:
+        click.echo(f"{what}…", nl=False, err=True)
+    try:
+        yield
+    finally:
+        if is_shown:
+            click.echo("\r\033[K", nl=False, err=True)
 
 
 @dataclass(slots=True)

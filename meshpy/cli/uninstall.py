@@ -12,6 +12,7 @@ from meshpy.cli.control_plane_stack import MESH, context_file
 from meshpy.cli.docker import Docker, DockerError
 from meshpy.cli.engine_api import STACK, EngineApi, EngineRefused
 from meshpy.cli.output import ask_format, print_json
+from meshpy.cli.progress import waiting
 from meshpy.errors import MeshpyError
 from meshpy.model.names import ROOT_NAMESPACE
 
@@ -46,7 +47,8 @@ def uninstall(force: bool, keep_data: bool, keep_context: bool, output: str) -> 
             "Remove them (`docker stack rm`), or deploy their originals (`meshpy uninject`); --force goes on"
         )
     removed: list[str] = []
-    left = _remove_all(docker, engine, removed, keep_data=keep_data)
+    with waiting("removing"):
+        left = _remove_all(docker, engine, removed, keep_data=keep_data)
     if not keep_context:
         removed += [str(file) for file in _remove_context()]
     if output == "json":

@@ -93,7 +93,7 @@ def run_demo(
     crew = Crew(directory)
     try:
         operator = _start_control_plane(plan, crew, directory)
-        say(f"control plane: {operator.context.url}  token: {operator.context.token}")
+        say(f"export MESHPY_URL={operator.context.url} MESHPY_TOKEN={operator.context.token}")
         say(f"dashboard: {operator.context.url}/dashboard/#token={operator.context.token}")
         stated = policies_of_stack(text, namespace, str(stack_file))
         operator.call("PUT", "/v1/policies", _put(policies, stated, namespace))
