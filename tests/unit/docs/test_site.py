@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.api.problems import STATUS
+from meshpy.cli.proxy import STATES
 from proxy.cluster_stats import families_of
 from proxy.series import families
 from proxy.telemetry import Telemetry
@@ -64,3 +66,14 @@ def test_every_metric_is_named():
     page = (DOCS / "metrics.md").read_text()
     assert len(exposed) > 20
     assert not {name for name in exposed if name not in page}
+
+
+def test_every_status_state_and_missing_evidence_is_explained():
+    """What the operator API answers with, what `status` shows, and why a sidecar gets no certificate."""
+    rows = set(re.findall(r"^\| `?([\w-]+)`? \|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE))
+    assert {str(status) for status in STATUS.values()} <= rows
+    assert set(STATES) <= rows
+    source = "\n".join(path.read_text() for path in (ROOT / "control_plane").rglob("*.py"))
+    evidence = set(re.findall(r'AttestationRefused\(\s*"([\w-]+)"', source))
+    assert len(evidence) > 4
+    assert evidence <= rows

@@ -2,14 +2,21 @@
 
 import contextlib
 import inspect
+import os
+import pty
 import re
-import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
 from meshpy.cli.main import cli, run
+from tests.helpers.command_line import parse
+
+ROOT = Path(__file__).parents[4]
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -31,22 +38,6 @@ def examples(command: click.Command) -> list[str]:
     """The lines under `Example:` or `Examples:`."""
     found = re.search(r"^Examples?:\n((?:\s+\S.*\n?)+)", inspect.cleandoc(command.help or ""), re.MULTILINE)
     return [line.strip() for line in found[1].splitlines()] if found else []
-
-
-def parse(line: str) -> None:
-    """Parse each `meshpy …` (or `docker mesh …`) of a pipe as the shell would hand it over; run nothing."""
-    for part in re.split(r"[|&;]+", line):
-        words = shlex.split(re.sub(r"(?<!\S)[<>]\s*\S+", "", part), comments=True)
-        words = ["meshpy", *words[2:]] if words[:2] == ["docker", "mesh"] else words
-        if words[:1] != ["meshpy"]:
-            continue
-        command, words = cli, words[1:]
-        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-            found = command.get_command(click.Context(command), words[0])
-            assert found is not None, line
-            command, words = found, words[1:]
-        with contextlib.suppress(click.exceptions.Exit):
-            command.make_context(command.name, words)
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -117,3 +108,25 @@ def test_a_file_that_is_not_there_is_named_without_a_number(capsys, tmp_path):
 def test_exit_codes_are_told(capsys):
     assert run(["--help"]) == 0
     assert "Exit codes: 0 fine, 1 findings" in capsys.readouterr().out
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9]m")
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+@pytest.mark.parametrize("line", ["aply", "policy explain web api GET /admin --stack stacks/shop.yml"])
+def test_colours_are_for_terminals_and_no_color_turns_them_off(line, no_color, is_coloured):
+    """On a terminal of its own, as a person sees it."""
+    ours, theirs = pty.openpty()
+    env = os.environ | {"NO_COLOR": no_color, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", "from meshpy.cli.main import main; main()", *line.split()]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with subprocess.Popen(command, cwd=ROOT, env=env, **pipes) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+        process.wait(30)
+    assert bool(COLOUR.search(shown.decode())) is is_coloured, shown
