@@ -47,18 +47,6 @@ class TrustBundle:
         """The roots, one PEM block after the other."""
         return b"".join(root.public_bytes(serialization.Encoding.PEM) for root in self.roots)
 
-    def with_root(self, root: x509.Certificate) -> TrustBundle:
-        """The bundle that believes in `root` too (last); the same bundle if it does already."""
-        return TrustBundle(self.trust_domain, (*self.roots, root))
-
-    def without_root(self, root: x509.Certificate) -> TrustBundle:
-        """The bundle that no longer believes in `root`.
-
-        Raises:
-            CertError: it was the only root.
-        """
-        return TrustBundle(self.trust_domain, tuple(each for each in self.roots if each != root))
-
     @property
     def fingerprints(self) -> tuple[str, ...]:
         """SHA-256 of each root, hex: what an operator compares by eye."""

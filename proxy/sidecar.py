@@ -119,11 +119,7 @@ class Sidecar:
         self._reporters: tuple[Reporter, Reporter] | None = None
         self.capacity = Capacity(limits.connections)
         self.capacity.on_full = self.shared.make_room
-        is_container = not limits.memory_bytes
-        memory_bytes = cgroup_limit() if is_container else limits.memory_bytes // workers
-        self.guard = Guard(
-            memory_bytes, self.shared, self.capacity, self.telemetry, is_container=is_container
-        )
+        self.guard = self._guard(limits, workers)
         self._limits = limits
         if limits.request_bytes:
             self.shared.max_request_bytes = limits.request_bytes
@@ -136,6 +132,11 @@ class Sidecar:
         self._is_suspended = False
         self.why_closed = ""
         self._apply_lock = asyncio.Lock()
+
+    def _guard(self, limits: ProcessLimits, workers: int) -> Guard:
+        is_container = not limits.memory_bytes
+        memory_bytes = cgroup_limit() if is_container else limits.memory_bytes // workers
+        return Guard(memory_bytes, self.shared, self.capacity, self.telemetry, is_container=is_container)
 
     @property
     def is_ready(self) -> bool:

@@ -174,11 +174,6 @@ class ClientCodec(Receiver):
             and self._next < MAX_WINDOW
         )
 
-    @property
-    def is_used_up(self) -> bool:
-        """Whether no stream can be opened any more."""
-        return self.gone is not None or self.error is not None or self._next >= MAX_WINDOW
-
     def open(self, now: float) -> Stream:
         """A new stream; its head is to be sent before another one is opened."""
         number = self._next
