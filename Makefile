@@ -7,7 +7,7 @@ PUBLISH := $(VENV)/.publish
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup compiled demo test lint e2e bench docs house release clean lock
+.PHONY: setup compiled demo test lint e2e bench docs pictures house release clean lock
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ lock:
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11 --extra publish -c requirements/dev.txt pyproject.toml -o requirements/publish.txt
+
+# The pictures of README and docs, taken from a real demo; needs Debian's chromium and chromium-driver.
+pictures: setup
+	$(BIN)/python -m tests.pictures
 
 house: setup
 	$(BIN)/python tests/house.py
