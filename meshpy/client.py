@@ -118,7 +118,7 @@ class Operator:
                 if text := line.decode("utf-8").strip():
                     yield text
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(0, f"no control plane at {self.context.url}: {error}") from error
+            raise self._away(error) from error
         finally:
             connection.close()
 
@@ -136,9 +136,14 @@ class Operator:
             answer = connection.getresponse()
             return Answer(answer.status, tuple(answer.getheaders()), answer.read())
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(0, f"no control plane at {self.context.url}: {error}") from error
+            raise self._away(error) from error
         finally:
             connection.close()
+
+    def _away(self, error: Exception) -> ApiError:
+        why = getattr(error, "strerror", None) or str(error)
+        where = "`meshpy install` or `meshpy demo` tells where it is, MESHPY_URL or the context names it"
+        return ApiError(0, f"no control plane at {self.context.url}: {why}; {where}")
 
     def _connection(self) -> http.client.HTTPConnection:
         url = urlsplit(self.context.url)
