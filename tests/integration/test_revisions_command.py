@@ -122,3 +122,20 @@ async def test_staged_policies_stand_beside_those_in_force_and_decide_nothing(me
     code, out, _ = await meshpy(mesh, *asked)
     assert (code, json.loads(out)["allowed"], json.loads(out)["pending"]["allowed"]) == (0, True, False)
     assert (await meshpy(mesh, "apply", "-f", "-", "--staged", "--prune", stdin=DENY_ALL))[0] == 2
+
+
+async def test_what_get_prints_as_json_is_a_backup(mesh, tmp_path):
+    """Applied again it is all that is in force, each document in the namespace that it had."""
+    saved = tmp_path / "policies.json"
+    named = OPEN.replace("deny-all", "open")
+    assert (await meshpy(mesh, "apply", "-n", "shop", "-f", "-", stdin=f"{DENY_ALL}---\n{named}"))[0] == 0
+    saved.write_text((await meshpy(mesh, "get", "-o", "json"))[1])
+    assert (await meshpy(mesh, "delete", "NetworkPolicy", "deny-all", "-n", "shop"))[0] == 0
+    code, out, err = await meshpy(mesh, "apply", "--prune", "-f", str(saved))
+    assert (code, "revision 3" in out) == (0, True), err
+    texts = [each["text"] for each in json.loads(saved.read_text())["documents"]]
+    again = json.loads((await meshpy(mesh, "get", "-o", "json"))[1])["documents"]
+    assert [(each["namespace"], each["text"]) for each in again] == [("shop", text) for text in texts]
+    saved.write_text("{}")
+    code, _, err = await meshpy(mesh, "apply", "-f", str(saved))
+    assert (code, "is not what `meshpy get -o json` prints" in err) == (2, True)
