@@ -26,7 +26,7 @@ from tests.helpers.browser import browser
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
-COLUMNS, ROWS = 100, 24
+COLUMNS, ROWS = 112, 24
 LAST_S, FRAMES, ENDING_S = 20, 10, 30
 REDRAWN = re.compile(r"(?:\r?\x1b\[2K(?:\x1b\[1A\x1b\[2K)+)+")
 """How rich takes its last table back before it draws the next."""
@@ -72,9 +72,10 @@ def screens(text: str) -> list[Text]:
     """What stood there after each redraw: what was said before the table, and the table."""
     said, *tables = REDRAWN.split(text)
     head = said.rpartition("control plane:")[0]
-    head = TOKEN.sub(r"\1…", f"$ {head}")
+    head = TOKEN.sub(r"\1…", f"$ make demo\n{head}")
     shown = [NO_STYLE.sub("", f"{head}{table}") for table in tables]
-    return [Text.from_ansi(each.rstrip("\n")) for each in shown]
+    tallest = max(each.count("\n") for each in shown)
+    return [Text.from_ansi(each + "\n" * (tallest - each.count("\n"))) for each in shown]
 
 
 def recording(frames: list[Text]) -> str:
@@ -86,8 +87,7 @@ def recording(frames: list[Text]) -> str:
         console.print(frame, soft_wrap=False, no_wrap=True, crop=True)
         svg = console.export_svg(title="make demo", theme=MONOKAI, unique_id=f"f{number}")
         pictures.append(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
-    tallest = max(pictures, key=lambda svg: float(re.search(r'viewBox="0 0 \S+ (\S+)"', svg)[1]))
-    opening = re.match(r"<svg[^>]*>", tallest)[0]
+    opening = re.match(r"<svg[^>]*>", pictures[0])[0]
     shares = f"0% {{visibility: visible}} {100 / length:.2f}%, 100% {{visibility: hidden}}"
     style = f"<style>@keyframes show {{{shares}}} .frame {{visibility: hidden; "
     style += f"animation: show {length}s step-end infinite}}"
@@ -110,7 +110,8 @@ def graph(link: str) -> None:
 
 
 def main() -> None:
-    """Take all three."""
+    """Take both."""
+    subprocess.run(["make", "setup"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=600)
     terminal = Terminal()
     try:
         terminal.read(120, LINK)
