@@ -22,6 +22,7 @@ from meshpy.analysis.probe import Cell, Probe
 from meshpy.analysis.space import Space
 from meshpy.engine.explain import Explanation
 from meshpy.engine.prepared import Prepared
+from meshpy.engine.request import Request
 from meshpy.model.names import OUTSIDE, ServiceName
 from meshpy.model.route import HeaderOps, RouteRule
 from meshpy.model.snapshot import Snapshot
@@ -134,6 +135,13 @@ class Delta:
     flow: Flow
     space: Space
     cells: tuple[Cell[Answers], ...]
+
+    def has(self, request: Request) -> bool:
+        """True when the request is of a class that changed."""
+        values = self.space.find(request)
+        return values is not None and any(
+            all(values[name] == number for name, number in cell.fixed.items()) for cell in self.cells
+        )
 
 
 @dataclass(frozen=True, slots=True)
