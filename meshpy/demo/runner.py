@@ -118,16 +118,32 @@ def _commands(stack: Mapping[str, Any]) -> tuple[dict[str, StackCommand], dict[s
     overrides = stack.get("x-demo") or {}
     commands, left_out = {}, {}
     for name, service in stack["services"].items():
-        argv = overrides.get(name) or [*_words(service.get("entrypoint")), *_words(service.get("command"))]
-        if not argv:
+        own = [*_words(service.get("entrypoint")), *_words(service.get("command"))]
+        ways = _ways(overrides.get(name) or own)
+        if not ways:
             left_out[name] = "its image's own command is unknown here; name one under x-demo"
             continue
-        program = sys.executable if argv[0] in ("python", "python3") else shutil.which(argv[0])
-        if program is None:
-            left_out[name] = f"{argv[0]} is not installed"
+        installed = [(found, argv) for argv in ways if (found := _program(argv[0])) is not None]
+        if not installed:
+            left_out[name] = f"{ways[0][0]} is not installed"
             continue
+        program, argv = installed[0]
         commands[name] = StackCommand((program, *argv[1:]), _environment(service.get("environment")))
     return commands, left_out
+
+
+def _ways(command: Any) -> list[list[str]]:
+    """One command, or several of which the first that is installed will do."""
+    ways = (
+        command
+        if isinstance(command, list) and all(isinstance(each, list) for each in command)
+        else [command]
+    )
+    return [words for each in ways if (words := _words(each))]
+
+
+def _program(name: str) -> str | None:
+    return sys.executable if name in ("python", "python3") else shutil.which(name)
 
 
 def _words(value: Any) -> list[str]:
