@@ -44,7 +44,7 @@ export function Sync() {
   return (
     <>
     <div class="bar">
-      <Search label="Service, task, node or state" value={route.value.query.get("q") ?? ""} onInput={(q) => go(withQuery({ q }))} />
+      <Search label="Service, node, state" value={route.value.query.get("q") ?? ""} onInput={(q) => go(withQuery({ q }))} />
     </div>
     <Card
       title="Who decides by what"

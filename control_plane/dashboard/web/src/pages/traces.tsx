@@ -35,7 +35,7 @@ function Find() {
     if (slow) asked.set("minDuration", `${slow}ms`);
     call<Envelope<Trace[]>>("GET", `/api/traces?${asked}`).then(
       (answer) => {
-        found.value = answer.data;
+        found.value = [...answer.data].sort((a, b) => start(b) - start(a));
         error.value = null;
       },
       (reason) => (error.value = reason),
