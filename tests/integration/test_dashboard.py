@@ -43,8 +43,8 @@ async def test_a_foreign_host_is_refused_on_the_page_too(mesh):
 async def test_a_service_is_shown_with_the_snapshot_of_its_sidecars(mesh):
     status, answer = await mesh.call("GET", "/v1/services/shop/api", token=VIEWER)
     assert (status, answer["service"], answer["exempt"]) == (200, "shop/api", "")
-    plain = {"number": 8080, "protocol": "http", "published": False, "proxy_protocol": False}
-    assert answer["ports"] == [plain]
+    shut = dict.fromkeys(("published", "proxy_protocol", "secured"), False)
+    assert answer["ports"] == [{"number": 8080, "protocol": "http", **shut}]
     assert answer["snapshot"]["workload"]["name"] == "shop/api"
     assert (await mesh.call("GET", "/v1/services/shop/nobody"))[0] == 404
     assert (await mesh.call("GET", "/v1/services/shop/..%2f"))[0] in (400, 404)
