@@ -49,6 +49,11 @@ def test_links_lead_somewhere(path):
             assert anchor in slugs(found), f"{path.name}: {target}"
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_of_a_merge_is_left(path):
+    assert not re.findall(r"^(?:<{7}|={7}$|>{7})", path.read_text(), re.MULTILINE)
+
+
 def test_every_response_flag_is_explained():
     """What a sidecar can write as a flag stands in the table of troubleshooting.md."""
     source = "\n".join(path.read_text() for path in (ROOT / "proxy").rglob("*.py"))
