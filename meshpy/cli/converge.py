@@ -49,10 +49,11 @@ class Wait:
         while True:
             services = self._services(only)
             paused = [each for each in services if _state(each) == "paused" and self._has_stopped(each)]
-            tasks = self._tasks() if paused else ()
+            tasks = self._tasks() if paused or not all(map(_is_complete, services)) else ()
             waited_s = time.monotonic() - begun_s
             waiting = [each for each in services if not self._is_settled(each, tasks, waited_s)]
-            self.progress.show({_name(each): standing(each) for each in services}, set(map(_name, waiting)))
+            shown = {_name(each): standing(each, tasks) for each in services}
+            self.progress.show(shown, set(map(_name, waiting)))
             if services and not waiting:
                 for each in paused:
                     why = f"{_message(each)}; every task of it runs as it should now"
@@ -73,7 +74,7 @@ class Wait:
         return self.engine.get("/tasks", filters(label=f"{STACK}={self.stack}")) or ()
 
     def _is_settled(self, service: Record, tasks: Sequence[Record], waited_s: float) -> bool:
-        if not _is_complete(service) or _state(service) == "updating":
+        if not (_is_complete(service) or _has_ended(service, tasks)) or _state(service) == "updating":
             return False
         if self._has_stopped(service):
             return _is_all_new(service, tasks)
@@ -93,7 +94,8 @@ class Wait:
 
     def _why(self, services: Sequence[Record], tasks: Sequence[Record], is_hopeless: bool) -> str:
         told = "; ".join(
-            f"{_name(each)} ({standing(each)}): {trouble_of(each, tasks) or 'its tasks are not running yet'}"
+            f"{_name(each)} ({standing(each, tasks)}): "
+            f"{trouble_of(each, tasks) or 'its tasks are not running yet'}"
             for each in services
         )
         return told if is_hopeless else f"not running after {self.timeout_s:.0f} s: {told}"
@@ -113,12 +115,31 @@ def _is_all_new(service: Record, tasks: Sequence[Record]) -> bool:
         for each in tasks
         if each["ServiceID"] == service["ID"] and each.get("DesiredState") in ("ready", "running")
     ]
-    wanted = service["Spec"]["TaskTemplate"]
-    return bool(meant) and all(
-        each["Spec"].get("ContainerSpec") == wanted.get("ContainerSpec")
-        and each["Spec"].get("ForceUpdate", 0) == wanted.get("ForceUpdate", 0)
-        for each in meant
-    )
+    return bool(meant or _has_ended(service, tasks)) and all(_is_new(each, service) for each in meant)
+
+
+def _is_new(task: Record, service: Record) -> bool:
+    """Whether a task is of the very template that the service has now."""
+    task_spec, wanted = task["Spec"], service["Spec"]["TaskTemplate"]
+    is_same_container = task_spec.get("ContainerSpec") == wanted.get("ContainerSpec")
+    return bool(is_same_container and task_spec.get("ForceUpdate", 0) == wanted.get("ForceUpdate", 0))
+
+
+def _has_ended(service: Record, tasks: Sequence[Record]) -> bool:
+    """Whether what need not go on (restart condition `none` or `on-failure`: a migration) has done its work.
+
+    Each of its places must have a task that ended well or still runs; the engine then says 0/1 for ever.
+    """
+    if service["Spec"]["TaskTemplate"].get("RestartPolicy", {}).get("Condition", "any") == "any":
+        return False
+    good = {
+        each.get("Slot") or each.get("NodeID")
+        for each in tasks
+        if each["ServiceID"] == service["ID"]
+        and each["Status"]["State"] in ("complete", "running")
+        and _is_new(each, service)
+    }
+    return not _job(service) and len(good) >= max(1, _wanted(service))
 
 
 def trouble_of(service: Record, tasks: Sequence[Record]) -> str:
@@ -138,10 +159,12 @@ def has_begun(service: Record, before: Record | None) -> bool:
     return _started(service) != _started(before)
 
 
-def standing(service: Record) -> str:
-    """`2/3`; of a job, `1/1 done`."""
+def standing(service: Record, tasks: Sequence[Record] = ()) -> str:
+    """`2/3`; of a job, and of what ended well and need not go on, `1/1 done`."""
     if _job(service):
         return f"{_status(service).get('CompletedTasks', 0)}/{_completions(service)} done"
+    if not _is_complete(service) and _has_ended(service, tasks):
+        return f"{_wanted(service)}/{_wanted(service)} done"
     return f"{_status(service).get('RunningTasks', 0)}/{_wanted(service)}"
 
 

@@ -142,8 +142,8 @@ class Engine:
         self._others = [each for each in self._others if not path.endswith(each["Id"])]
 
 
-def wait(engine: Engine, before=None) -> None:
-    Wait(engine, "shop", before or {}, 5, Progress(is_silent=True)).until_running()
+def wait(engine: Engine, before=None, timeout_s: float = 5) -> None:
+    Wait(engine, "shop", before or {}, timeout_s, Progress(is_silent=True)).until_running()
 
 
 def test_a_wait_ends_when_every_service_has_its_tasks():
@@ -200,6 +200,21 @@ def test_a_job_stands_by_what_it_completed():
     job = service("a") | {"ServiceStatus": {"RunningTasks": 0, "DesiredTasks": 0, "CompletedTasks": 1}}
     job["Spec"]["Mode"] = {"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 2}}
     assert standing(job) == "1/2 done"
+
+
+def test_what_need_not_go_on_is_done_when_it_ended_well():
+    """A migration with `on-failure`: it failed once, ended well, and is 0/1 to the engine for ever."""
+    migration = service("a", running=0)
+    migration["Spec"]["TaskTemplate"]["RestartPolicy"] = {"Condition": "on-failure"}
+    failed, ended = task("failed", error="exit 1") | {"Slot": 1}, task("complete") | {"Slot": 1}
+    wait(Engine([[migration]], [failed, ended]))
+    assert standing(migration, [ended]) == "1/1 done"
+    of_before = task("complete", "before") | {"Slot": 1}
+    for tasks in ([failed], [of_before]):
+        with pytest.raises(NotRunningError, match=r"a \(0/1\)"):
+            wait(Engine([[migration]], tasks), timeout_s=0.1)
+    with pytest.raises(NotRunningError):
+        wait(Engine([[service("a", running=0)]], [ended]), timeout_s=0.1)
 
 
 def test_the_way_back_removes_what_is_new_before_it_sets_back_what_was_changed():
