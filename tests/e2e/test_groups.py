@@ -26,7 +26,7 @@ services:
       labels: {meshpy.group: caches}
   mirror:
     image: redis:7
-    command: [redis-server, --save, "", --replicaof, cache, "6379", --replica-announce-ip, mirror]
+    command: redis-server --save "" --dir /tmp --replicaof cache 6379 --replica-announce-ip mirror
     deploy:
       endpoint_mode: dnsrr
       labels: {meshpy.group: caches, meshpy.dependencies: cache}
