@@ -9,7 +9,16 @@ from pathlib import Path
 from control_plane.errors import StartRefused
 from meshpy.otlp.settings import Destination
 
-__all__ = ["Listen", "OtlpSettings", "Settings", "Source", "StoreKind", "WebhookSettings", "read_secret"]
+__all__ = [
+    "Listen",
+    "OtlpSettings",
+    "Settings",
+    "Source",
+    "StoreKind",
+    "WebhookSettings",
+    "host_port",
+    "read_secret",
+]
 
 
 class Source(StrEnum):
@@ -27,6 +36,11 @@ class StoreKind(StrEnum):
     SQLITE = "sqlite"
     SWARM = "swarm"
     DIRECTORY = "directory"
+
+
+def host_port(host: str, port: int) -> str:
+    """As `Listen.parse` reads it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from certs.spiffe import SpiffeId
 from certs.tls import anonymous_context, judged, verify_peer
+from control_plane.settings import host_port
 from control_plane.signing import Signing
 from meshpy.model.names import CONTROL_PLANE
 
@@ -142,7 +143,7 @@ def addresses_of(name: str, port: int) -> Addresses:
             log.warning("other replicas are not found as %s: %s", name, str(error) or "no answer in time")
             return ()
         hosts = sorted({str(each[4][0]) for each in known})
-        return [_host_port(host, port) for host in hosts if not _is_own(host)]
+        return [host_port(host, port) for host in hosts if not _is_own(host)]
 
     return found
 
@@ -156,7 +157,3 @@ def _is_own(host: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def _host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -52,7 +52,7 @@ def encode(value: object) -> Any:
     return value
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=1024)  # each may hold every service's name
 def _printed_set(value: frozenset[Any]) -> tuple[Any, ...]:
     """In order; the snapshots of a mesh share most of their sets."""
     return tuple(sorted((encode(item) for item in value), key=str))

@@ -11,7 +11,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from cryptography import x509
@@ -62,8 +62,7 @@ class EdgeDoor(Accepted):
         except PeerRefused as refusal:
             self._doors.inbound.telemetry.refused(refusal.reason)
             _log.info("refused %s at port %d: %s", address, self._server.published, refusal)
-            if isinstance(transport, asyncio.Transport) or hasattr(transport, "abort"):
-                transport.abort()
+            cast("asyncio.Transport", transport).abort()
             return
         caller = replace(caller, port=self._server.target, sni=self._name, server=self._server, tls=self._tls)
         self.hand_over(transport, self._become(caller, handshake))

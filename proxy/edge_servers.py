@@ -104,9 +104,7 @@ def _tell(server: IngressServer, tls: ServerTls, pairs: Iterable[EdgePair], now:
             _log.warning(
                 "port %d: %s expires at %s", server.published, pair.certificate, pair.not_after.isoformat()
             )
-        missed = [
-            host for host in tls.hosts if host != "*" and not pair.covers(host) and host not in pair.names
-        ]
+        missed = [host for host in tls.hosts if host != "*" and not pair.covers(host)]
         if missed:
             _log.warning(
                 "port %d: %s is for %s; callers of %s will refuse it",

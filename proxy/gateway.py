@@ -112,9 +112,6 @@ class GatewayDoor(Waiting):
         if len(self._early) > _EARLY_BYTES:
             self._transport.pause_reading()
 
-    def eof_received(self) -> bool:
-        return True
-
     async def _look_up(self) -> None:
         host, port = self._outside
         grant = grant_for(self._live.value.snapshot.gateway, self._caller.peer.service, host, port)

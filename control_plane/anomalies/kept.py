@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -32,6 +33,7 @@ class BaselineFile:
 
     def __init__(self, file: Path, watch: Watch, clock: Callable[[], float] = time.time) -> None:
         self._file, self._watch, self._clock = file, watch, clock
+        self._writing = threading.Lock()
 
     def resume(self) -> bool:
         """Have the watch go on from what was kept; whether there was anything."""
@@ -59,6 +61,6 @@ class BaselineFile:
         """A disk that is full costs the copy, not the watch."""
         text = json.dumps({"format": _FORMAT, "at_s": self._clock(), "watch": state}, separators=(",", ":"))
         draft = self._file.with_suffix(".new")
-        with suppress(OSError):
+        with self._writing, suppress(OSError):  # the last one may come while a thread still writes
             draft.write_text(text)
             os.replace(draft, self._file)

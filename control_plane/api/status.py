@@ -18,6 +18,7 @@ from control_plane.errors import Unavailable
 from control_plane.gathered import all_sidecars
 from control_plane.metrics import families
 from control_plane.parts import Parts
+from control_plane.settings import host_port
 from control_plane.streams import SyncState
 from control_plane.traffic import added, edges, traffic_from, traffic_told
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
@@ -134,7 +135,7 @@ class StatusRoutes:
         streams = [stream for stream in self._parts.distribution.connected() if stream.metrics_port]
         found = [
             {
-                "targets": [_host_port(stream.metrics_host or stream.address, stream.metrics_port)],
+                "targets": [host_port(stream.metrics_host or stream.address, stream.metrics_port)],
                 "labels": {
                     "__meta_meshpy_namespace": stream.service.namespace,
                     "__meta_meshpy_service": str(stream.service),
@@ -172,7 +173,3 @@ class StatusRoutes:
         if wants_openmetrics(request.headers.get("Accept", "")):
             return web.Response(text=openmetrics(found), headers={"Content-Type": OPENMETRICS})
         return web.Response(text=prometheus(found), headers={"Content-Type": PROMETHEUS})
-
-
-def _host_port(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

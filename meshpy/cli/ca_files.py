@@ -13,8 +13,7 @@ from certs.brought import brought_issuer, brought_key
 from certs.bundle import certificates_from_pem
 from certs.errors import CertError
 from certs.store import CaStore, read_file, write_atomic
-from meshpy.cli.ca_rotate import drive, signed
-from meshpy.cli.output import duration_s
+from meshpy.cli.ca_rotate import WAIT, drive, signed
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 
@@ -90,15 +89,7 @@ def sign(csr: Path, root_file: Path, root_key: Path, trust_domain: str, passphra
 @click.option("--key", type=FOLDER, help="Of the first in --chain; none: of the request that was printed.")
 @PASSPHRASE
 @click.option("--force", multiple=True, metavar="NAME", help="As with `meshpy ca rotate`.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=duration_s,
-    metavar="TIME",
-    default="5m",
-    show_default=True,
-    help="For each step.",
-)
+@WAIT
 def import_ca(
     root_file: Path,
     chain: Path,

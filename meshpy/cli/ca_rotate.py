@@ -28,7 +28,17 @@ from meshpy.cli.output import duration_s
 from meshpy.client import CONTEXT_FILE, ApiError, Context, Operator
 from meshpy.errors import MeshpyError
 
-__all__ = ["drive", "rotate", "signed"]
+__all__ = ["WAIT", "drive", "rotate", "signed"]
+
+WAIT = click.option(
+    "--wait",
+    "wait_s",
+    type=duration_s,
+    metavar="TIME",
+    default="5m",
+    show_default=True,
+    help="For each step.",
+)
 
 POLL_S = 0.5
 AWAY_S = 60.0
@@ -52,15 +62,7 @@ FOLDER = click.Path(path_type=Path)
     "--drop-old", is_flag=True, help="The old key was stolen: prove nothing by the old root any more."
 )
 @click.option("--root-key", type=FOLDER, help="With --intermediate: the root's key.  [default: as installed]")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=duration_s,
-    metavar="TIME",
-    default="5m",
-    show_default=True,
-    help="For each step.",
-)
+@WAIT
 def rotate(
     dry_run: bool,
     force: tuple[str, ...],

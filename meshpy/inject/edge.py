@@ -43,7 +43,7 @@ def lay_servers(
     https = [number for number, items in by_port.items() if any(_ends_http(each) for each in items)]
     found = []
     for number, items in sorted(by_port.items()):
-        target = next((p.target for p in published if number_of(p) == number and p.protocol == "tcp"), 0)
+        target = next((p.target for p in published if _number_of(p) == number and p.protocol == "tcp"), 0)
         if not target:
             instead = f'add "{number}:PORT" to its `ports`, PORT being the app\'s'
             problems.append(stack.problem(items[0].place, f"the service publishes no port {number}", instead))
@@ -72,7 +72,7 @@ def _free(taken: set[int]) -> int:
     return next(number for number in range(FIRST_FREE, 65536) if number not in taken)
 
 
-def number_of(port: Published) -> int:
+def _number_of(port: Published) -> int:
     """The published number, variables at their defaults; 0 where there is none."""
     text = substitute(port.published) or port.published
     return int(text) if text.isdecimal() else 0
@@ -98,7 +98,7 @@ def _misfits(stack: StackFile, orders: Sequence[ServerOrder], protocol: Protocol
 def secured_ports(servers: Sequence[IngressServer], published: Sequence[Published]) -> frozenset[int]:
     """Ports of the app that are published through servers alone."""
     numbers = {server.published for server in servers}
-    plain = {port.target for port in published if number_of(port) not in numbers}
+    plain = {port.target for port in published if _number_of(port) not in numbers}
     return frozenset({server.target for server in servers} - plain)
 
 
@@ -110,11 +110,11 @@ def ports_through(
     found: list[Any] = []
     for entry in entries:
         ports = read_port(entry)
-        if not in_host_mode and not any(number_of(port) in listening for port in ports):
+        if not in_host_mode and not any(_number_of(port) in listening for port in ports):
             found.append(entry)
             continue
         for port in ports:
-            at = listening.get(number_of(port))
+            at = listening.get(_number_of(port))
             led = port if at is None else replace(port, target=at, target_text=str(at))
             found.append(dict(led.in_host_mode() if in_host_mode else _in_long_form(led)))
     return found

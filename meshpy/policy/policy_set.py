@@ -57,6 +57,11 @@ Value: TypeAlias = (
 
 _ISTIO_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+_Found: TypeAlias = "tuple[tuple[Problem, ...], tuple[tuple[Document, Value], ...]]"
+
+_REMEMBERED_CHARS = 8 * 1024
+"""Of the longest text that is not read anew: who may ask for a comparison must not fill the memory."""
+
 _CALICO = ("projectcalico.org/v3",)
 _MESHPY = ("meshpy.io/v1",)
 _KUBERNETES = ("networking.k8s.io/v1",)
@@ -234,11 +239,13 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
     )
 
 
-@functools.lru_cache(maxsize=4096)
-def _read(
-    file: str, text: str, namespace: str, first_line: int
-) -> tuple[tuple[Problem, ...], tuple[tuple[Document, Value], ...]]:
+def _read(file: str, text: str, namespace: str, first_line: int) -> _Found:
     """What is wrong with a text, and its documents; most texts of a set are those of the set before it."""
+    read = _read_once if len(text) <= _REMEMBERED_CHARS else _read_anew
+    return read(file, text, namespace, first_line)
+
+
+def _read_anew(file: str, text: str, namespace: str, first_line: int) -> _Found:
     report = Report(file)
     try:
         trees = parse(text, file, first_line)
@@ -246,6 +253,9 @@ def _read(
         return tuple(error.problems), ()
     found = [_document(tree, report, namespace) for tree in trees]
     return tuple(report.problems), tuple(each for each in found if each is not None)
+
+
+_read_once = functools.lru_cache(maxsize=2048)(_read_anew)
 
 
 def _of(values: Iterable[Value], cls: type[T]) -> tuple[T, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.dial import Dialed, Dialer
@@ -33,6 +34,5 @@ async def dial_streams(
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(_CHUNK, loop)
     protocol = await dialer.dial(cluster, endpoint, lambda: _DialedStream(reader, loop=loop), alpn=ALPN_TCP)
-    transport = protocol.made_on
-    assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")  # noqa: S101
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)  # type: ignore[arg-type]
+    transport = cast("asyncio.WriteTransport", protocol.made_on)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -9,16 +9,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from control_plane.discovery.docker_client import DockerClient
-from control_plane.discovery.swarm import SwarmDiscovery
-from meshpy.model.names import ServiceName
-from tests.e2e.node import OWN_SOCKET, Node, wait_until_answers
+from tests.e2e.managers import SIDECAR, Watch, three_managers
+from tests.e2e.node import OWN_SOCKET
 from tests.helpers.docker_engine import listening
 from tests.helpers.faulty_engine import InFront
 from tests.helpers.mesh import INJECT, Load, Mesh
@@ -31,8 +28,6 @@ pytestmark = [
 
 BACK_S, IN_SYNC_S, SLOW_S = 30.0, 10.0, 150.0
 IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-control-plane:dev", "meshpy-shop:dev")
-API = ServiceName("three", "api")
-SIDECAR = "three_api-sidecar"
 CONTROL_PLANE = "mesh-system_control-plane"
 NUMBERS = (15, 16, 17)
 FAULTS = ("gone", "hung", "500", "truncated", "empty", "silent")
@@ -66,62 +61,10 @@ SIDECARS = 8
 
 @pytest.fixture(scope="module")
 def managers(engine: Engine):
-    """node-15, the leader, node-16 and node-17: three managers, and two tasks of a service on the latter."""
-    state, log = Path(os.environ["MESHPY_E2E_STATE"]), os.environ["MESHPY_E2E_LOG"]
-    tarball = state / "replicas.tar"
-    engine.docker("save", "--output", str(tarball), *IMAGES, timeout_s=300)
-    nodes = [Node(number, state, Path(f"{log}.node-{number}"), OWN_SOCKET) for number in NUMBERS]
-    try:
-
-        def load(node: Node) -> None:
-            wait_until_answers(node._process, node.socket)
-            node.docker("load", "--quiet", "--input", str(tarball))
-
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(load, nodes))
-        tarball.unlink()
-        first = nodes[0]
-        first.docker("swarm", "init", "--advertise-addr", first.address)
-        token = first.docker("swarm", "join-token", "--quiet", "manager").strip()
-        for node in nodes[1:]:
-            target = f"{first.address}:2377"
-            node.docker("swarm", "join", "--token", token, "--advertise-addr", node.address, target)
-        first.docker(
-            "network", "create", "--driver", "overlay", "--internal", "--subnet", "10.201.0.0/20", "mesh"
-        )
-        labels = ["com.docker.stack.namespace=three", "meshpy.workload=api", "meshpy.ports=80/http"]
-        words = [word for label in labels for word in ("--label", label)]
-        create = ["service", "create", "--detach", "--name", SIDECAR, "--replicas", "2", *words]
-        create += ["--network", "mesh", "--endpoint-mode", "dnsrr", "--no-resolve-image"]
-        create += ["--constraint", "node.hostname!=node-15", "base:dev", "sleep", "infinity"]
-        first.docker(*create)
+    """node-15, the leader, node-16 and node-17."""
+    subnet = ("--subnet", "10.201.0.0/20")
+    with three_managers(engine, NUMBERS, IMAGES, *subnet, socket=OWN_SOCKET) as nodes:
         yield nodes
-    finally:
-        for node in nodes:
-            node.end()
-
-
-class Watch:
-    """Real discovery on one engine, and every view that it published."""
-
-    def __init__(self, host: str) -> None:
-        self.client = DockerClient(host)
-        self.discovery = SwarmDiscovery(self.client)
-        self.counts: list[tuple[float, int]] = []
-        self.problems: list[str] = []
-
-    def publish(self, view) -> None:
-        service = view.inventory.services.get(API)
-        self.counts.append((time.monotonic(), len(service.endpoints) if service else 0))
-
-    async def until(self, is_so, within_s: float) -> float:
-        begun = time.monotonic()
-        async with asyncio.timeout(within_s):
-            while not is_so():
-                if (problem := self.discovery.health.problem) and problem not in self.problems:
-                    self.problems.append(problem)
-                await asyncio.sleep(0.1)
-        return time.monotonic() - begun
 
 
 async def faulty(stack: AsyncExitStack, fault: str, host: str, folder: Path) -> tuple[InFront, Watch]:

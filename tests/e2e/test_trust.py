@@ -135,7 +135,7 @@ def kept(mesh: Mesh):
     engine.remove(KEPT)
 
 
-@pytest.mark.skipif("MESHPY_E2E_LONG" not in os.environ, reason="MESHPY_E2E_LONG=1")
+@pytest.mark.skipif("MESHPY_E2E_LONG" not in os.environ, reason="half a minute more: MESHPY_E2E_LONG=1")
 def test_a_sidecar_that_keeps_a_cache_starts_without_a_control_plane(kept: Mesh):
     """The one with a volume serves again, the one without lets nothing pass and says so; both come back."""
     engine = kept.engine

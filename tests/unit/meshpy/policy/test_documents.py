@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import textwrap
+import tracemalloc
 
 import pytest
 
@@ -23,7 +25,7 @@ from meshpy.model.resilience import (
     Warmup,
 )
 from meshpy.model.route import Cors, DerivePort, DirectResponse, Fault, Redirect, Rewrite
-from meshpy.policy import load, load_documents
+from meshpy.policy import load, load_documents, policy_set
 from meshpy.policy.kinds import (
     AuthorizationRuleDoc,
     BalancerDoc,
@@ -453,3 +455,21 @@ def test_only_rules_for_tcp_meet_connections(protocol: str, is_tcp: bool) -> Non
     found = network(f"ingress: [{{action: Allow, {protocol}}}]")
     assert found.ingress is not None
     assert found.ingress[0].is_tcp is is_tcp
+
+
+@pytest.mark.parametrize(("remembered", "is_kept"), [(None, False), (1 << 20, True)])
+def test_long_texts_of_comparisons_are_not_kept(monkeypatch, remembered: int | None, is_kept: bool) -> None:
+    """Any viewer may ask for a diff: what it brought is gone once answered; the second case sees it."""
+    if remembered is not None:
+        monkeypatch.setattr(policy_set, "_REMEMBERED_CHARS", remembered)
+    tracemalloc.start()
+    try:
+        texts = [document("AuthorizationPolicy", f"action: DENY  # {n}{'x' * 30_000}") for n in range(8)]
+        for text in texts:
+            load([("a.yaml", text)])
+        del text, texts
+        gc.collect()
+        assert (tracemalloc.get_traced_memory()[0] > 200_000) == is_kept
+    finally:
+        tracemalloc.stop()
+        policy_set._read_once.cache_clear()
