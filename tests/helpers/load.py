@@ -19,9 +19,14 @@ LONGEST_S = 10.0
 
 @dataclass
 class Account:
-    """What became of a load."""
+    """What became of a load.
+
+    Args:
+        refused: by method, what was answered with 5xx.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     answers: list[Answer] = field(default_factory=list)
 
     @property
@@ -97,6 +102,8 @@ async def _one(port: int, ask: Ask, account: Account, idle: list[Client], *, hal
     else:
         account.outcomes[str(answer.status)] += 1
         account.answers.append(answer)
+        if answer.status >= 500:
+            account.refused[ask.method] += 1
         if half_closing or answer.headers.get("connection") == "close":
             client.writer.close()
         else:

@@ -26,6 +26,8 @@ from tests.helpers.sidecars import (
     running,
 )
 
+_UNLUCKY = 0.25**4
+"""Of requests of which each of four tries meets one reset in four."""
 RESET = struct.pack("ii", 1, 0)
 EVERYTHING = RetryPolicy(
     attempts=3,
@@ -145,7 +147,8 @@ async def test_an_app_that_closes_kept_connections_without_a_word_costs_no_get_a
     account_for("early close on keep-alive", account, app)
     lost = account.outcomes["503"]
     assert account.outcomes["200"] + lost == account.sent
-    assert lost <= account.sent * 0.05  # POSTs that met a close on its way
+    assert lost <= account.sent * 0.05
+    assert set(account.refused) <= {"POST"}, account.refused  # those that met a close on its way
 
 
 async def test_connections_reset_before_an_answer_double_no_post(pki):
@@ -155,11 +158,14 @@ async def test_connections_reset_before_an_answer_double_no_post(pki):
         reset(writer)
         return True
 
-    async with Counting(fault).listening() as app, road(pki, app.port) as (port, _):
+    async with Counting(fault).listening() as app, road(pki, app.port) as (port, sidecar):
         account = await load(port)
+        stats = sidecar.clusters.live["c"].stats
+        over_budget = stats.retries_over_budget + stats.retries_throttled
     account_for("reset before the answer", account, app)
     assert set(account.outcomes) <= {"200", "503"}
     assert account.outcomes["503"] <= account.sent / 3 / 2
+    assert account.refused["GET"] <= over_budget + max(3, account.sent * _UNLUCKY), over_budget
 
 
 async def test_an_endpoint_that_swallows_connections_is_left_out_and_fails_nobody(pki):
