@@ -21,7 +21,12 @@ def pages() -> dict[str, str]:
         "",
         "As `--help` has it. Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or",
     ]
-    lines += ["bad input, 3 could not run, 130 interrupted.", ""]
+    lines += [
+        "bad input, 3 could not run, 130 interrupted. `-o json` and `-o yaml` print one value on standard",
+        "output (`tap`, `logs`, `events` and `top` one after the other), a failure as `{error, problems}`;",
+        "what is said meanwhile goes to standard error.",
+        "",
+    ]
     for name in COMMANDS:
         lines += _section(("meshpy", name), cli)
     services = ["# Programs of the images", "", *_group(("meshpy-control-plane",), control_plane)]

@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from meshpy.cli.docker import Docker
+from meshpy.cli.output import ask_format, print_json
 from meshpy.cli.progress import waiting
 from meshpy.cli.redact import redacted, scrubbed
 from meshpy.client import Context, Operator
@@ -56,7 +57,8 @@ _LIBRARIES = ("aiohttp", "uvloop", "cryptography", "google-re2", "click")
     "--tail", type=click.IntRange(0, 100_000), default=500, show_default=True, help="Lines of a log."
 )
 @click.option("--policies/--no-policies", default=False, help="With the texts of the policies in force.")
-def bug_report(archive: Path | None, tail: int, policies: bool) -> None:
+@ask_format
+def bug_report(archive: Path | None, tail: int, policies: bool, output: str) -> None:
     """Gather versions, status, snapshots and logs of the mesh into one archive, without secrets.
 
     Keys, tokens, header values and query strings are replaced; environment variables are not read. Look into
@@ -78,9 +80,13 @@ def bug_report(archive: Path | None, tail: int, policies: bool) -> None:
         if missing:
             _add(tar, "missing.txt", scrubbed("\n".join(missing) + "\n"))
     archive.chmod(0o600)
+    size = archive.stat().st_size
+    if output == "json":
+        print_json({"file": str(archive), "bytes": size, "missing": [scrubbed(line) for line in missing]})
+        return
     for line in missing:
         click.echo(f"not there: {line}", err=True)
-    click.echo(f"{archive}: {archive.stat().st_size // 1024 + 1} KiB; look into it before you send it")
+    click.echo(f"{archive}: {size // 1024 + 1} KiB; look into it before you send it")
 
 
 def _parts(tail: int, *, with_policies: bool) -> Iterator[tuple[str, Callable[[], str]]]:

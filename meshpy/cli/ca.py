@@ -12,7 +12,7 @@ import click
 
 from meshpy.cli.ca_files import export, import_ca, init, request, sign
 from meshpy.cli.ca_rotate import rotate
-from meshpy.cli.output import ask_format, print_json, print_table
+from meshpy.cli.output import ask_format, print_json, print_result, print_table
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.model.names import ServiceName
@@ -97,7 +97,7 @@ def revoke(service: str, message: str, output: str) -> None:
       meshpy ca revoke shop/api -m "its image was tampered with"
     """
     path = f"/v1/ca/denied/{quote(str(_service(service)))}?message={quote(message)}"
-    _print(Operator(Context.load()).call("PUT", path), f"{service} is revoked", output)
+    print_result(output, Operator(Context.load()).call("PUT", path), f"{service} is revoked")
 
 
 @ca.command()
@@ -111,7 +111,7 @@ def restore(service: str, output: str) -> None:
       meshpy ca restore shop/api
     """
     path = f"/v1/ca/denied/{quote(str(_service(service)))}"
-    _print(Operator(Context.load()).call("DELETE", path), f"{service} is restored", output)
+    print_result(output, Operator(Context.load()).call("DELETE", path), f"{service} is restored")
 
 
 def _service(text: str) -> ServiceName:
@@ -119,10 +119,3 @@ def _service(text: str) -> ServiceName:
         return ServiceName.parse(text)
     except ValueError as error:
         raise MeshpyError(str(error)) from error
-
-
-def _print(answer: Mapping[str, Any], text: str, output: str) -> None:
-    if output == "json":
-        print_json(answer)
-    else:
-        click.echo(text)

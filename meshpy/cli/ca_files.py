@@ -13,7 +13,8 @@ from certs.brought import brought_issuer, brought_key
 from certs.bundle import certificates_from_pem
 from certs.errors import CertError
 from certs.store import CaStore, read_file, write_atomic
-from meshpy.cli.ca_rotate import WAIT, drive, signed
+from meshpy.cli.ca_rotate import WAIT, drive, print_end, signed
+from meshpy.cli.output import ask_format, print_result
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 
@@ -29,7 +30,8 @@ PASSPHRASE = click.option(
 @click.argument("directory", type=FOLDER)
 @click.option("--trust-domain", default="cluster.local", show_default=True, help="Of every identity.")
 @PASSPHRASE
-def init(directory: Path, trust_domain: str, passphrase_file: Path | None) -> None:
+@ask_format
+def init(directory: Path, trust_domain: str, passphrase_file: Path | None, output: str) -> None:
     """Make a root and an intermediate in DIRECTORY: root.crt, root.key, intermediate.crt, intermediate.key.
 
     All but root.key go to the control plane (--ca-dir); take root.key offline.
@@ -45,21 +47,25 @@ def init(directory: Path, trust_domain: str, passphrase_file: Path | None) -> No
         authority = store.load_or_create(trust_domain, datetime.now(UTC))
     except CertError as error:
         raise MeshpyError(str(error)) from error
-    click.echo(f"root SHA-256 {authority.bundle.fingerprints[0]}")
+    root = authority.bundle.fingerprints[0]
+    made = {"directory": str(directory), "trust_domain": trust_domain, "root_sha256": root}
+    print_result(output, made, f"root SHA-256 {root}")
     click.echo(
         f"take {directory / 'root.key'} offline: it is needed for the next intermediate only", err=True
     )
 
 
 @click.command()
-def request() -> None:
+@ask_format
+def request(output: str) -> None:
     """Print a signing request (PEM) of the control plane, for an intermediate; its key stays there.
 
     \b
     Example:
       meshpy ca request > mesh.csr
     """
-    click.echo(Operator(Context.load()).call("POST", "/v1/ca/request")["csr"], nl=False)
+    answer = Operator(Context.load()).call("POST", "/v1/ca/request")
+    print_result(output, answer, answer["csr"].rstrip())
 
 
 @click.command()
@@ -68,7 +74,15 @@ def request() -> None:
 @click.option("--root-key", type=FOLDER, required=True, help="root.key; where this runs needs no network.")
 @click.option("--trust-domain", default="cluster.local", show_default=True, help="Of every identity.")
 @PASSPHRASE
-def sign(csr: Path, root_file: Path, root_key: Path, trust_domain: str, passphrase_file: Path | None) -> None:
+@ask_format
+def sign(
+    csr: Path,
+    root_file: Path,
+    root_key: Path,
+    trust_domain: str,
+    passphrase_file: Path | None,
+    output: str,
+) -> None:
     """Sign the request CSR by an offline root and print the intermediate, for `meshpy ca import --chain`.
 
     \b
@@ -78,9 +92,10 @@ def sign(csr: Path, root_file: Path, root_key: Path, trust_domain: str, passphra
     try:
         root = certificates_from_pem(read_file(root_file))[0]
         key = brought_key(read_file(root_key), passphrase_of(passphrase_file), str(root_key))
-        click.echo(signed(read_file(csr), root, key, trust_domain), nl=False)
+        chain = signed(read_file(csr), root, key, trust_domain)
     except CertError as error:
         raise MeshpyError(str(error)) from error
+    print_result(output, {"chain": chain}, chain.rstrip())
 
 
 @click.command(name="import")
@@ -90,6 +105,7 @@ def sign(csr: Path, root_file: Path, root_key: Path, trust_domain: str, passphra
 @PASSPHRASE
 @click.option("--force", multiple=True, metavar="NAME", help="As with `meshpy ca rotate`.")
 @WAIT
+@ask_format
 def import_ca(
     root_file: Path,
     chain: Path,
@@ -97,6 +113,7 @@ def import_ca(
     passphrase_file: Path | None,
     force: tuple[str, ...],
     wait_s: float,
+    output: str,
 ) -> None:
     """Let an existing CA sign: at once under the same root, else as a root rotation with all its steps.
 
@@ -124,13 +141,14 @@ def import_ca(
         if passphrase is not None:
             body["passphrase"] = passphrase.decode()
     operator.call("POST", "/v1/ca/next", body)
-    drive(operator, frozenset(force), wait_s)
+    print_end(drive(operator, frozenset(force), wait_s), output)
 
 
 @click.command()
 @click.argument("directory", type=FOLDER)
 @PASSPHRASE
-def export(directory: Path, passphrase_file: Path | None) -> None:
+@ask_format
+def export(directory: Path, passphrase_file: Path | None, output: str) -> None:
     """Write the CA in use to DIRECTORY, its key encrypted: a backup that --ca-dir takes as it is.
 
     \b
@@ -155,7 +173,9 @@ def export(directory: Path, passphrase_file: Path | None) -> None:
             write_atomic(directory / name, answer[what].encode(), mode)
     except CertError as error:
         raise MeshpyError(str(error)) from error
-    click.echo(f"{directory}: root.crt, intermediate.crt, intermediate.key of {answer['trust_domain']}")
+    names, trust_domain = [name for name, _, _ in files], answer["trust_domain"]
+    written = {"directory": str(directory), "files": names, "trust_domain": trust_domain}
+    print_result(output, written, f"{directory}: {', '.join(names)} of {trust_domain}")
 
 
 def passphrase_of(file: Path | None) -> bytes | None:
@@ -167,7 +187,7 @@ def passphrase_of(file: Path | None) -> bytes | None:
     if file is None:
         return None
     if str(file) == "-":
-        return str(click.prompt("passphrase", hide_input=True)).encode()
+        return str(click.prompt("passphrase", hide_input=True, err=True)).encode()
     lines = _text(file).splitlines()
     if not lines or not lines[0]:
         raise MeshpyError(f"{file}: the first line is the passphrase, and it is empty")
@@ -177,8 +197,10 @@ def passphrase_of(file: Path | None) -> bytes | None:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MeshpyError(f"{file}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise MeshpyError(f"{file}: is no text, but PEM or a passphrase was expected") from error
+    except OSError as error:
+        raise MeshpyError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _with_files(message: str, files: Mapping[str, Path]) -> str:

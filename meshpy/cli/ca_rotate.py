@@ -24,11 +24,11 @@ from certs.errors import CertError
 from certs.keys import generate_key, key_from_pem, key_to_pem, same_public_key
 from certs.profile import build_intermediate, build_root
 from certs.store import read_file, write_atomic
-from meshpy.cli.output import duration_s
+from meshpy.cli.output import ask_format, duration_s, print_result
 from meshpy.client import CONTEXT_FILE, ApiError, Context, Operator
 from meshpy.errors import MeshpyError
 
-__all__ = ["WAIT", "drive", "rotate", "signed"]
+__all__ = ["WAIT", "drive", "print_end", "rotate", "signed"]
 
 WAIT = click.option(
     "--wait",
@@ -63,6 +63,7 @@ FOLDER = click.Path(path_type=Path)
 )
 @click.option("--root-key", type=FOLDER, help="With --intermediate: the root's key.  [default: as installed]")
 @WAIT
+@ask_format
 def rotate(
     dry_run: bool,
     force: tuple[str, ...],
@@ -71,6 +72,7 @@ def rotate(
     drop_old: bool,
     root_key: Path | None,
     wait_s: float,
+    output: str,
 ) -> None:
     """Replace the root: A, then A and B, then B. Refuses to go on while a sidecar lags.
 
@@ -86,37 +88,48 @@ def rotate(
     operator, folder = Operator(Context.load()), _folder()
     now = operator.call("GET", "/v1/ca/rotation")
     if dry_run:
-        sys.exit(_plan(now, frozenset(force)))
+        sys.exit(_plan(now, frozenset(force), output))
     if abort:
         operator.call("POST", "/v1/ca/abort")
-        click.echo("given up: the old root is the only one")
+        print_result(output, {"aborted": True, "root": now["root"]}, "given up: the old root is the only one")
         return
     if intermediate:
         _renew_intermediate(operator, folder, root_key)
+        told = "a new intermediate signs; peers notice nothing"
+        print_result(output, {"intermediate": "renewed", "root": now["root"]}, told)
         return
     new = _saved(folder)
     if now["phase"] == "steady" and (new is None or _fingerprint(new[0]) != now["root"]):
         _begin(operator, folder, new)
-    drive(operator, frozenset(force), wait_s)
+    end = drive(operator, frozenset(force), wait_s)
     _finish(operator, folder)
     if drop_old:
         operator.call("DELETE", "/v1/ca/retired")
         click.echo(
-            "the old root is forgotten: stacks that were deployed before bootstrap no more, redeploy them"
+            "the old root is forgotten: stacks that were deployed before bootstrap no more, redeploy them",
+            err=True,
         )
+    print_end(end, output)
 
 
-def _plan(now: Mapping[str, Any], force: Collection[str]) -> int:
-    click.echo(f"now: {STEPS[now['phase']]} (root {now['root'][:16]})")
+def print_end(now: Mapping[str, Any], output: str) -> None:
+    """What a rotation has come to."""
+    told = f"done: root {now['root'][:16]} alone, {now['ready']} of {now['expected']} sidecars have it"
+    print_result(output, now, told)
+
+
+def _plan(now: Mapping[str, Any], force: Collection[str], output: str) -> int:
+    """Tell what would be done; the exit code says whether somebody lags."""
     order = ("trusting", "issuing", "steady")
     left = order if now["phase"] == "steady" else order[order.index(now["phase"]) + 1 :]
+    lagging = [each for each in now["waiting_for"] if each["name"] not in force]
+    told = [f"now: {STEPS[now['phase']]} (root {now['root'][:16]})"]
     for step in left:
         what = "the new root alone" if step == "steady" else STEPS[step]
-        click.echo(f"then, when every sidecar has followed: {what}")
-    lagging = [each for each in now["waiting_for"] if each["name"] not in force]
-    click.echo(f"{now['ready']} of {now['expected']} sidecars are ready")
-    for each in lagging:
-        click.echo(f"  {each['name']}: {each['why']}")
+        told.append(f"then, when every sidecar has followed: {what}")
+    told.append(f"{now['ready']} of {now['expected']} sidecars are ready")
+    told += [f"  {each['name']}: {each['why']}" for each in lagging]
+    print_result(output, {**now, "waiting_for": lagging, "next": left}, "\n".join(told))
     return 1 if lagging else 0
 
 
@@ -126,11 +139,11 @@ def _begin(operator: Operator, folder: Path, saved: tuple[x509.Certificate, Any]
     csr = operator.call("POST", "/v1/ca/request")["csr"].encode()
     chain = signed(csr, root, key, trust_domain)
     operator.call("POST", "/v1/ca/next", {"root": _pem(root), "chain": chain})
-    click.echo(f"new root {_fingerprint(root)[:16]}, key in {folder / 'root-next.key'}")
+    click.echo(f"new root {_fingerprint(root)[:16]}, key in {folder / 'root-next.key'}", err=True)
 
 
-def drive(operator: Operator, force: Collection[str], wait_s: float) -> None:
-    """Go through the phases that are left, each when everybody has followed.
+def drive(operator: Operator, force: Collection[str], wait_s: float) -> dict[str, Any]:
+    """Go through the phases that are left, each when everybody has followed; what stands at the end.
 
     Raises:
         MeshpyError: somebody lags for too long; the names are in the message.
@@ -139,10 +152,7 @@ def drive(operator: Operator, force: Collection[str], wait_s: float) -> None:
         now = _wait(operator, force, wait_s)
         operator = _believing(operator)
         if now["phase"] == "steady":
-            click.echo(
-                f"done: root {now['root'][:16]} alone, {now['ready']} of {now['expected']} sidecars have it"
-            )
-            return
+            return now
         _retried(operator, "POST", "/v1/ca/advance", {"from": now["phase"], "force": sorted(force)})
 
 
@@ -190,7 +200,6 @@ def _renew_intermediate(operator: Operator, folder: Path, key_file: Path | None)
     except CertError as error:
         raise MeshpyError(str(error)) from error
     operator.call("POST", "/v1/ca/next", {"root": _pem(root), "chain": chain})
-    click.echo("a new intermediate signs; peers notice nothing")
 
 
 def signed(csr: bytes, root: x509.Certificate, key: ec.EllipticCurvePrivateKey, trust_domain: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from meshpy.cli.output import duration_s
+from meshpy.cli.output import ask_format_or, duration_s, print_json
 from meshpy.cli.progress import waiting
 from meshpy.client import Context, Operator
 from meshpy.pcapng import Packet, PcapngWriter
@@ -43,8 +43,16 @@ def _size(text: str) -> int:
 @click.option("--for", "for_s", type=duration_s, default="10s", metavar="TIME", help="At most 10m.  [10s]")
 @click.option("--max-bytes", type=_size, default="10m", metavar="SIZE", help="At most 256m.  [10m]")
 @click.option("--redact", is_flag=True, help="Credentials, cookies and queries of HTTP/1.1 become x.")
+@ask_format_or(help="How to print what was written; not with `-w -`.")
 def capture(
-    service: str, file: Path, namespace: str, task: str, for_s: float, max_bytes: int, redact: bool
+    service: str,
+    file: Path,
+    namespace: str,
+    task: str,
+    for_s: float,
+    max_bytes: int,
+    redact: bool,
+    output: str,
 ) -> None:
     """Write what SERVICE's sidecar reads from and writes to its app, in plaintext, as pcapng.
 
@@ -56,6 +64,8 @@ def capture(
       meshpy capture shop/api -w api.pcapng --for 30s --redact
       meshpy capture shop/api -w - | wireshark -k -i -
     """
+    if output == "json" and str(file) == "-":
+        raise click.UsageError("`-w -` has the capture on standard output; name a file beside `-o`")
     name = service if "/" in service else f"{namespace}/{service}"
     query = {"service": name, "task": task, "for_s": for_s, "max_bytes": max_bytes}
     query |= {"redact": "true"} if redact else {}
@@ -68,7 +78,10 @@ def capture(
             out.write(writer.packet(packet))
             out.flush()
             packets, size = packets + 1, size + len(packet.data)
-    click.echo(f"{packets} writes and reads, {size} bytes", err=True)
+    if output == "json":
+        print_json({"service": name, "file": str(file), "packets": packets, "bytes": size})
+    else:
+        click.echo(f"{packets} writes and reads, {size} bytes", err=True)
 
 
 def _read(item: dict[str, Any]) -> Packet:

@@ -23,7 +23,7 @@ from meshpy.cli.checks.site import NotAsked, Site
 from meshpy.cli.checks.verdict import Check, Outcome, Result, is_passed, run_checks
 from meshpy.cli.docker import Docker
 from meshpy.cli.engine_api import EngineApi
-from meshpy.cli.output import duration_s, print_json
+from meshpy.cli.output import ask_format_or, duration_s, print_json
 from meshpy.inject.options import Settings
 
 __all__ = ["check", "print_outcomes", "site_of"]
@@ -55,13 +55,7 @@ AGAIN_S = 2.0
     default="0s",
     help="Look again for so long while something fails: 2m.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "short", "json"]),
-    default="table",
-    help="How to print; short shows only what is not well.",
-)
+@ask_format_or("short", help="How to print; short shows only what is not well.")
 def check(
     pre: bool,
     stacks: tuple[str, ...],

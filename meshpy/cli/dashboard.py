@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import click
 
+from meshpy.cli.output import ask_format, print_result
 from meshpy.client import ApiError, Context, Operator
 
 __all__ = ["bridge", "dashboard"]
@@ -32,7 +33,8 @@ _SENT = ("Content-Type", "If-None-Match", "Accept")
     "--port", type=click.IntRange(0, 65535), default=0, help="On 127.0.0.1; any free one by default."
 )
 @click.option("--open/--no-open", "opens", default=sys.stdout.isatty(), help="Open a browser.")
-def dashboard(port: int, opens: bool) -> None:
+@ask_format
+def dashboard(port: int, opens: bool, output: str) -> None:
     """Show the dashboard in a browser, until Ctrl-C.
 
     \b
@@ -43,7 +45,7 @@ def dashboard(port: int, opens: bool) -> None:
     operator.call("GET", "/v1/status")
     server, token = bridge(operator, port)
     link = f"http://127.0.0.1:{server.server_port}/dashboard/#token={token}"
-    click.echo(link)
+    print_result(output, {"url": link}, link)
     if opens:
         webbrowser.open(link)
     with server:

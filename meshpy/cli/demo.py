@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from meshpy.cli.output import ask_format, duration_s, print_json
+from meshpy.cli.output import ask_format, duration_s, print_json, print_table
 from meshpy.demo.measure import policy_to_enforced_ms, summary
 from meshpy.demo.runner import Demo, run_demo
 from meshpy.demo.stacks import stacks_folder
@@ -63,7 +63,18 @@ def demo(
             _say("stopping")
         edges = running.operator.call("GET", "/v1/status")["edges"]
         result = summary(edges, running.plan.inventory) | {"policy_apply_to_enforced_ms": enforced_ms}
-    print_json(result)
+    if output == "json":
+        print_json(result)
+    else:
+        print_table(
+            ("OF ALL", ""), [(name.replace("_", " "), _figure(found)) for name, found in result.items()]
+        )
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {count}" for name, count in value.items()) or "-"
+    return "-" if value is None else str(value)
 
 
 def _texts(paths: Sequence[Path]) -> dict[str, str]:

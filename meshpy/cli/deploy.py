@@ -102,9 +102,10 @@ def deploy(
 @FILE
 @evidence_options
 @inject_options
+@ask_format
 @click.argument("stack")
 def prepare(
-    files: tuple[Path, ...], stack: str, images: bool, interactive: bool, options: InjectOptions
+    files: tuple[Path, ...], stack: str, images: bool, interactive: bool, options: InjectOptions, output: str
 ) -> None:
     """Make the secrets and configs that the injected STACK needs, and print the injected file.
 
@@ -119,7 +120,10 @@ def prepare(
     options = source.settled(stack, options, look_at_images=images, ask=interactive)
     injected = source.inject(stack, options)
     _prepare(Docker(), injected, stack, source.folder)
-    click.echo(injected.text, nl=False)
+    if output == "json":
+        print_json({"stack_file": injected.text, "report": injected.report.to_json()})
+    else:
+        click.echo(injected.text, nl=False)
 
 
 def _prepare(docker: Docker, injected: Injected, stack: str, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import urlencode
 
 import click
 
+from meshpy.cli.output import ask_format_or, print_record
 from meshpy.client import Context, Operator
 
 __all__ = ["events"]
@@ -25,9 +25,7 @@ _EVERY_S = 2.0
 @click.option("--kind", type=click.Choice(KINDS), help="Only of this kind.")
 @click.option("--open", "only_open", is_flag=True, help="Only what is still unusual.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new ones, until Ctrl-C.")
-@click.option(
-    "-o", "--output", type=click.Choice(["wide", "json"]), default="wide", help="json: one object a line."
-)
+@ask_format_or(help="How to print; json: one object a line.")
 def events(output: str, kind: str | None, only_open: bool, follow: bool) -> None:
     """Show what was unusual: new callers and paths, bursts of denials, more errors, more latency, silence.
 
@@ -44,8 +42,11 @@ def events(output: str, kind: str | None, only_open: bool, follow: bool) -> None
         answer = operator.call("GET", f"/v1/events?{urlencode(given)}")
         for event in answer["events"]:
             after = max(after, event["id"])
-            click.echo(json.dumps(event) if output == "json" else _wide(event))
-        if output == "wide" and not baseline:
+            if output == "json":
+                print_record(event)
+            else:
+                click.echo(_line(event))
+        if output == "table" and not baseline:
             baseline = answer["baseline"]
             click.echo(_known(baseline), err=True)
         if not follow:
@@ -53,7 +54,7 @@ def events(output: str, kind: str | None, only_open: bool, follow: bool) -> None
         time.sleep(_EVERY_S)
 
 
-def _wide(event: Mapping[str, Any]) -> str:
+def _line(event: Mapping[str, Any]) -> str:
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
     lasts = "" if event["until"] else "  (goes on)"
     return f"{clock}  {event['kind']:15}  {event['text']}{lasts}"

@@ -1,4 +1,4 @@
-"""Findings as people and machines read them: text, JSON, SARIF 2.1.0, JUnit, GitHub annotations.
+"""Findings as people and machines read them: text, JSON, YAML, SARIF 2.1.0, JUnit, GitHub annotations.
 
 Every policy tool that finds something hands a `Report` to `print_report`; none prints a format itself.
 """
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib.metadata import version
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import click
 
-from meshpy.cli.output import print_json
+from meshpy.cli.output import ask_format_or, print_json
 from meshpy.errors import Place
 
 __all__ = [
@@ -31,9 +31,8 @@ __all__ = [
     "print_report",
 ]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-FORMATS = ("table", "json", "sarif", "junit", "github")
+FORMATS = ("sarif", "junit", "github")
+"""Beside those of every command."""
 _DOCS = "https://github.com/meshpy/meshpy/blob/main/docs"
 
 
@@ -100,11 +99,7 @@ class Report:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def ask_report_format(command: Command) -> Command:
-    """Give a command `-o FORMAT`, passed to it as `output`."""
-    return click.option(
-        "-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
-    )(command)
+ask_report_format = ask_format_or(*FORMATS)
 
 
 def print_report(report: Report, output: str, as_text: Callable[[], None]) -> None:

@@ -29,6 +29,7 @@ from meshpy.cli.converge import Wait
 from meshpy.cli.docker import Docker
 from meshpy.cli.engine_api import EngineApi
 from meshpy.cli.gateway_stack import GATEWAY, deploy_gateway
+from meshpy.cli.output import ask_format, print_result
 from meshpy.cli.progress import Progress
 from meshpy.cli.stack_state import StackState
 from meshpy.cli.trust import PART
@@ -72,6 +73,7 @@ SMALLEST_BITS = 20
 @click.option(
     "--proxy-image", default=proxy_image, show_default="of this version", help="The egress gateway's image."
 )
+@ask_format
 def install(
     trust_domain: str,
     address: str,
@@ -81,6 +83,7 @@ def install(
     replicas: int | None,
     gateways: int | None,
     proxy_image: str,
+    output: str,
 ) -> None:
     """Make the CA, the mesh network and the control plane on the Swarm that `docker` points to.
 
@@ -93,21 +96,28 @@ def install(
       meshpy install --trust-domain prod.example.com --replicas 3 --socket-proxy
     """
     _check_subnet(subnet)
-    docker, engine = Docker(), EngineApi()
+    docker, engine, progress = Docker(), EngineApi(), Progress(is_silent=output == "json")
     docker.require_manager()
     _make_network(docker, engine, subnet)
     context = _make_trust(docker, Context(url=f"https://{address}:15014", trust_domain=trust_domain))
     before = StackState.read(engine, ROOT_NAMESPACE)
     deploy_control_plane(image, context.trust_domain, has_socket_proxy=socket_proxy, replicas=replicas)
-    click.echo("waiting for the control plane", err=True)
+    progress.say("waiting for the control plane")
     # Of an older image that is still leaving an answer would say nothing.
-    Wait(engine, ROOT_NAMESPACE, before.services, READY_WITHIN_S, Progress()).until_running()
+    Wait(engine, ROOT_NAMESPACE, before.services, READY_WITHIN_S, progress).until_running()
     wait_until_ready(Operator(context, timeout_s=5))
     if gateways is not None:
         deploy_gateway(Operator(context), proxy_image, context.trust_domain, gateways)
-        Wait(engine, GATEWAY, {}, READY_WITHIN_S, Progress()).until_running()
-        click.echo(f"egress gateway: {GATEWAY}/gateway")
-    click.echo(f"control plane: {context.url}")
+        Wait(engine, GATEWAY, {}, READY_WITHIN_S, progress).until_running()
+    gateway = None if gateways is None else f"{GATEWAY}/gateway"
+    made = {
+        "control_plane": context.url,
+        "trust_domain": context.trust_domain,
+        "context": str(context_file()),
+        "egress_gateway": gateway,
+    }
+    told = [f"control plane: {context.url}", *([f"egress gateway: {gateway}"] if gateway else [])]
+    print_result(output, made, "\n".join(told))
 
 
 def _check_subnet(subnet: str) -> None:

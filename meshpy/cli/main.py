@@ -24,7 +24,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from meshpy.cli.output import colours, print_error, wants_json
+from meshpy.cli.output import asked_format, colours, print_error
 from meshpy.errors import MeshpyError
 
 __all__ = ["COMMANDS", "LazyGroup", "Target", "cli", "main"]
@@ -190,9 +190,9 @@ def run(args: Sequence[str], name: str = "meshpy") -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except (click.ClickException, MeshpyError, OSError) as error:
-        as_json = wants_json(args)
-        print_error(error, as_json=as_json)
-        if isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
+        output = asked_format(args)
+        print_error(error, output)
+        if isinstance(error, click.UsageError) and error.ctx is not None and not output:
             click.echo(f"See `{error.ctx.command_path} --help`.", err=True)
         return _exit_code(error)
     return code if isinstance(code, int) else 0

@@ -1,6 +1,7 @@
-"""Everything that commands print: tables, JSON, errors. rich is imported only for a table on a terminal.
+"""Everything that commands print: tables, JSON, YAML, errors. Only a table on a terminal imports rich.
 
-`-o json` prints one JSON object on standard output; a failure is one too, `{"error": …, "problems": […]}`.
+`-o json` and `-o yaml` print one value on standard output, or one after the other where they come one by
+one; a failure is one too, `{"error": …, "problems": […]}`. What is said meanwhile goes to standard error.
 NO_COLOR and a pipe both mean text without colours.
 """
 
@@ -19,13 +20,15 @@ from meshpy.errors import DocumentError
 
 __all__ = [
     "ask_format",
+    "ask_format_or",
+    "asked_format",
     "colours",
     "duration_s",
     "print_error",
     "print_json",
     "print_record",
+    "print_result",
     "print_table",
-    "wants_json",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,7 +37,9 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 
+_FORMATS = ("table", "json", "yaml")
 _YAML = "meshpy.yaml"
+_OUTPUT = re.compile(r"(?:-o=?|--output=)(json|yaml)")
 
 
 def ask_format(command: Command) -> Command:
@@ -42,14 +47,13 @@ def ask_format(command: Command) -> Command:
 
     YAML is JSON in other clothes: the command is asked for `json`, and `print_json` and `print_record` know.
     """
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(["table", "json", "yaml"]),
-        default="table",
-        callback=_dressed,
-        help="How to print.",
-    )(command)
+    return ask_format_or()(command)
+
+
+def ask_format_or(*more: str, help: str = "How to print.") -> Callable[[Command], Command]:  # noqa: A002 - click's
+    """`ask_format` for a command that prints in `more` forms beside the three of all."""
+    choice = click.Choice((*_FORMATS, *more))
+    return click.option("-o", "--output", type=choice, default="table", callback=_dressed, help=help)
 
 
 def _dressed(ctx: click.Context, _option: click.Parameter, value: str) -> str:
@@ -59,23 +63,36 @@ def _dressed(ctx: click.Context, _option: click.Parameter, value: str) -> str:
     return "json"
 
 
-def wants_json(args: Sequence[str]) -> bool:
-    """True when the arguments ask for JSON, also when they are wrong otherwise."""
-    pairs = zip(args, [*args[1:], ""], strict=True)
-    return any(
-        word in ("-ojson", "-o=json", "--output=json") or (word in ("-o", "--output") and after == "json")
-        for word, after in pairs
-    )
+def asked_format(args: Sequence[str]) -> str:
+    """The `json` or `yaml` that arguments ask for, also when they are wrong otherwise; "" for neither."""
+    for word, after in zip(args, [*args[1:], ""], strict=True):
+        if word == "--":
+            break
+        if found := _OUTPUT.fullmatch(f"-o{after}" if word in ("-o", "--output") else word):
+            return found[1]
+    return ""
+
+
+def print_result(output: str, value: object, text: str) -> None:
+    """What a command did: a sentence or more for people, a value for programs."""
+    if output == "json":
+        print_json(value)
+    else:
+        click.echo(text)
 
 
 def print_json(value: object) -> None:
     """One value, as JSON or as the YAML that was asked for."""
-    click.echo(_yaml(value) if _wants_yaml() else json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(_yaml(value) if _wants_yaml() else _json(value))
 
 
 def print_record(value: object) -> None:
     """One of many that come one by one: a line of JSON, or a YAML document."""
     click.echo(f"---\n{_yaml(value)}" if _wants_yaml() else json.dumps(value, ensure_ascii=False))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _wants_yaml() -> bool:
@@ -113,13 +130,14 @@ def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def print_error(error: Exception, *, as_json: bool) -> None:
-    """Tell the user what is wrong: on standard error or, with `-o json`, as an object on standard output."""
+def print_error(error: Exception, output: str = "") -> None:
+    """Tell the user what is wrong: on standard error or, asked for `json` or `yaml`, as an object."""
     message = _message(error)
     problems = error.problems if isinstance(error, DocumentError) else ()
-    if as_json:
+    if output:
         summary = f"{len(problems)} problem{'s' * (len(problems) != 1)} found" if problems else message
-        print_json({"error": summary, "problems": [problem.to_json() for problem in problems]})
+        value = {"error": summary, "problems": [problem.to_json() for problem in problems]}
+        click.echo(_yaml(value) if output == "yaml" else _json(value))
         return
     for line in message.splitlines():
         click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=colours())

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import click
 
+from meshpy.cli.output import ask_format, print_result
 from meshpy.errors import MeshpyError
 
 __all__ = ["completion", "main", "plugin"]
@@ -61,7 +62,8 @@ def plugin() -> None:
 
 @plugin.command()
 @click.option("--hooks", is_flag=True, help="Hint after `docker stack deploy` and `docker stack ls`.")
-def install(hooks: bool) -> None:
+@ask_format
+def install(hooks: bool, output: str) -> None:
     """Install the plugin for this user, in the docker CLI's folder (~/.docker/cli-plugins).
 
     \b
@@ -81,11 +83,12 @@ def install(hooks: bool) -> None:
     draft.replace(file)
     if hooks:
         _write_hooks()
-    click.echo(f"{file}\ntry: docker mesh --help")
+    print_result(output, {"file": str(file), "hooks": hooks}, f"{file}\ntry: docker mesh --help")
 
 
 @plugin.command()
-def uninstall() -> None:
+@ask_format
+def uninstall(output: str) -> None:
     """Remove the plugin.
 
     \b
@@ -96,7 +99,7 @@ def uninstall() -> None:
     if not file.exists():
         raise MeshpyError(f"{file}: is not there")
     file.unlink()
-    click.echo(f"removed {file}")
+    print_result(output, {"removed": str(file)}, f"removed {file}")
 
 
 @click.command()

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from meshpy.cli.output import duration_s
+from meshpy.cli.output import ask_format_or, duration_s, print_record
 from meshpy.cli.traffic_filter import filter_of, filter_options
 from meshpy.client import Context, Operator
 from meshpy.model.tap import TapFilter
@@ -19,9 +19,7 @@ from meshpy.model.tap import TapFilter
 __all__ = ["logs", "tap"]
 
 _COLOURS = {"DENIED": "red", "ERROR": "yellow"}
-_FORMAT = click.option(
-    "-o", "--output", type=click.Choice(["wide", "json"]), default="wide", help="json: one object a line."
-)
+_FORMAT = ask_format_or(help="How to print; json: one object a line.")
 _RATE = click.option(
     "--max-rps", type=click.IntRange(1, 1000), default=100, show_default=True, help="Of one sidecar."
 )
@@ -41,8 +39,8 @@ def tap(output: str, limit: int | None, for_s: float, max_rps: int, **wanted: An
       meshpy tap --to api --verdict denied
       meshpy tap --from web --status 5 -o json
     """
-    for line in islice(_tapped(filter_of(wanted), for_s, max_rps), limit):
-        click.echo(line if output == "json" else _wide(json.loads(line)))
+    for record in islice(_tapped(filter_of(wanted), for_s, max_rps), limit):
+        _print(record, output)
 
 
 @click.command()
@@ -71,19 +69,26 @@ def logs(output: str, tail: int, since_s: float, follow: bool, max_rps: int, **w
     query = urlencode({**asked.to_json(), "limit": tail, "since_s": since_s})
     answer = Operator(Context.load()).call("GET", f"/v1/requests?{query}")
     for record in answer["requests"]:
-        click.echo(json.dumps(record) if output == "json" else _wide(record))
+        _print(record, output)
     if missing := answer["sidecars_without_answer"]:
         click.echo(f"{missing} sidecars did not answer", err=True)
-    for line in _tapped(asked, 3600.0, max_rps) if follow else ():
-        click.echo(line if output == "json" else _wide(json.loads(line)))
+    for record in _tapped(asked, 3600.0, max_rps) if follow else ():
+        _print(record, output)
 
 
-def _tapped(asked: TapFilter, for_s: float, max_rps: int) -> Iterator[str]:
+def _tapped(asked: TapFilter, for_s: float, max_rps: int) -> Iterator[Mapping[str, Any]]:
     query = urlencode({**asked.to_json(), "max_rps": max_rps, "for_s": for_s})
-    return Operator(Context.load(), timeout_s=30).lines(f"/v1/tap?{query}")
+    return map(json.loads, Operator(Context.load(), timeout_s=30).lines(f"/v1/tap?{query}"))
 
 
-def _wide(record: Mapping[str, Any]) -> str:
+def _print(record: Mapping[str, Any], output: str) -> None:
+    if output == "json":
+        print_record(record)
+    else:
+        click.echo(_line(record))
+
+
+def _line(record: Mapping[str, Any]) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(record["at"]))
     ends = f"{record['source'] or 'outside'} → {record['destination']}"
     what = (

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import click
 
-from meshpy.cli.output import ask_format, duration_s, print_json, print_record, print_table
+from meshpy.cli.output import ask_format, ask_format_or, duration_s, print_json, print_record, print_table
 from meshpy.cli.traffic_filter import ends_options, filter_of, filter_options
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
@@ -100,9 +100,7 @@ def routes(output: str, since_s: float, watch: bool, **wanted: Any) -> None:
 )
 @click.option("-n", "--rows", type=click.IntRange(1, 1000), default=25, show_default=True, help="How many.")
 @click.option("--once", is_flag=True, help="Once, and end; so it is in a pipe.")
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: a line each."
-)
+@ask_format_or(help="How to print; json: a line each.")
 def top(output: str, since_s: float, rows: int, once: bool, **wanted: Any) -> None:
     """Show which paths are asked most; identifiers in them are put together as `{*}`. Until Ctrl-C.
 

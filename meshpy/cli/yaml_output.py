@@ -23,12 +23,13 @@ class _Representer(SafeRepresenter):
 def _text(representer: SafeRepresenter, text: str) -> ScalarNode:
     is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
     node: ScalarNode = representer.represent_scalar(
-        "tag:yaml.org,2002:str", text, style=None if is_plain else '"'
+        "tag:yaml.org,2002:str", str(text), style=None if is_plain else '"'
     )
     return node
 
 
 _Representer.add_representer(str, _text)
+_Representer.add_multi_representer(str, _text)  # an enum of words is the word, as it is in JSON
 
 
 def yaml_text(value: Any) -> str:

@@ -60,7 +60,7 @@ def test_github_annotations_escape_what_would_end_them():
 def test_every_format_prints_something_that_its_reader_reads():
     import click
 
-    for name in FORMATS:
+    for name in ("table", "json", *FORMATS):
         printed = CliRunner().invoke(
             click.Command(
                 "c", callback=lambda name=name: print_report(REPORT, name, lambda: click.echo("text"))
