@@ -83,6 +83,7 @@ def edge_context(
     versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = VERSIONS,
     roots: Path | None = None,
     is_optional: bool = False,
+    ciphers: Sequence[str] = (),
 ) -> ssl.SSLContext:
     """A server side for callers outside.
 
@@ -90,6 +91,7 @@ def edge_context(
         versions: the lowest and the highest.
         roots: PEM of those who may have issued a caller's certificate; None asks for none.
         is_optional: callers may come without a certificate.
+        ciphers: of TLS 1.2, by OpenSSL's names; empty offers all that are good.
 
     Raises:
         CertError: OpenSSL refuses a pair or the roots.
@@ -97,7 +99,7 @@ def edge_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = versions
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_ciphers(CIPHERS)
+    context.set_ciphers(":".join((*ciphers, "@SECLEVEL=2")) if ciphers else CIPHERS)
     if alpn:
         context.set_alpn_protocols(list(alpn))
     for pair in pairs:

@@ -17,7 +17,7 @@ from meshpy.engine.request import Request
 from meshpy.engine.route import Routed, Router
 from meshpy.engine.verdict import Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Protocol, Transport, port_of_cluster
+from meshpy.model.endpoint import Protocol, Transport, inbound_name, port_of_cluster
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from meshpy.model.route import Destination, Forward, HeaderOps
 from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot
@@ -100,6 +100,8 @@ class OutboundTarget:
     def judge(self, egress: EgressAuthorizer, destination: Destination, request: Request | None) -> Verdict:
         """Ask the egress rules: about services by identity, about hosts outside by name and addresses."""
         port = port_of_cluster(destination.cluster)
+        if destination.cluster == inbound_name(port):  # to the own app, which is nobody's egress
+            return Verdict(True, "egress")
         if egress.is_open or destination.services:
             return egress.judge(destination.services, (), port, request)
         upstream = self.clusters[destination.cluster]
@@ -159,6 +161,8 @@ class Compiled:
     providers: Mapping[str, Provider] = field(default_factory=dict)
     limits: tuple[Limiter, ...] = ()
     servers: Mapping[int, EdgeServer] = field(default_factory=dict)
+    edge: Mapping[int, OutboundTarget] = field(default_factory=dict)
+    """Published port → where requests that enter there are led; without an entry to the app."""
     callers: Mapping[str, EgressAuthorizer] = field(default_factory=dict)
 
 
@@ -193,6 +197,7 @@ def compile_snapshot(
             {each.name: Provider(each, clusters[each.cluster]) for each in snapshot.providers},
             _limiters(snapshot, before),
             edge_servers(snapshot, before.servers if before is not None else {}),
+            {each.port: _outbound(each, clusters) for each in snapshot.edge},
             {name: EgressAuthorizer(rules) for name, rules in snapshot.callers.items()},
         )
     except KeyError as error:

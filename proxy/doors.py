@@ -101,9 +101,7 @@ class Doors:
         def begin() -> Accepted:
             known = self.live.value.servers.get(port)
             if known is not None:  # the others with TLS never get here: see `opening_at`
-                role_of = _stranger(known.server.target, known.server)
-                inbound = Inbound(self.live, self.inbound, role_of, known.server.target)
-                return Downstream(inbound, self.shared).as_protocol()
+                return self._in_plaintext(known.server)
             target = self.live.value.inbound.get(port)
             if target is not None and (target.is_strict or not target.port.protocol.is_http):
                 # Under STRICT a connection is judged like an opaque one: refused before it says anything.
@@ -119,6 +117,15 @@ class Doors:
             return Inbound(self.live, self.inbound, _stranger(port), port)
 
         return accept
+
+    def _in_plaintext(self, server: IngressServer) -> Accepted:
+        """A server that redirects, or one of a Gateway without TLS."""
+        target = self.live.value.inbound.get(server.target)
+        is_opaque = target is not None and (target.is_strict or not target.port.protocol.is_http)
+        if is_opaque and not server.redirect_to:
+            return _EdgeTcp(server.target, self, server=server)
+        inbound = Inbound(self.live, self.inbound, _stranger(server.target, server), server.target)
+        return Downstream(inbound, self.shared).as_protocol()
 
     def opening_at(self, port: int) -> Callable[[socket.socket], Awaitable[Opening | None]]:
         """What callers at one port find there: TLS by the name that they ask for, or None for plaintext."""

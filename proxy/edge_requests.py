@@ -31,13 +31,19 @@ def edge_answer(head: RequestHead, server: IngressServer, tls: ServerTls | None)
     (a certificate, for one): 421, upon which browsers that share a connection begin another (RFC 9110
     §15.5.20).
     """
+    if not server.tls and not server.is_for(head.host):
+        return _nobodys()
     if server.redirect_to:
         return _redirect(head, server.redirect_to)
     if tls is None or (meant := server.tls_for(head.host)) == tls:
         return None
     if meant is None:
-        return Reply(404, "NR", "route_not_found", b"no server of this port is for that host\n")
+        return _nobodys()
     return Reply(421, "NR", "misdirected_request", b"this connection was opened for another host\n")
+
+
+def _nobodys() -> Reply:
+    return Reply(404, "NR", "route_not_found", b"no server of this port is for that host\n")
 
 
 def _redirect(head: RequestHead, port: int) -> Reply:

@@ -92,6 +92,7 @@ def _made(server: IngressServer, digest: str, *, is_http: bool) -> EdgeServer:
                 versions=(_VERSIONS[tls.min_version], _VERSIONS[tls.max_version]),
                 roots=Path(tls.ca) if tls.mode.asks_certificate else None,
                 is_optional=tls.mode is TlsMode.OPTIONAL_MUTUAL,
+                ciphers=tls.ciphers,
             )
         )
     return EdgeServer(server, digest, tuple(contexts), min(ends, default=None))

@@ -46,6 +46,7 @@ from proxy.report import Reporter
 from proxy.requests import as_request
 from proxy.sides import Role
 from proxy.telemetry import Edge, EdgeKey
+from proxy.way import Way
 
 if TYPE_CHECKING:
     from proxy.downstream.life import HttpConnection
@@ -161,6 +162,7 @@ class Inbound(Role):
         self._reporter = reporter
         self._caller_of = caller_of
         self._port = port
+        self._way = Way(reporter)
 
     @property
     def allows_connect(self) -> bool:
@@ -189,13 +191,42 @@ class Inbound(Role):
         judge, target = caller.judge, caller.target
         if judge is None or target is None:
             return Reply(404, "NR", "route_not_found", b"the port is not served any more\n")
+        onward = self._onward(down, head, caller.server, target) if caller.server is not None else target.plan
+        if isinstance(onward, Plan):
+            return self._decide(down, head, caller, judge, onward)
+        decision = self._decide(down, head, caller, judge, target.plan, onward)
+        return onward if isinstance(decision, Plan) else decision
+
+    def _onward(
+        self, down: HttpConnection, head: RequestHead, server: IngressServer, target: InboundTarget
+    ) -> Plan | Reply:
+        """Where a request that entered at a server is led, should it be let in; without routes to the app."""
+        compiled = self._live.value
+        routes = compiled.edge.get(server.published)
+        if routes is None or routes.router is None:
+            return target.plan
+        settled = routes.settled.get((head.method, head.path, head.authority.text))
+        return settled or self._way.follow(routes, routes.router, compiled, head, down.own.draw)
+
+    def _decide(
+        self,
+        down: HttpConnection,
+        head: RequestHead,
+        caller: Caller,
+        judge: ConnectionJudge,
+        plan: Plan,
+        answer: Reply | None = None,
+    ) -> Plan | Reply | Consultation:
+        """Args:
+        answer: of a route, in place of the plan where somebody else has to be asked first.
+        """
         if caller.compiled is not None and caller.compiled.authenticator is not None and not judge.is_closed:
-            return self._decide_authenticated(down, caller, caller.compiled.authenticator, head)
+            return self._decide_authenticated(
+                down, caller, caller.compiled.authenticator, head, judge, plan, answer
+            )
         if judge.custom:
-            return self._consult(down, caller, head, as_request(head), target.plan)
-        return self._outcome(
-            down, head, caller, target.plan, judge.constant or self._judge(down, judge, head)
-        )
+            return self._consult(down, caller, head, as_request(head), plan, answer)
+        return self._outcome(down, head, caller, plan, judge.constant or self._judge(down, judge, head))
 
     def rejudge(self, down: HttpConnection, head: RequestHead) -> Plan | Reply:
         """As `decide`, of what was let in before: it counts against no rate, and nobody is asked again."""
@@ -209,14 +240,21 @@ class Inbound(Role):
         return decision
 
     def _consult(
-        self, down: HttpConnection, caller: Caller, head: RequestHead, request: Request, plan: Plan
+        self,
+        down: HttpConnection,
+        caller: Caller,
+        head: RequestHead,
+        request: Request,
+        plan: Plan,
+        answer: Reply | None,
     ) -> Plan | Reply | Consultation:
         """Ask the providers of the CUSTOM rules that the request meets, or decide without them."""
         judge, compiled = caller.judge, caller.compiled
         assert judge is not None and compiled is not None  # noqa: S101, PT018 - `decide` has checked
 
         def decide(plan: Plan, request: Request) -> Plan | Reply:
-            return self._outcome(down, head, caller, plan, judge.constant or judge.judge(request))
+            found = self._outcome(down, head, caller, plan, judge.constant or judge.judge(request))
+            return answer if answer is not None and isinstance(found, Plan) else found
 
         if judge.is_closed or caller.is_known or judge.is_refused_early(request):
             return decide(plan, request)
@@ -260,19 +298,24 @@ class Inbound(Role):
         return _keep(down, key, judge.judge(as_request(head)))
 
     def _decide_authenticated(
-        self, down: HttpConnection, caller: Caller, authenticator: Authenticator, head: RequestHead
+        self,
+        down: HttpConnection,
+        caller: Caller,
+        authenticator: Authenticator,
+        head: RequestHead,
+        judge: ConnectionJudge,
+        plan: Plan,
+        answer: Reply | None,
     ) -> Plan | Reply | Consultation:
-        judge, target = caller.judge, caller.target
-        assert judge is not None and target is not None  # noqa: S101, PT018 - `decide` has checked
         request = as_request(head)
         original = hide_tokens(head, authenticator.params) if authenticator.params else None
         outcome = authenticator.authenticate(request, time.time())
         if isinstance(outcome, Refused):
             is_named = caller.certificate is not None
-            return unauthenticated(outcome, target.plan.service, is_named=is_named)
+            return unauthenticated(outcome, plan.service, is_named=is_named)
         if judge.custom:
-            plan = changed_plan(target.plan, head, outcome, original)
-            return self._consult(down, caller, head, as_authenticated(request, outcome), plan)
+            plan = changed_plan(plan, head, outcome, original)
+            return self._consult(down, caller, head, as_authenticated(request, outcome), plan, answer)
         verdict = judge.constant
         if verdict is None and judge.depends_on_headers:
             verdict = judge.judge(as_authenticated(request, outcome))
@@ -281,7 +324,7 @@ class Inbound(Role):
             key = (head.method, head.path, head.authority.text, outcome.auth)
             known = down.memo.get(key)
             verdict = known if isinstance(known, Verdict) else _keep(down, key, judge.judge(request))
-        decision = self._outcome(down, head, caller, target.plan, verdict)
+        decision = self._outcome(down, head, caller, plan, verdict)
         if isinstance(decision, Reply):
             return decision
         return changed_plan(decision, head, outcome, original)

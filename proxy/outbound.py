@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from meshpy.engine.request import Request
-from meshpy.engine.route import NoRoute, Routed
 from meshpy.live import Live
 from meshpy.model.endpoint import Transport
-from meshpy.model.route import Destination
-from proxy.answers import no_route, route_answer
-from proxy.config import Compiled, OutboundTarget
+from proxy.config import Compiled
 from proxy.decide.headers import requested_id, spoofed_names
 from proxy.decide.tracing import begin_span
-from proxy.denial import denial
 from proxy.exchange import Exchange
 from proxy.http.events import Headers
 from proxy.http.head import RequestHead
-from proxy.mirror import Mirroring
 from proxy.net.host import Host
 from proxy.plan import Plan, Reply
 from proxy.report import Reporter
-from proxy.requests import as_request
 from proxy.sides import Role
 from proxy.telemetry import Edge, EdgeKey
+from proxy.way import Way
 
 if TYPE_CHECKING:
     from proxy.downstream.life import HttpConnection
@@ -45,7 +38,7 @@ class Outbound(Role):
         self._live = live
         self._reporter = reporter
         self._edges: dict[tuple[Host | None, str, bool], Edge] = {}
-        self._mirroring = Mirroring(reporter.telemetry)
+        self._way = Way(reporter)
 
     @property
     def allows_connect(self) -> bool:
@@ -64,40 +57,7 @@ class Outbound(Role):
         settled = target.settled.get((head.method, head.path, head.authority.text))
         if settled is not None:
             return settled
-        request = as_request(head)
-        routing = target.router.route(request, down.own.draw())
-        if isinstance(routing, NoRoute):
-            return no_route(routing)
-        if not isinstance(routing, Routed):
-            return route_answer(routing)
-        verdict = target.judge(compiled.egress, routing.destination, request)
-        if verdict.audited or verdict.pending is not None:
-            services = routing.destination.services
-            called = str(services[0]) if services else ""
-            service = routing.virtual_host
-            key = EdgeKey("outbound", compiled.workload, called, service, "http", bool(services))
-            self._reporter.observe(verdict, key, head)
-        if not verdict.allowed:
-            return denial(verdict, routing.virtual_host, is_named=True)
-        plan = target.plan_of(routing)
-        if routing.rule.mirrors and head.upgrade is None and head.method != "CONNECT":
-            return self._mirrored(plan, routing, compiled, target, request, down.own.draw)
-        target.settle(head, routing, plan, compiled.egress)
-        return plan
-
-    def _mirrored(
-        self,
-        plan: Plan,
-        routing: Routed,
-        compiled: Compiled,
-        target: OutboundTarget,
-        request: Request,
-        draw: Callable[[], float],
-    ) -> Plan:
-        def is_allowed(destination: Destination) -> bool:
-            return target.judge(compiled.egress, destination, request).allowed
-
-        return self._mirroring.draw(plan, routing.rule.mirrors, target.clusters.get, is_allowed, draw)
+        return self._way.follow(target, target.router, compiled, head, down.own.draw)
 
     def rejudge(self, down: HttpConnection, head: RequestHead) -> Plan | Reply:
         return self.decide(down, head)

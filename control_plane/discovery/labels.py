@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from control_plane.errors import DiscoveryError
 from meshpy.model.endpoint import Protocol
 from meshpy.model.ingress import IngressServer
-from meshpy.model.inventory import EgressHost, Port
+from meshpy.model.inventory import EgressHost, GatewayPort, Port
 from meshpy.model.names import ServiceName
 from meshpy.wire import WireError, decode
 
-__all__ = ["bind_of", "egress_of", "gateway_of", "ports_of", "selector_labels", "servers_of", "words"]
+__all__ = [
+    "bind_of",
+    "egress_of",
+    "gateway_of",
+    "gateway_ports_of",
+    "ports_of",
+    "selector_labels",
+    "servers_of",
+    "words",
+]
 
 FOREIGN = ("com.docker.", "traefik.", "meshpy.")
 """Labels of other tools, and our own orders, are nothing to select by."""
@@ -52,6 +61,22 @@ def servers_of(text: str) -> tuple[IngressServer, ...]:
         return tuple(decode(IngressServer, each, f"$[{at}]") for at, each in enumerate(found))
     except (ValueError, TypeError, WireError) as error:
         raise DiscoveryError(f"meshpy.servers: {error}") from None
+
+
+def gateway_ports_of(text: str) -> tuple[GatewayPort, ...]:
+    """`443=16000/8080`: published, where the sidecar listens, the app's.
+
+    Raises:
+        DiscoveryError: an entry of another form.
+    """
+    found = []
+    for part in words(text):
+        published, equals, rest = part.partition("=")
+        port, slash, target = rest.partition("/")
+        if not (equals and slash):
+            raise DiscoveryError(f"meshpy.gateway: {part!r} is not PUBLISHED=PORT/TARGET")
+        found.append(GatewayPort(_number(published), _number(port), _number(target)))
+    return tuple(found)
 
 
 def egress_of(text: str) -> tuple[EgressHost, ...]:

@@ -28,7 +28,7 @@ from meshpy.analysis.listening import (
 from meshpy.analysis.nets import address_classes, label_of
 from meshpy.analysis.partition import Matcher, partition
 from meshpy.analysis.space import Space
-from meshpy.engine.explain import Explanation, Source, at_listener, at_sidecar, from_outside
+from meshpy.engine.explain import Explanation, Source, at_listener, at_server, at_sidecar, from_outside
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Peer, Request
 from meshpy.engine.verdict import Verdict
@@ -88,13 +88,15 @@ class _Pair:
             return False
         return (
             old.authorization == new.authorization
-            and (old.jwt, old.inbound) == (new.jwt, new.inbound)
+            and (old.jwt, old.inbound, old.servers) == (new.jwt, new.inbound, new.servers)
             and old.workload.trust_domain == new.workload.trust_domain
         )
 
     def all(self) -> Iterator[Flow]:
         for name in self._names:
             yield from self._from_service(name)
+        for name in self._names:
+            yield from self._through_servers(name)
         for name in self._names:
             if not (self._only_changed and self._inbound_same[name]):
                 yield from self._from_outside(name)
@@ -266,6 +268,51 @@ class _Pair:
                 return self._direct(caller, name, port, ask)
 
             yield from self._addressed(Caller(), self._callees.tests_of(name), make, with_v6=True)
+
+    def _through_servers(self, name: ServiceName) -> Iterator[Flow]:
+        """What Gateways lead on to other services; what they do not is `_from_outside`."""
+        old, new = (
+            {each.port: each for each in side[name].edge} if name in side else {}
+            for side in (self._old, self._new)
+        )
+        for port in sorted({*old, *new}):
+            before, after = old.get(port), new.get(port)
+            hosts = hosts_of(before, after)
+            for (old_host, new_host), keep in self._regions(before, after, hosts, overlap=True).items():
+                rules = (*rules_of(before, old_host), *rules_of(after, new_host))
+                services = frozenset({name, *services_behind(rules)})
+                same = rules_of(before, old_host) == rules_of(after, new_host)
+                if self._only_changed and same and self._cannot_differ(name, services):
+                    continue
+                cuts = tuple(region_matchers(hosts, old_host, new_host, overlap=True))
+                asked = self._callees.tests_of(name)
+                space = functools.partial(self._callees.space, name, rules, services, cuts, keep)
+                make = functools.partial(
+                    self._at_server, name, new_host or old_host or "", port, services, space
+                )
+                yield from self._addressed(Caller(), asked, make, with_v6=True)
+
+    def _at_server(
+        self,
+        name: ServiceName,
+        host: str,
+        port: int,
+        services: frozenset[ServiceName],
+        space: Callable[[Tests], Space],
+        caller: Caller,
+    ) -> Flow:
+        def ask(side: Prepared) -> Callable[[Request], Explanation]:
+            source = Source(None, caller.address)
+            return lambda request: at_server(side, source, name, port, request)
+
+        def make(more: Tests | None = None) -> Space:
+            joined = Tests()
+            joined.add(self._callees.tests_of(name))
+            if more is not None:
+                joined.add(more)
+            return space(joined)
+
+        return Flow(caller, host, port, services, ask(self._old), ask(self._new), make)
 
     def _from_strangers(self, name: ServiceName) -> Iterator[Flow]:
         for port in sorted({*ports_of(self._old, name), *ports_of(self._new, name)}):

@@ -34,7 +34,7 @@ def listeners_of(side: Prepared, name: ServiceName) -> dict[tuple[str, int], Out
 def ports_of(side: Prepared, name: ServiceName, *, edge: bool = False) -> list[int]:
     if name not in side:
         return []
-    return [item.port for item in side[name].inbound if item.ingress or not edge]
+    return [item.port for item in side[name].inbound if not edge or item.port in side[name].open_ports]
 
 
 def hosts_of(before: OutboundListener | None, after: OutboundListener | None) -> list[VirtualHost]:

@@ -16,8 +16,8 @@ Row: TypeAlias = tuple[str, ...]
 Table: TypeAlias = tuple[Row, list[Row]]
 
 PARTS = {
-    "listeners": ("inbound", "outbound"),
-    "routes": ("outbound",),
+    "listeners": ("inbound", "servers", "outbound"),
+    "routes": ("outbound", "edge"),
     "clusters": ("clusters",),
     "endpoints": ("clusters",),
     "policies": ("authorization", "jwt", "rate_limits", "providers", "denied"),
@@ -41,9 +41,10 @@ def _listeners(snapshot: Snapshot | None, _answer: Mapping[str, Any]) -> Table:
             rows.append(("inbound", ways, str(port.port), port.protocol.value, port.cluster))
         for server in snapshot.servers:
             modes = [f"{each.mode} {', '.join(each.hosts)}" for each in server.tls]
-            says = f"redirect to {server.redirect_to}" if server.redirect_to else "; ".join(modes)
-            leads_to = f"{says} -> {server.target}"
-            rows.append(("edge", f"published {server.published}", str(server.port), "tls", leads_to))
+            says = "; ".join(modes) or f"plain {', '.join(server.hosts) or '*'}"
+            says = f"redirect to {server.redirect_to}" if server.redirect_to else says
+            spoken, leads_to = "tls" if server.tls else "http", f"{says} -> {server.target}"
+            rows.append(("edge", f"published {server.published}", str(server.port), spoken, leads_to))
         for listener in snapshot.outbound:
             hosts = [host.host for host in listener.virtual_hosts]
             hosts += [route.host for route in listener.tcp_routes()]
@@ -54,7 +55,7 @@ def _listeners(snapshot: Snapshot | None, _answer: Mapping[str, Any]) -> Table:
 
 def _routes(snapshot: Snapshot | None, _answer: Mapping[str, Any]) -> Table:
     rows: list[Row] = []
-    for listener in snapshot.outbound if snapshot is not None else ():
+    for listener in (*snapshot.outbound, *snapshot.edge) if snapshot is not None else ():
         for host in listener.virtual_hosts:
             rows += [
                 (

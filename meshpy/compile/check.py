@@ -13,6 +13,7 @@ from meshpy.compile.changed import Compilation
 from meshpy.compile.check_authorization import check_authorization_policies
 from meshpy.compile.check_entries import check_service_entries
 from meshpy.compile.check_gateway import check_gateway_routes
+from meshpy.compile.check_ingress import check_gateways
 from meshpy.compile.check_network import check_network_policies
 from meshpy.compile.check_routes import check_destination_rules, check_virtual_services
 from meshpy.compile.findings import Findings, Notes
@@ -45,6 +46,7 @@ def check(
     check_virtual_services(mesh, notes)
     check_destination_rules(mesh, notes)
     check_gateway_routes(mesh, notes)
+    check_gateways(mesh, notes)
     check_network_policies(mesh, notes)
     check_service_entries(mesh, notes)
     check_telemetry(policies, mesh.selection, notes)

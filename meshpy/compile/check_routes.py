@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from meshpy.compile.clusters import checks_fit, rules_for, selected, subset_named
 from meshpy.compile.delegates import delegates_of, delegation_of
+from meshpy.compile.documents import seen_at
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.compile.outside import entries_seen, outside_hosts
@@ -16,6 +17,7 @@ from meshpy.model.endpoint import Protocol
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.policy.kinds import DestinationDoc, DestinationRuleDoc, HostRef, SubsetDoc, VirtualServiceDoc
 from meshpy.policy.mesh_docs import ServiceEntryDoc
+from meshpy.policy.route_docs import OF_MESH
 
 __all__ = ["check_destination_rules", "check_virtual_services", "targets_of"]
 
@@ -53,7 +55,7 @@ def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
     governed: dict[tuple[str, str], list[tuple[VirtualServiceDoc, HostRef]]] = defaultdict(list)
     for document in mesh.policies.virtual_services:
         namespace = document.meta.namespace
-        for ref in document.hosts:
+        for ref in document.hosts if any(True for _ in seen_at(OF_MESH, (document,))) else ():
             host = mesh.directory.resolve(ref.host, namespace) or external.get(ref.host, namespace)
             governed[namespace, host.label if host is not None else ref.host].append((document, ref))
             if not ref.host.startswith("*"):

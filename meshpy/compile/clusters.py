@@ -10,7 +10,7 @@ from typing import TypeAlias
 from meshpy.compile.egress_gateway import through_gateway
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.compile.outside import outside_cluster
-from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
+from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport, inbound_name
 from meshpy.model.inventory import Service
 from meshpy.model.names import ROOT_NAMESPACE, ServiceName
 from meshpy.model.resilience import CheckProtocol, ConnectionPool, ConsistentHash, HealthCheck
@@ -22,7 +22,6 @@ __all__ = [
     "RuleIndex",
     "checks_fit",
     "inbound_cluster",
-    "inbound_name",
     "rule_index",
     "rules_for",
     "selected",
@@ -233,10 +232,6 @@ class ClusterTable:
 def _pool(pool: ConnectionPool, protocol: Protocol) -> ConnectionPool:
     """Where the first bytes tell what is spoken, they tell it for both sides."""
     return replace(pool, use_client_protocol=True) if protocol is Protocol.AUTO else pool
-
-
-def inbound_name(port: int) -> str:
-    return f"inbound|{port}||"
 
 
 def inbound_cluster(service: Service, port: int, protocol: Protocol) -> Cluster:

@@ -157,6 +157,7 @@ def _merged_match(root: HttpMatchDoc, leaf: HttpMatchDoc) -> HttpMatchDoc:
         ),
         {**root.source_labels, **leaf.source_labels},
         leaf.source_namespace or root.source_namespace,
+        leaf.gateways or root.gateways,
     )
 
 
@@ -174,6 +175,7 @@ def _is_within(root: HttpMatchDoc, leaf: HttpMatchDoc) -> bool:
         all(_is_string_within(outer, inner) for outer, inner in pairs)
         and (above.path is None or below.path is None or above.ignore_path_case == below.ignore_path_case)
         and (above.port is None or below.port is None or above.port == below.port)
+        and (not root.gateways or set(leaf.gateways) <= set(root.gateways))
         and root.source_namespace in ("", leaf.source_namespace or root.source_namespace)
         and all(root.source_labels.get(k, v) == v for k, v in leaf.source_labels.items())
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshpy.compile.delegates import expanded
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.model.names import ROOT_NAMESPACE
-from meshpy.policy.kinds import VirtualServiceDoc
+from meshpy.model.route import DirectResponse
+from meshpy.policy.route_docs import OF_MESH, GatewayRef, HttpRouteDoc, VirtualServiceDoc
 
-__all__ = ["DocumentIndex", "document_index", "governing", "is_visible"]
+__all__ = ["DocumentIndex", "document_index", "governing", "is_visible", "seen_at"]
 
 
 def is_visible(document: VirtualServiceDoc, host: LogicalHost, caller_namespace: str) -> bool:
@@ -23,6 +24,29 @@ def is_visible(document: VirtualServiceDoc, host: LogicalHost, caller_namespace:
     if not document.is_exported_to(caller_namespace):
         return False
     return namespace in (caller_namespace, host.namespace, ROOT_NAMESPACE)
+
+
+def seen_at(gateway: GatewayRef, documents: Iterable[VirtualServiceDoc]) -> Iterator[VirtualServiceDoc]:
+    """What applies at a Gateway, or at `mesh`: a match that names gateways is for these alone (Istio)."""
+    for document in documents:
+        named = (
+            *document.gateways,
+            *(ref for each in document.http for m in each.matches for ref in m.gateways),
+        )
+        if all(ref == gateway for ref in named):
+            yield document
+        elif any(ref == gateway for ref in named):
+            http = tuple(_routes_at(gateway, document))
+            lost = (HttpRouteDoc(document.meta.place, answer=DirectResponse(404)),) if document.http else ()
+            yield replace(document, http=http or lost)
+
+
+def _routes_at(gateway: GatewayRef, document: VirtualServiceDoc) -> Iterator[HttpRouteDoc]:
+    is_for_all = gateway in document.gateways
+    for route in document.http:
+        matches = tuple(m for m in route.matches if (gateway in m.gateways if m.gateways else is_for_all))
+        if matches or (not route.matches and is_for_all):
+            yield replace(route, matches=matches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +70,7 @@ def document_index(documents: Iterable[VirtualServiceDoc], directory: Directory)
     """Resolve each document's hosts once; delegations are carried out."""
     found: dict[str, dict[int, VirtualServiceDoc]] = defaultdict(dict)
     wild: dict[str, dict[int, VirtualServiceDoc]] = defaultdict(dict)
-    for number, document in enumerate(expanded(documents)):
+    for number, document in enumerate(seen_at(OF_MESH, expanded(documents))):
         for ref in document.hosts:
             if ref.host.startswith("*"):
                 wild[ref.host[1:]][number] = document

@@ -56,11 +56,11 @@ class RouteTable:
         """
         attached = self.gateway.attached(host, port, self.caller.name.namespace)
         if attached:
-            return tuple(self._gateway_rule(entry) for entry in self.gateway.ranked(attached))
+            return tuple(self.gateway_rule(entry) for entry in self.gateway.ranked(attached))
         document = self.document_for(host)
         if document is None or not document.http:
             return (RouteRule(Forward((self.default(host, port),))),)
-        rules = (self._rule(route, document.meta, port) for route in document.http)
+        rules = (self.rule(route, document.meta, port) for route in document.http)
         return tuple(rule for rule in rules if rule is not None)
 
     def opaque_routes(self, host: LogicalHost, port: int) -> OpaqueRoutes:
@@ -96,7 +96,7 @@ class RouteTable:
         name, services = self.clusters.add(host, port)
         return Destination(name, host=host.label, services=services)
 
-    def _rule(self, route: HttpRouteDoc, root: Meta, port: int) -> RouteRule | None:
+    def rule(self, route: HttpRouteDoc, root: Meta, port: int) -> RouteRule | None:
         matches = tuple(
             match.request
             for match in route.matches
@@ -127,7 +127,7 @@ class RouteTable:
             via=root.title if route.origin is not None else "",
         )
 
-    def _gateway_rule(self, entry: RankedRule) -> RouteRule:
+    def gateway_rule(self, entry: RankedRule) -> RouteRule:
         rule = entry.rule
         mirrors = tuple(Mirror(self._backend(entry, mirror.backend), mirror.pct) for mirror in rule.mirrors)
         targets = tuple(self._backend(entry, backend) for backend in rule.backends)

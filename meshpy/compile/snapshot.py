@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshpy.compile.authentication import jwt_rules_for
 from meshpy.compile.authorization import authorization_for, plain_ports
-from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, inbound_name, rule_index
+from meshpy.compile.clusters import ClusterTable, RuleIndex, inbound_cluster, rule_index
 from meshpy.compile.documents import DocumentIndex, document_index
 from meshpy.compile.egress_gateway import egress_rules_of, gateway_cluster, grants_of
 from meshpy.compile.gateway import GatewayIndex, gateway_index
 from meshpy.compile.hosts import Directory, directory_of
+from meshpy.compile.ingress import gateway_routes, gateway_servers
 from meshpy.compile.listeners import Listeners, listeners_of, routed_hosts
 from meshpy.compile.mtls import strict_ports
 from meshpy.compile.outside import entries_seen, named_hosts, outside_hosts
@@ -23,11 +24,12 @@ from meshpy.compile.telemetry import telemetry_of
 from meshpy.compile.tunnels import connect_ports
 from meshpy.errors import Problem
 from meshpy.model.authz import Authorization
-from meshpy.model.endpoint import Cluster
+from meshpy.model.endpoint import Cluster, inbound_name
 from meshpy.model.gateway import GatewayGrant
+from meshpy.model.ingress import IngressServer
 from meshpy.model.inventory import Inventory, Service
 from meshpy.model.names import ServiceName
-from meshpy.model.snapshot import InboundPort, Snapshot, Workload
+from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot, Workload
 from meshpy.policy import PolicySet
 from meshpy.wire import encode, version_of
 
@@ -128,6 +130,9 @@ def compile_with_clashes(
     if own_gateway is not None:
         clusters[own_gateway.name] = own_gateway
     table = ClusterTable(mesh.directory, mesh.rules, service, clusters)
+    servers = (*service.servers, *gateway_servers(service, mesh.policies.gateways))
+    edge, led = _edge_of(mesh, service, servers)
+    clusters |= led
     providers = providers_for(authorization, mesh.policies, mesh.directory, table)
     for port in service.ports:
         clusters[inbound_name(port.number)] = inbound_cluster(service, port.number, port.protocol)
@@ -155,12 +160,28 @@ def compile_with_clashes(
         jwt=jwt_rules_for(service.name, mesh.policies, mesh.selection, mesh.keys),
         providers=providers,
         telemetry=telemetry_of(service.name, mesh.policies, mesh.selection),
-        servers=service.servers,
+        servers=servers,
+        edge=edge,
         gateway=grants,
         callers=callers,
         egress_gateway=own_gateway.name if own_gateway is not None else "",
     )
     return snapshot, tuple(listeners.clashes)
+
+
+def _edge_of(
+    mesh: Mesh, service: Service, servers: Sequence[IngressServer]
+) -> tuple[tuple[OutboundListener, ...], Mapping[str, Cluster]]:
+    """The routes of requests that enter at servers, and the clusters that these lead to."""
+    if not service.gateway_ports:
+        return (), {}
+    table = ClusterTable(mesh.directory, mesh.rules, service)
+    entries = entries_seen(mesh.policies.service_entries, service.name.namespace)
+    outside = outside_hosts(service, entries)
+    routes = RouteTable(mesh.directory, mesh.documents, service, table, outside, mesh.gateway)
+    edge = gateway_routes(routes, mesh.policies, servers)
+    named = {target.cluster for listener in edge for target in listener.destinations()}
+    return edge, {name: cluster for name, cluster in table.clusters.items() if name in named}
 
 
 def _localities(inventory: Inventory, service: Service, clusters: Iterable[Cluster]) -> dict[str, str]:

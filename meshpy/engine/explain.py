@@ -15,14 +15,14 @@ from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.explanation import Explanation, Leg, Source
 from meshpy.engine.forwarded import as_forwarded
 from meshpy.engine.opaque import OpaqueRouter
-from meshpy.engine.places import Place, place_of, ports_of
+from meshpy.engine.places import Place, place_of, ports_of, served, server_of
 from meshpy.engine.prepared import Prepared
 from meshpy.engine.request import Peer, Request, host_of
 from meshpy.engine.route import Direct, NoRoute, Redirected, Routed, Router, Routing, WeightedChoice
 from meshpy.engine.shown import shown_destination, shown_rule, shown_tcp
 from meshpy.engine.verdict import Step, Verdict
 from meshpy.errors import MeshpyError
-from meshpy.model.endpoint import Cluster, port_of_cluster
+from meshpy.model.endpoint import Cluster, inbound_name, port_of_cluster
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward, RouteRule
 from meshpy.model.snapshot import OutboundListener, Snapshot
@@ -33,6 +33,7 @@ __all__ = [
     "Leg",
     "Source",
     "at_listener",
+    "at_server",
     "at_sidecar",
     "explain",
     "from_outside",
@@ -65,11 +66,16 @@ def explain(
     """
     ready = snapshots if isinstance(snapshots, Prepared) else Prepared(snapshots)
     caller = _caller(ready, source)
-    place = place_of(ready, destination, caller)
+    place = place_of(ready, destination, caller) or (
+        served(ready, destination, port) if caller is None else None
+    )
     if place is None:
         raise ExplainError(_unknown("destination", destination, _host_names(ready)))
     number = port if port is not None else _only_port(ready, place, caller)
     if caller is None:
+        server = next((name for name in place.services if server_of(ready, name, number) is not None), None)
+        if server is not None:
+            return at_server(ready, source, server, number, request)
         return from_outside(ready, source, place.services, number, request)
     listener = place.listener(caller, number)
     if listener is None:
@@ -89,6 +95,29 @@ def at_listener(
     if listener.tcp_routes():
         return _over_tcp(snapshots, source, listener, server_name)
     return _over_http(snapshots, source, listener, request)
+
+
+def at_server(
+    snapshots: Prepared, source: Source, service: ServiceName, published: int, request: Request
+) -> Explanation:
+    """What a caller without identity gets at a published port where TLS ends, or a Gateway stands."""
+    server = server_of(snapshots, service, published)
+    if server is None:
+        reason = f"{service} has no server at port {published}: nothing listens there"
+        return Explanation(Verdict(False, "route", reason=reason), None)
+    host = host_of(request.authority)
+    if (server.tls_for(host) is None) if server.tls else not server.is_for(host):
+        reason = f"no server of port {published} is for {host!r}"
+        return Explanation(Verdict(False, "route", reason=reason), {"host": None, "port": published})
+    if server.redirect_to:
+        reason = f"port {published} answers 301, to port {server.redirect_to} by HTTPS"
+        return Explanation(Verdict(True, "route", reason=reason), {"port": published, "status": 301})
+    listener = next((each for each in snapshots[service].edge if each.port == published), None)
+    arrived = from_outside(snapshots, source, (service,), server.target, request)
+    if listener is None or not arrived.verdict.allowed:
+        return arrived
+    led = at_listener(snapshots, replace(source, service=service), listener, request)
+    return replace(led, steps=(*arrived.steps, *led.steps))
 
 
 def at_sidecar(
@@ -262,6 +291,9 @@ def _legs(
     port = port_of_cluster(destination.cluster)
     egress = snapshots.egress(source.service)
     services: Sequence[ServiceName] = destination.services
+    if destination.cluster == inbound_name(port):  # of a Gateway's route, to the app of its own service
+        verdict = Verdict(True, "route", reason=f"the request goes to the app of {source.service}")
+        return [Leg(source.service, destination, port, share, verdict, None)]
     if destination.refusal:
         reason = f"{destination.refusal}: requests get {destination.refusal_status}"
         return [Leg(None, destination, port, share, Verdict(False, "route", reason=reason), None)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward
 from meshpy.model.snapshot import OutboundListener, Snapshot
 
-__all__ = ["Place", "authority_of", "place_of", "ports_of"]
+__all__ = ["Place", "authority_of", "place_of", "ports_of", "served", "server_of"]
 
 Snapshots = Mapping[ServiceName, Snapshot]
 
@@ -24,11 +25,13 @@ class Place:
         text: as it was asked for.
         hosts: every name that it may have in a listener, the likeliest first, lower case.
         services: who stands behind it, sorted.
+        published: of a host of the world: the ports at which it is served.
     """
 
     text: str
     hosts: tuple[str, ...]
     services: tuple[ServiceName, ...] = ()
+    published: tuple[int, ...] = ()
 
     def listener(self, caller: Snapshot, port: int) -> OutboundListener | None:
         """Where the caller's calls to it arrive; one whose default host takes them comes last."""
@@ -109,6 +112,26 @@ def _destinations(listener: OutboundListener) -> Iterator[tuple[str, Destination
                         yield domain, destination
 
 
+def server_of(snapshots: Snapshots, service: ServiceName, published: int) -> IngressServer | None:
+    """The server of a service at a published port."""
+    servers = snapshots[service].servers if service in snapshots else ()
+    return next((each for each in servers if each.published == published), None)
+
+
+def served(snapshots: Snapshots, text: str, port: int | None) -> Place | None:
+    """A host of the world, as the servers of published ports name theirs."""
+    host = text.lower()
+    found = [
+        (name, server.published)
+        for name, snapshot in snapshots.items()
+        for server in snapshot.servers
+        if port in (None, server.published)
+        and (server.tls_for(host) is not None if server.tls else bool(server.hosts) and server.is_for(host))
+    ]
+    services, ports = {name for name, _ in found}, {number for _, number in found}
+    return Place(text, (host,), tuple(sorted(services)), tuple(sorted(ports))) if found else None
+
+
 def ports_of(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> list[int]:
     """The ports that the caller can use there; without any, those that its services have."""
     if caller is not None:
@@ -116,6 +139,8 @@ def ports_of(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> lis
         ports = {listener.port for listener in caller.outbound if names & _domains(listener)}
         if ports:
             return sorted(ports)
+    if place.published:
+        return list(place.published)
     services = [snapshots[name] for name in place.services if name in snapshots]
     if caller is None and (open_ports := {port for each in services for port in each.open_ports}):
         return sorted(open_ports)

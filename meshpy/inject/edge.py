@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from meshpy.compile.ingress import misfit
 from meshpy.errors import Problem
 from meshpy.inject.evidence import PortFact
 from meshpy.inject.interpolation import substitute
 from meshpy.inject.published import Published, read_port
 from meshpy.inject.servers import ServerOrder
-from meshpy.inject.stackfile import StackFile
 from meshpy.model.endpoint import Protocol
-from meshpy.model.ingress import IngressServer, TlsMode
+from meshpy.model.ingress import IngressServer
+from meshpy.model.inventory import GatewayPort
 
-__all__ = ["lay_servers", "ports_through", "secured_ports"]
+__all__ = ["lay_gateway_ports", "lay_servers", "ports_through", "secured_ports"]
 
 FIRST_FREE = 16000
 """Listening ports of servers whose published number is a port of the app."""
@@ -23,20 +24,21 @@ RESERVED = frozenset((15000, 15001, 15020, 15443))
 
 
 def lay_servers(
-    stack: StackFile,
     orders: Sequence[ServerOrder],
     published: Sequence[Published],
     ports: Sequence[PortFact],
     proxied: Sequence[int],
+    reserved: Sequence[int] = (),
 ) -> tuple[tuple[IngressServer, ...], list[Problem]]:
     """One server per published port that has orders, and what does not fit the service.
 
     Args:
         ports: of the app.
         proxied: ports of the app whose callers begin with a PROXY header.
+        reserved: where the sidecar listens for others.
     """
     problems: list[Problem] = []
-    taken = {fact.number for fact in ports} | RESERVED
+    taken = {fact.number for fact in ports} | RESERVED | set(reserved)
     by_port: dict[int, list[ServerOrder]] = {}
     for each in orders:
         by_port.setdefault(each.published, []).append(each)
@@ -46,15 +48,15 @@ def lay_servers(
         target = next((p.target for p in published if _number_of(p) == number and p.protocol == "tcp"), 0)
         if not target:
             instead = f'add "{number}:PORT" to its `ports`, PORT being the app\'s'
-            problems.append(stack.problem(items[0].place, f"the service publishes no port {number}", instead))
+            problems.append(Problem(items[0].place, f"the service publishes no port {number}", instead))
             continue
-        problems += _misfits(stack, items, next(f.protocol for f in ports if f.number == target))
+        problems += _misfits(items, next(f.protocol for f in ports if f.number == target))
         redirect = 0
         if items[0].tls is None:
             if not https:
                 instead = "add a server with tls: {mode: SIMPLE, credentialName: NAME}"
                 what = "there is no port with TLS to redirect to"
-                problems.append(stack.problem(items[0].place, what, instead))
+                problems.append(Problem(items[0].place, what, instead))
                 continue
             redirect = 443 if 443 in https else min(https)
         port = number if number not in taken else _free(taken)
@@ -78,24 +80,33 @@ def _number_of(port: Published) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _misfits(stack: StackFile, orders: Sequence[ServerOrder], protocol: Protocol) -> Iterator[Problem]:
+def lay_gateway_ports(
+    wanted: Sequence[int], published: Sequence[Published], ports: Sequence[PortFact]
+) -> tuple[tuple[GatewayPort, ...], list[int]]:
+    """Where the sidecar listens for each port that Gateways open, and those that are not published."""
+    taken = {fact.number for fact in ports} | RESERVED
+    found, missing = [], []
+    for number in sorted(set(wanted)):
+        target = next((p.target for p in published if _number_of(p) == number and p.protocol == "tcp"), 0)
+        if not target:
+            missing.append(number)
+            continue
+        port = number if number not in taken else _free(taken)
+        taken.add(port)
+        found.append(GatewayPort(number, port, target))
+    return tuple(found), missing
+
+
+def _misfits(orders: Sequence[ServerOrder], protocol: Protocol) -> Iterator[Problem]:
     """A server whose mode does not go with what the app speaks."""
     for each in orders:
-        if each.tls is None:
-            continue
-        passes = each.tls.mode is TlsMode.PASSTHROUGH
-        if passes and protocol not in (Protocol.TLS, Protocol.TCP):
-            what = f"PASSTHROUGH leads to an app that speaks TLS, and its port is declared {protocol}"
-            yield stack.problem(each.place, what, "declare /tls in meshpy.ports, or write mode: SIMPLE")
-        elif not passes and protocol is Protocol.TLS:
-            what = f"{each.tls.mode} hands on plain bytes, and the app's port is declared tls"
-            yield stack.problem(each.place, what, "write mode: PASSTHROUGH, or declare /http in meshpy.ports")
-        elif each.protocol == "HTTPS" and not protocol.is_http:
-            what = f"HTTPS leads to HTTP, and the app's port is declared {protocol}"
-            yield stack.problem(each.place, what, "write protocol: TLS, or declare /http in meshpy.ports")
+        if each.tls is not None and (found := misfit(each.tls.mode, each.protocol, protocol)) is not None:
+            yield Problem(each.place, *found)
 
 
-def secured_ports(servers: Sequence[IngressServer], published: Sequence[Published]) -> frozenset[int]:
+def secured_ports(
+    servers: Sequence[IngressServer | GatewayPort], published: Sequence[Published]
+) -> frozenset[int]:
     """Ports of the app that are published through servers alone."""
     numbers = {server.published for server in servers}
     plain = {port.target for port in published if _number_of(port) not in numbers}
@@ -103,7 +114,7 @@ def secured_ports(servers: Sequence[IngressServer], published: Sequence[Publishe
 
 
 def ports_through(
-    entries: Sequence[Any], servers: Sequence[IngressServer], *, in_host_mode: bool
+    entries: Sequence[Any], servers: Sequence[IngressServer | GatewayPort], *, in_host_mode: bool
 ) -> list[Any]:
     """The sidecar's `ports`: entries as the file has them, save those that lead to a server."""
     listening = {server.published: server.port for server in servers}

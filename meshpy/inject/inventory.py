@@ -13,7 +13,7 @@ from meshpy.inject.words import pairs, text_of
 from meshpy.model.endpoint import Protocol
 from meshpy.model.inventory import AppAddress, EgressHost, Inventory, Port, Service
 
-__all__ = ["inventory_of_plan"]
+__all__ = ["inventory_of_plan", "labels_of"]
 
 FOREIGN = ("com.docker.", "traefik.", "meshpy.")
 
@@ -25,11 +25,11 @@ def inventory_of_plan(plan: Plan) -> Inventory:
 
 
 def _meshed(member: Member) -> Service:
-    secured = secured_ports(member.servers, member.published)
+    secured = secured_ports((*member.servers, *member.gateway_ports), member.published)
     binds = {name: pod.full for pod in member.pods[1:] for name in pod.aliases}
     return Service(
         name=member.name,
-        labels=_labels(member, proxy_labels=False),
+        labels=labels_of(member),
         ports=tuple(
             sorted(
                 Port(
@@ -50,6 +50,8 @@ def _meshed(member: Member) -> Service:
             EgressHost(host, port, Protocol(protocol)) for host, port, protocol in member.orders.egress
         ),
         servers=member.servers,
+        gateway_ports=member.gateway_ports,
+        credentials=member.credentials,
         **_through_gateway(member),
     )
 
@@ -71,6 +73,11 @@ def _exempt(member: Member, meshed: set[str]) -> Service:
         app=AppAddress(dns=f"tasks.{member.name.swarm_name}.{shared[0]}"),
         exempt=member.exempt,
     )
+
+
+def labels_of(member: Member) -> Mapping[str, str]:
+    """The labels by which policies select a meshed service."""
+    return _labels(member, proxy_labels=False)
 
 
 def _labels(member: Member, *, proxy_labels: bool) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from meshpy.inject.stackfile import StackFile
 from meshpy.inject.topology import Attachment
 from meshpy.inject.words import Orders
 from meshpy.model.ingress import IngressServer
+from meshpy.model.inventory import GatewayPort
 from meshpy.model.names import ServiceName, standard_hosts
 
 __all__ = ["PROXY_HOST", "Member", "Plan", "Pod"]
@@ -42,6 +43,8 @@ class Member:
         outbound: what its forward proxy lets through; "" means that it has none.
         gateway: through which it reaches hosts outside.
         servers: at its published ports, where TLS ends.
+        gateway_ports: published ports that are left to Gateways.
+        credentials: keys of the secrets that its sidecar has for them.
         doors: original networks on which its sidecar stands in for it: exempt or foreign callers live there.
     """
 
@@ -58,6 +61,8 @@ class Member:
     doors: tuple[Attachment, ...] = ()
     outbound: str = ""
     servers: tuple[IngressServer, ...] = ()
+    gateway_ports: tuple[GatewayPort, ...] = ()
+    credentials: tuple[str, ...] = ()
     gateway: ServiceName | None = None
 
     @property

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meshpy.errors import DocumentError, Problem
-from meshpy.inject.edge import lay_servers
 from meshpy.inject.evidence import PortFact, listens_on_nothing, port_facts
 from meshpy.inject.exempt import cluster_reasons, hard_reason, soft_reason
+from meshpy.inject.gateways import check_gateways, stated_gateways, with_edge
 from meshpy.inject.groups import check_groups
 from meshpy.inject.interpolation import has_variable, substitute
 from meshpy.inject.members import PROXY_HOST, Member, Plan, Pod
@@ -19,7 +19,6 @@ from meshpy.inject.options import InjectOptions, Settings
 from meshpy.inject.outside import found_ports
 from meshpy.inject.published import Published, read_port, shadowed
 from meshpy.inject.reach import Callee, TooManyNames, share_out
-from meshpy.inject.servers import servers_ordered
 from meshpy.inject.stackfile import StackFile
 from meshpy.inject.topology import Attachment, Network, attachments_of, networks_of
 from meshpy.inject.words import Orders, orders_of, parse_ports, settings_of, text_of
@@ -68,7 +67,7 @@ def make_plan(stack: StackFile, stack_name: str, options: InjectOptions) -> Plan
     _refuse(work)
     work.known = frozenset(name for m in members for name in m.names)
     members = _with_exemptions(work, members)
-    members = [_with_servers(work, member) for member in _with_ports(work, members)]
+    members = _at_the_edge(work, _with_ports(work, members))
     _check_names(work, members)
     check_groups(work.stack, work.name, members, work.problems, work.notes)
     _refuse(work)
@@ -177,27 +176,16 @@ def _with_ports(work: _Work, members: Sequence[Member]) -> list[Member]:
     return [_member_ports(work, member, members, mentions) for member in members]
 
 
-def _with_servers(work: _Work, member: Member) -> Member:
-    """What its published ports present to callers outside; a port never falls back to plaintext."""
-    ordered, problems = servers_ordered(work.stack, member.key, member.orders)
-    work.problems += problems
-    if not ordered or problems:
-        return member
-    if member.exempt:
-        what = f"`{member.key}` stays outside of the mesh ({member.exempt}): nobody would end TLS there"
-        work.problems.append(
-            work.stack.problem(ordered[0].place, what, "remove it, or have the service meshed")
-        )
-        return member
-    if work.settings.permissive:
-        what = f"a permissive `{member.key}` keeps its ports, and would answer there in plaintext"
-        instead = "remove `servers` until the strict deployment"
-        work.problems.append(work.stack.problem(ordered[0].place, what, instead))
-        return member
-    proxied = member.orders.proxy_protocol
-    servers, problems = lay_servers(work.stack, ordered, member.published, member.ports, proxied)
-    work.problems += problems
-    return replace(member, servers=servers)
+def _at_the_edge(work: _Work, members: Sequence[Member]) -> list[Member]:
+    """With what their published ports present to callers outside."""
+    gateways = stated_gateways(work.stack, work.name)
+    found = []
+    for member in members:
+        ready, problems = with_edge(work.stack, member, gateways, is_permissive=work.settings.permissive)
+        work.problems += problems
+        found.append(ready)
+    work.problems += check_gateways(found, gateways)
+    return found
 
 
 def _member_ports(

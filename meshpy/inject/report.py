@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from meshpy.compile.ingress import gateway_servers
+from meshpy.inject.gateways import stated_gateways
+from meshpy.inject.inventory import inventory_of_plan
 from meshpy.inject.members import Plan
 from meshpy.inject.sidecar import join_secret
 from meshpy.model.ingress import IngressServer
@@ -116,10 +119,18 @@ def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
         (plan.settings.mesh_network,) if plan.meshed else (),
         plan.settings.permissive,
         _joined((*plan.notes, *_permissive(plan), *notes)),
-        {member.key: member.servers for member in plan.meshed if member.servers},
+        _servers(plan),
         plan.stack.value.get("secrets") or {},
         tuple(sorted({m.gateway for m in plan.meshed if m.gateway is not None and m.calls_outside})),
     )
+
+
+def _servers(plan: Plan) -> dict[str, tuple[IngressServer, ...]]:
+    """Of `x-mesh.servers`, and what the file's own Gateways make of the ports that are left to them."""
+    gateways = stated_gateways(plan.stack, plan.stack_name)
+    services = inventory_of_plan(plan).services
+    found = {m.key: (*m.servers, *gateway_servers(services[m.name], gateways)) for m in plan.meshed}
+    return {key: servers for key, servers in found.items() if servers}
 
 
 def _permissive(plan: Plan) -> tuple[str, ...]:

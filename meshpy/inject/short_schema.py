@@ -6,7 +6,6 @@ from typing import Any
 
 from meshpy.inject.members import Plan
 from meshpy.inject.options import Settings
-from meshpy.inject.servers import SERVER_KEYS, TLS_KEYS, VERSIONS
 from meshpy.inject.short_access import access_rules
 from meshpy.inject.short_form import MTLS_MODES
 from meshpy.inject.short_routes import limits_of, route_of
@@ -19,7 +18,7 @@ from meshpy.inject.words import (
     ROOT_SWITCHES,
     SERVICE_KEYS,
 )
-from meshpy.model.ingress import TlsMode
+from meshpy.policy.gateway_servers import server
 from meshpy.policy.schema import DRAFT, kinds, schema_of, schema_of_reader
 
 __all__ = ["schema_of_x_mesh"]
@@ -65,7 +64,10 @@ def _routing() -> dict[str, Any]:
 def _service() -> dict[str, Any]:
     plan = _nothing()
     found: dict[str, Any] = dict.fromkeys(SERVICE_KEYS, _WORDS)
-    found["servers"] = {"type": "array", "items": _server()}
+    found["servers"] = {
+        "type": "array",
+        "items": schema_of_reader(lambda cursor: server(cursor, is_document=False)),
+    }
     for key in POLICY_KEYS:
         if key in ("allow", "deny"):
             reader = schema_of_reader(
@@ -75,22 +77,6 @@ def _service() -> dict[str, Any]:
         else:
             found[key] = {"$ref": f"#/$defs/routing/properties/{key}"}
     return _closed(found)
-
-
-def _server() -> dict[str, Any]:
-    text, number = {"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 65535}
-    tls: dict[str, Any] = dict.fromkeys(TLS_KEYS, text)
-    tls |= {key: {"enum": list(VERSIONS)} for key in ("minProtocolVersion", "maxProtocolVersion")}
-    tls |= {"mode": {"enum": list(TlsMode)}, "httpsRedirect": {"type": "boolean"}}
-    tls["subjectAltNames"] = {"type": "array", "items": text}
-    port = _closed({"number": number, "name": text, "protocol": {"enum": ["HTTP", "HTTPS", "TLS"]}})
-    found = {
-        "port": {"anyOf": [number, {**port, "required": ["number"]}]},
-        "name": text,
-        "hosts": {"type": "array", "items": text, "minItems": 1},
-        "tls": _closed(tls),
-    }
-    return {**_closed({key: found[key] for key in SERVER_KEYS}), "required": ["port", "tls"]}
 
 
 def _root() -> dict[str, Any]:

@@ -11,6 +11,8 @@ from meshpy.inject.edge import ports_through, secured_ports
 from meshpy.inject.members import Member, Plan
 from meshpy.inject.servers import secret_of
 from meshpy.inject.words import pairs, text_of
+from meshpy.model.ingress import IngressServer
+from meshpy.model.inventory import GatewayPort
 from meshpy.model.names import standard_hosts
 from meshpy.wire import encode
 
@@ -114,7 +116,7 @@ def _secrets(member: Member) -> list[dict[str, Any]]:
         for path in (*(part for pair in tls.pairs for part in (pair.certificate, pair.key)), tls.ca)
         if path
     ]
-    keys = dict.fromkeys(secret_of(path) for path in paths)
+    keys = dict.fromkeys((*(secret_of(path) for path in paths), *member.credentials))
     mounts = [(secret_key(member.key), "meshpy-join"), *((key, f"meshpy-tls-{key}") for key in keys)]
     owner = {"uid": "65532", "gid": "65532", "mode": 0o400}
     return [{"source": source, "target": target, **owner} for source, target in mounts]
@@ -158,7 +160,8 @@ def _networks(plan: Plan, member: Member) -> dict[str, Any]:
 def _ports(plan: Plan, member: Member) -> list[Any]:
     """As the file has them; where the sidecar is not behind a virtual address, ports are the node's own."""
     is_direct = _endpoint_mode(plan, member) == "dnsrr"
-    return ports_through(member.service["ports"], member.servers, in_host_mode=is_direct)
+    behind: list[IngressServer | GatewayPort] = [*member.servers, *member.gateway_ports]
+    return ports_through(member.service["ports"], behind, in_host_mode=is_direct)
 
 
 def _endpoint_mode(plan: Plan, member: Member) -> str:
@@ -197,6 +200,7 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
     ports = [f"{port.text}/{port.protocol}" for port in member.ports]
     ingress = [port.text for port in member.ports if port.published or member.doors]
     binds = [f"{name}={pod.full}" for pod in member.pods[1:] for name in pod.aliases]
+    secured = secured_ports((*member.servers, *member.gateway_ports), member.published)
     egress = [f"{host}:{port}/{protocol}" for host, port, protocol in member.orders.egress]
     labels: dict[str, Any] = {
         "meshpy.workload": member.key,
@@ -213,7 +217,9 @@ def _labels(plan: Plan, member: Member) -> dict[str, Any] | list[str]:
         ("meshpy.metrics_port", _metrics_port(plan)),
         *_through_gateway(member),
         ("meshpy.group", [f"{plan.stack_name}_{member.group_network}"] if member.group_network else []),
-        ("meshpy.secured", [str(port) for port in sorted(secured_ports(member.servers, member.published))]),
+        ("meshpy.secured", [str(port) for port in sorted(secured)]),
+        ("meshpy.gateway", [f"{p.published}={p.port}/{p.target}" for p in member.gateway_ports]),
+        ("meshpy.credentials", member.credentials),
         ("meshpy.proxy_protocol", [str(port) for port in member.orders.proxy_protocol]),
     ):
         if words:

@@ -32,7 +32,7 @@ __all__ = [
 
 SERVICE_KEYS = (
     "enable", "ports", "host", "egress", "dependencies", "proxy_protocol", "cache", "outbound", "tls",
-    "https_redirect", "egress_gateway", "group",
+    "https_redirect", "egress_gateway", "group", "gateway", "credentials",
 )  # fmt: skip
 STRUCTURED_KEYS = ("servers",)
 """Of a service's `x-mesh` alone: read by `servers`."""
@@ -89,6 +89,8 @@ class Orders:
         group: of peers that reach each other directly, as a cluster's members do.
         egress_gateway: `STACK/SERVICE`, or `none` where the file's own does not hold.
         tls, https_redirect: the short forms of `servers`.
+        gateway: published ports that are left to Gateway documents which do not stand in this file.
+        credentials: of these: what they may name as `credentialName`.
         patterns: of `egress`, `*.example.com:443`: no alias can stand for them, the forward proxy takes them.
     """
 
@@ -104,6 +106,8 @@ class Orders:
     tls: tuple[str, ...] = ()
     https_redirect: tuple[int, ...] = ()
     egress_gateway: str | None = None
+    gateway: tuple[int, ...] = ()
+    credentials: tuple[str, ...] = ()
     group: str = ""
     places: Mapping[str, tuple[str | int, ...]] | None = None
 
@@ -201,11 +205,13 @@ def _with(orders: Orders, key: str, text: str) -> Orders:
         return replace(orders, enable=is_on) if key == "enable" else replace(orders, cache=is_on)
     if key == "ports":
         return replace(orders, ports=parse_ports(text))
-    if key in ("proxy_protocol", "https_redirect"):
+    if key in ("proxy_protocol", "https_redirect", "gateway"):
         numbers: dict[str, Any] = {key: tuple(word.number for word in parse_ports(text))}
         return replace(orders, **numbers)
     if key == "tls":
         return replace(orders, tls=items)
+    if key == "credentials":
+        return replace(orders, credentials=items)
     if key == "egress":
         exact = tuple(_egress(item) for item in items if not item.startswith("*"))
         return replace(orders, egress=exact, patterns=tuple(_pattern(i) for i in items if i.startswith("*")))

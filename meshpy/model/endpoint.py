@@ -17,7 +17,7 @@ from meshpy.model.resilience import (
     Warmup,
 )
 
-__all__ = ["Cluster", "Endpoint", "Protocol", "Transport", "port_of_cluster"]
+__all__ = ["Cluster", "Endpoint", "Protocol", "Transport", "inbound_name", "port_of_cluster"]
 
 
 class Protocol(StrEnum):
@@ -102,6 +102,11 @@ class Cluster:
 
 @functools.lru_cache(maxsize=4096)
 @functools.lru_cache(maxsize=4096)
+def inbound_name(port: int) -> str:
+    """The cluster that leads to a port of the own app."""
+    return f"inbound|{port}||"
+
+
 def port_of_cluster(name: str) -> int:
     """The port of `outbound|8080|v1|catalog.shop`; 0 for a name of another form."""
     number = name.split("|")[1] if name.count("|") == 3 else ""

@@ -8,7 +8,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["IngressServer", "KeyPair", "ServerTls", "TlsMode", "TlsVersion", "covers_host"]
+__all__ = [
+    "CIPHERS",
+    "SECRETS",
+    "IngressServer",
+    "KeyPair",
+    "ServerTls",
+    "TlsMode",
+    "TlsVersion",
+    "covers_host",
+]
+
+SECRETS = "/run/secrets/meshpy-tls-"
+"""Where a sidecar finds the secret of a key."""
+
+CIPHERS = tuple(
+    f"ECDHE-{kind}-{cipher}"
+    for kind in ("ECDSA", "RSA")
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+)
+"""What may be offered of TLS 1.2, by OpenSSL's names; TLS 1.3 has its own, which nobody chooses."""
 
 
 class TlsMode(StrEnum):
@@ -48,6 +67,7 @@ class ServerTls:
         pairs: one or two (ECDSA and RSA); empty with PASSTHROUGH.
         ca: path of the roots of callers' certificates; empty unless the mode asks for one.
         subject_alt_names: a caller's certificate must carry one of them; empty takes any.
+        ciphers: of CIPHERS, for TLS 1.2; empty offers all of them.
     """
 
     hosts: tuple[str, ...]
@@ -57,6 +77,7 @@ class ServerTls:
     subject_alt_names: tuple[str, ...] = ()
     min_version: TlsVersion = TlsVersion.TLSV1_2
     max_version: TlsVersion = TlsVersion.TLSV1_3
+    ciphers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +88,10 @@ class IngressServer:
         port: where the sidecar listens, at its EDGE addresses.
         target: the app's port that it leads to.
         published: what callers outside use; for people.
-        tls: by server name; empty for a server that redirects.
+        tls: by server name; empty for a server in plaintext.
         redirect_to: the published port of HTTPS to which plain requests are sent; 0 for none.
         proxy_protocol: every connection begins with a PROXY header, before TLS.
+        hosts: of a server in plaintext: requests for others are answered 404; empty takes any.
     """
 
     port: int
@@ -78,6 +100,11 @@ class IngressServer:
     tls: tuple[ServerTls, ...] = ()
     redirect_to: int = 0
     proxy_protocol: bool = False
+    hosts: tuple[str, ...] = ()
+
+    def is_for(self, name: str) -> bool:
+        """Whether a server in plaintext takes requests for a host, lower case."""
+        return not self.hosts or any(covers_host(host, name) for host in self.hosts)
 
     def tls_for(self, name: str) -> ServerTls | None:
         """The most specific of `tls` for a server name, lower case; empty is none."""

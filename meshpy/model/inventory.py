@@ -9,7 +9,7 @@ from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 
-__all__ = ["AppAddress", "EgressHost", "Inventory", "Port", "Service"]
+__all__ = ["AppAddress", "EgressHost", "GatewayPort", "Inventory", "Port", "Service"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +28,21 @@ class Port:
     published: bool = False
     proxy_protocol: bool = False
     secured: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GatewayPort:
+    """A published port that Gateways open; without one nothing listens there.
+
+    Args:
+        published: what callers outside use.
+        port: where the sidecar listens for it.
+        target: the app's port that it leads to.
+    """
+
+    published: int
+    port: int
+    target: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,8 @@ class Service:
         is_gateway: whether it is one.
         outbound: of a service with a gateway: `ALLOW_ANY` lets any host through; `patterns`: `*.suffix:port`.
         servers: its published ports that end TLS or redirect.
+        gateway_ports: its published ports that are left to Gateway documents.
+        credentials: keys of the secrets that its sidecar has for them.
     """
 
     name: ServiceName
@@ -82,6 +99,8 @@ class Service:
     is_gateway: bool = False
     outbound: str = ""
     patterns: tuple[str, ...] = ()
+    gateway_ports: tuple[GatewayPort, ...] = ()
+    credentials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ class Snapshot:
         gateway: of an egress gateway: what whom it lets reach.
         callers: of an egress gateway: the egress rules of those callers that have any.
         egress_gateway: the cluster of the gateway to which hosts belong that only a connection names.
-        servers: published ports that end TLS or redirect, besides the plaintext ones of `inbound`.
+        servers: published ports that end TLS, redirect or route, besides the plaintext ones of `inbound`.
+        edge: where requests that enter at a server are led, by its published port; others go to the app.
     """
 
     version: str
@@ -143,6 +144,7 @@ class Snapshot:
     rate_limits: tuple[RateLimit, ...] = ()
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     servers: tuple[IngressServer, ...] = ()
+    edge: tuple[OutboundListener, ...] = ()
     gateway: tuple[GatewayGrant, ...] = ()
     callers: Mapping[str, Authorization] = field(default_factory=dict)
     egress_gateway: str = ""
@@ -151,4 +153,4 @@ class Snapshot:
     def open_ports(self) -> frozenset[int]:
         """Ports of the app at which callers from outside arrive, in plaintext or through a server."""
         plain = {port.port for port in self.inbound if port.ingress}
-        return frozenset(plain | {server.target for server in self.servers if server.tls})
+        return frozenset(plain | {server.target for server in self.servers if not server.redirect_to})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from meshpy.policy.gateway_headers import header_changes
 from meshpy.policy.meta import HostRef, Meta
 from meshpy.policy.reader import Cursor, Fields, no_meaning
-from meshpy.policy.route_docs import BackendDoc, ParentDoc, ReferenceGrantDoc
+from meshpy.policy.route_docs import BackendDoc, GatewayRef, ParentDoc, ReferenceGrantDoc
 from meshpy.policy.strings import host_ref
 
 __all__ = ["backend", "backends", "parents", "reference_grant"]
@@ -17,30 +17,44 @@ _MAX_WEIGHT = 1_000_000
 _CORE = ("", "core")
 _ROUTES = ("HTTPRoute", "GRPCRoute")
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
-_SECTION = {"sectionName": no_meaning("a Service has no sections", "write port: N")}
+_ANY_GATEWAY = "Gateway"
+_SECTION = no_meaning("a Service has no sections", "write port: N")
 
 
-def parents(spec: Fields, namespace: str) -> tuple[ParentDoc, ...]:
-    """`parentRefs`: Services whose callers the route is for."""
-    cursor = spec.required("parentRefs", 'parentRefs: [{group: "", kind: Service, name: my-service}]')
-    found: list[ParentDoc] = []
+def parents(spec: Fields, namespace: str) -> tuple[tuple[ParentDoc, ...], tuple[GatewayRef, ...]]:
+    """`parentRefs`: Services for whose callers the route is, and Gateways at which it is for strangers."""
+    example = 'parentRefs: [{group: "", kind: Service, name: my-service}], or [{name: my-gateway}]'
+    cursor = spec.required("parentRefs", example)
+    services: list[ParentDoc] = []
+    gateways: list[GatewayRef] = []
     for item in cursor.items() if cursor is not None else ():
         parent = _parent(item, namespace)
-        if any(parent.host.host == p.host.host and parent.port == p.port for p in found):
+        if isinstance(parent, GatewayRef):
+            is_twice = parent in gateways
+            gateways.append(parent)
+        else:
+            is_twice = any(parent.host.host == p.host.host and parent.port == p.port for p in services)
+            services.append(parent)
+        if is_twice:
             item.problem("the parent is listed twice", "remove one of them")
-        found.append(parent)
-    return tuple(found)
+    return tuple(services), tuple(gateways)
 
 
-def _parent(cursor: Cursor, namespace: str) -> ParentDoc:
-    fields = cursor.fields(("group", "kind", "name", "namespace", "port"), _SECTION)
-    kind = fields.get("kind")
-    if kind is None or kind.text() != "Service":
-        what = "attaches to a Gateway, and a Swarm has none: callers' sidecars route"
-        (kind or cursor).problem(what, 'write kind: Service and group: ""')
-    else:
+def _parent(cursor: Cursor, namespace: str) -> ParentDoc | GatewayRef:
+    fields = cursor.fields(("group", "kind", "name", "namespace", "port", "sectionName"))
+    at_kind, at_section, at_group = fields.get("kind"), fields.get("sectionName"), fields.get("group")
+    kind = at_kind.choice((_ANY_GATEWAY, "Service")) if at_kind is not None else _ANY_GATEWAY
+    space, port = fields.text("namespace", namespace), fields.integer("port", 1, 65535)
+    if kind == "Service":
         _check_core(fields, is_required=True)
-    return ParentDoc(_name(fields), fields.text("namespace", namespace), fields.integer("port", 1, 65535))
+        if at_section is not None:
+            at_section.problem(f"`sectionName` {_SECTION[0]}", _SECTION[1])
+        return ParentDoc(_name(fields), space, port)
+    if at_group is not None and at_group.text() != _GATEWAY_GROUP:
+        at_group.problem(f"a Gateway is not of the group {at_group.text()!r}", "remove it")
+    named = fields.required("name", "name: my-gateway")
+    name = named.text() if named is not None else ""
+    return GatewayRef(space, name, cursor.place, fields.text("sectionName"), port)
 
 
 def _check_core(fields: Fields, *, is_required: bool) -> None:

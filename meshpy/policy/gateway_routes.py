@@ -14,13 +14,12 @@ from meshpy.policy.meta import Meta
 from meshpy.policy.reader import Cursor, Fields, Refusal, duration_s, no_meaning
 from meshpy.policy.retries import MAX_ATTEMPTS
 from meshpy.policy.route_docs import GatewayMatchDoc, GatewayRouteDoc, GatewayRuleDoc
-from meshpy.policy.strings import header_name
+from meshpy.policy.strings import header_name, host_ref
 
 __all__ = ["grpc_route", "http_route"]
 
 _SPEC_REFUSED: dict[str, Refusal] = {
-    "hostnames": no_meaning("a Service's route is for every name of the Service", "remove it"),
-    "useDefaultGateways": no_meaning("there are no Gateways", "write parentRefs of kind Service"),
+    "useDefaultGateways": no_meaning("there is no Gateway by default", "write parentRefs"),
 }
 _HTTP_RULE = ("name", "matches", "filters", "backendRefs", "timeouts", "retry", "sessionPersistence")
 _GRPC_RULE = ("name", "matches", "filters", "backendRefs", "sessionPersistence")
@@ -45,14 +44,22 @@ def grpc_route(meta: Meta, spec: Cursor) -> GatewayRouteDoc:
 def _route(
     meta: Meta, spec: Cursor, known: tuple[str, ...], filters: tuple[str, ...], matches: _Matches
 ) -> GatewayRouteDoc:
-    fields = spec.fields(("parentRefs", "rules"), _SPEC_REFUSED)
+    fields = spec.fields(("parentRefs", "hostnames", "rules"), _SPEC_REFUSED)
     rules = fields.required("rules", "rules: [{backendRefs: [{name: my-service, port: 8080}]}]")
     items = rules.items() if rules is not None else []
     found = tuple(
         _rule(item, item.fields(known), f"rules[{number}]", meta.namespace, filters, matches)
         for number, item in enumerate(items)
     )
-    return GatewayRouteDoc(meta, parents(fields, meta.namespace), found)
+    services, gateways = parents(fields, meta.namespace)
+    at_names = fields.get("hostnames")
+    if at_names is not None and services:
+        what = "a Service's route is for every name of the Service"
+        at_names.problem(
+            f"`hostnames` has no meaning on Swarm: {what}", "remove it, or attach to Gateways alone"
+        )
+    names = tuple(host_ref(item, wildcard=True).host for item in fields.items("hostnames"))
+    return GatewayRouteDoc(meta, services, found, gateways, names)
 
 
 def _rule(

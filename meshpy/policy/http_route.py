@@ -9,7 +9,7 @@ from meshpy.policy.http_extras import cors, mirrors
 from meshpy.policy.kinds import DelegateRef, HttpMatchDoc, HttpRouteDoc
 from meshpy.policy.reader import Cursor, Fields
 from meshpy.policy.retries import retry_policy
-from meshpy.policy.route_targets import destinations, mesh_gateways
+from meshpy.policy.route_targets import destinations, gateway_refs
 from meshpy.policy.strings import header_name, header_ops, string_match
 
 __all__ = ["http_route"]
@@ -73,7 +73,7 @@ def http_route(cursor: Cursor, namespace: str) -> HttpRouteDoc:
     return HttpRouteDoc(
         place=cursor.place,
         name=fields.text("name"),
-        matches=tuple(_match(item) for item in fields.items("match")),
+        matches=tuple(_match(item, namespace) for item in fields.items("match")),
         destinations=destinations(route) if route is not None and action == "route" else (),
         answer=_answer(fields),
         rewrite=rewrite(rewritten) if rewritten is not None else None,
@@ -101,9 +101,8 @@ def _delegate(cursor: Cursor, namespace: str) -> DelegateRef:
     return DelegateRef(fields.text("name"), fields.text("namespace", namespace), cursor.place)
 
 
-def _match(cursor: Cursor) -> HttpMatchDoc:
+def _match(cursor: Cursor, namespace: str) -> HttpMatchDoc:
     fields = cursor.fields(_MATCH, {"statPrefix": _STAT_PREFIX})
-    mesh_gateways(fields)
     ignore_case = fields.boolean("ignoreUriCase")
     path = _optional_match(fields, "uri")
     if ignore_case and isinstance(path, Regex):
@@ -127,7 +126,12 @@ def _match(cursor: Cursor) -> HttpMatchDoc:
         headers=_header_matches(fields, "headers") + _header_matches(fields, "withoutHeaders", invert=True),
         query=dict(_query(query)) if query is not None else {},
     )
-    return HttpMatchDoc(request, fields.labels("sourceLabels"), fields.text("sourceNamespace"))
+    return HttpMatchDoc(
+        request,
+        fields.labels("sourceLabels"),
+        fields.text("sourceNamespace"),
+        gateway_refs(fields, namespace) or (),
+    )
 
 
 def _optional_match(fields: Fields, name: str) -> StringMatch | None:

@@ -15,8 +15,11 @@ from meshpy.policy.authorization_policy import authorization_policy
 from meshpy.policy.cilium import cilium_policy
 from meshpy.policy.destination_rule import destination_rule
 from meshpy.policy.documents import Mapping, Tree, parse
+from meshpy.policy.gateway_kinds import GatewayDoc
+from meshpy.policy.gateway_listeners import gateway as gateway_api_gateway
 from meshpy.policy.gateway_refs import reference_grant
 from meshpy.policy.gateway_routes import grpc_route, http_route
+from meshpy.policy.gateway_servers import gateway
 from meshpy.policy.kinds import (
     AuthorizationPolicyDoc,
     DestinationRuleDoc,
@@ -50,6 +53,7 @@ Value: TypeAlias = (
     PolicyValue
     | ServiceEntryDoc
     | TelemetryDoc
+    | GatewayDoc
     | RequestAuthenticationDoc
     | PeerAuthenticationDoc
     | MeshConfigDoc
@@ -83,6 +87,8 @@ class KindAbout:
 _KINDS = {
     "VirtualService": KindAbout(_ISTIO_NETWORKING, True, True, virtual_service),
     "DestinationRule": KindAbout(_ISTIO_NETWORKING, True, True, destination_rule),
+    "Gateway": KindAbout(_ISTIO_NETWORKING, True, True, gateway),
+    "Gateway.gateway.networking.k8s.io": KindAbout(_GATEWAY, True, True, gateway_api_gateway),
     "ServiceEntry": KindAbout(_ISTIO_NETWORKING, True, True, service_entry),
     "HTTPRoute": KindAbout(_GATEWAY, True, True, http_route),
     "GRPCRoute": KindAbout(_GATEWAY[:1], True, True, grpc_route),
@@ -111,11 +117,7 @@ _ELSEWHERE: MappingType[str, Refusal] = {
         "is not needed: a sidecar knows what its service shared a network with, no more",
         "remove it; `dependencies` in x-mesh of the stack file narrows that, egress rules deny",
     ),
-    "Gateway": (
-        "has nothing to configure: published ports are the gateway of a Swarm",
-        "remove it; `ports:` of the stack file publishes, a VirtualService with gateways: [mesh] routes",
-    ),
-    "GatewayClass": ("has nothing to configure: a Swarm has no Gateways", "remove it"),
+    "GatewayClass": ("has nothing to configure: there is one class, meshpy", "remove it"),
     "TLSRoute": ("is read as Istio's document", "write a VirtualService with tls: routes"),
     "TCPRoute": ("is read as Istio's document", "write a VirtualService with tcp: routes"),
     "UDPRoute": ("has no meaning on Swarm: the mesh carries TCP only", "remove it"),
@@ -175,6 +177,7 @@ class PolicySet:
 
     virtual_services: tuple[VirtualServiceDoc, ...] = ()
     destination_rules: tuple[DestinationRuleDoc, ...] = ()
+    gateways: tuple[GatewayDoc, ...] = ()
     gateway_routes: tuple[GatewayRouteDoc, ...] = ()
     reference_grants: tuple[ReferenceGrantDoc, ...] = ()
     authorization_policies: tuple[AuthorizationPolicyDoc, ...] = ()
@@ -223,6 +226,7 @@ def _load(sources: Iterable[tuple[str, str, str, int]]) -> PolicySet:
     return PolicySet(
         virtual_services=_of(values, VirtualServiceDoc),
         destination_rules=_of(values, DestinationRuleDoc),
+        gateways=_of(values, GatewayDoc),
         gateway_routes=_of(values, GatewayRouteDoc),
         reference_grants=_of(values, ReferenceGrantDoc),
         authorization_policies=_of(values, AuthorizationPolicyDoc),

@@ -16,11 +16,14 @@ from meshpy.model.route import Cors, DirectResponse, Fault, HeaderOps, Redirect,
 from meshpy.policy.meta import HostRef, Meta
 
 __all__ = [
+    "MESH",
+    "OF_MESH",
     "BackendDoc",
     "BackendMirrorDoc",
     "DelegateRef",
     "DestinationDoc",
     "GatewayMatchDoc",
+    "GatewayRef",
     "GatewayRouteDoc",
     "GatewayRuleDoc",
     "HttpMatchDoc",
@@ -36,6 +39,33 @@ __all__ = [
 ]
 
 NO_HEADER_OPS = HeaderOps()
+NOWHERE = Place()
+MESH = "mesh"
+"""The word of `gateways` for every sidecar."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRef:
+    """A Gateway as a route names it: `gateways: [namespace/name]`, or a `parentRefs` item of that kind.
+
+    Args:
+        namespace: empty for `mesh`.
+        section: the one listener that is meant; empty is every one (Gateway API).
+        port: the port that is meant; None is every one (Gateway API).
+    """
+
+    namespace: str
+    name: str
+    place: Place = field(default=NOWHERE, compare=False)
+    section: str = ""
+    port: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+
+OF_MESH = GatewayRef("", MESH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +97,16 @@ class DelegateRef:
 
 @dataclass(frozen=True, slots=True)
 class HttpMatchDoc:
-    """`request` plus what is decided for the calling workload when it is compiled."""
+    """`request` plus what is decided for the calling workload when it is compiled.
+
+    Args:
+        gateways: where it applies; empty: where its document does.
+    """
 
     request: RequestMatch
     source_labels: Mapping[str, str] = field(default_factory=dict)
     source_namespace: str = ""
+    gateways: tuple[GatewayRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +171,7 @@ class VirtualServiceDoc:
 
     Args:
         export_to: namespaces whose callers see it, `.` being its own; `*` is every one.
+        gateways: where it applies.
     """
 
     meta: Meta
@@ -144,6 +180,7 @@ class VirtualServiceDoc:
     tcp: tuple[TcpRouteDoc, ...] = ()
     tls: tuple[TlsRouteDoc, ...] = ()
     export_to: frozenset[str] = frozenset({"*"})
+    gateways: tuple[GatewayRef, ...] = (OF_MESH,)
 
     def is_exported_to(self, namespace: str) -> bool:
         """Whether callers of a namespace see it."""
@@ -153,7 +190,7 @@ class VirtualServiceDoc:
 
 @dataclass(frozen=True, slots=True)
 class ParentDoc:
-    """`parentRefs[]`: the Service that a route is attached to; `port` None is every port of it."""
+    """`parentRefs[]` of kind Service: to whose callers the route is; `port` None is every port of it."""
 
     host: HostRef
     namespace: str
@@ -211,11 +248,17 @@ class GatewayRuleDoc:
 
 @dataclass(frozen=True, slots=True)
 class GatewayRouteDoc:
-    """HTTPRoute and GRPCRoute."""
+    """HTTPRoute and GRPCRoute.
+
+    Args:
+        hostnames: for which it is at Gateways; empty is every one.
+    """
 
     meta: Meta
     parents: tuple[ParentDoc, ...]
     rules: tuple[GatewayRuleDoc, ...]
+    gateways: tuple[GatewayRef, ...] = ()
+    hostnames: tuple[str, ...] = ()
 
     @property
     def is_grpc(self) -> bool:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
+
 from meshpy.policy.kinds import DestinationDoc, HostRef
 from meshpy.policy.reader import Cursor, Fields
+from meshpy.policy.route_docs import MESH, GatewayRef
 from meshpy.policy.strings import header_ops, host_ref
 
-__all__ = ["destination", "destinations", "mesh_gateways"]
+__all__ = ["destination", "destinations", "gateway_refs"]
 
 _MAX_WEIGHT = 2**31 - 1
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+_GATEWAY = re.compile(rf"(?:{_NAME}/)?{_NAME}")
 
 
-def mesh_gateways(fields: Fields) -> None:
-    """Check `gateways`: a list without `mesh` would take the rule away from every sidecar."""
+def gateway_refs(fields: Fields, namespace: str) -> tuple[GatewayRef, ...] | None:
+    """`gateways`: `mesh` is every sidecar, anything else a Gateway as NAMESPACE/NAME; None is not said."""
     cursor = fields.get("gateways")
     if cursor is None:
-        return
+        return None
+    found = []
     for item in cursor.items():
-        if item.text() != "mesh":
-            what = f"the gateway {item.text()!r} has no meaning on Swarm: callers' sidecars route"
-            item.problem(what, "write mesh alone, or keep the rule for that gateway out of this file")
+        text = item.text()
+        space, slash, name = text.rpartition("/")
+        if not _GATEWAY.fullmatch(text):
+            item.problem(f"{text!r} is no gateway", "write mesh, NAME or NAMESPACE/NAME")
+        found.append(GatewayRef(space if slash else namespace if text != MESH else "", name, item.place))
+    return tuple(found)
 
 
 def destinations(cursor: Cursor, *, has_headers: bool = True) -> tuple[DestinationDoc, ...]:

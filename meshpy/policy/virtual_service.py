@@ -16,7 +16,8 @@ from meshpy.policy.kinds import (
     VirtualServiceDoc,
 )
 from meshpy.policy.reader import Cursor, Fields
-from meshpy.policy.route_targets import destinations, mesh_gateways
+from meshpy.policy.route_docs import OF_MESH
+from meshpy.policy.route_targets import destinations, gateway_refs
 from meshpy.policy.strings import cidr, host_ref
 
 __all__ = ["export_is_private", "exports", "virtual_service"]
@@ -29,8 +30,9 @@ _ONLY_ROUTES = "a document without hosts is only delegated to"
 def virtual_service(meta: Meta, spec: Cursor) -> VirtualServiceDoc:
     """Read `spec`; one without `hosts` is a delegate and has `http` routes alone."""
     fields = spec.fields(_KNOWN)
-    if "gateways" in fields:
-        mesh_gateways(fields)
+    gateways = gateway_refs(fields, meta.namespace) or (OF_MESH,)
+    if any(each != OF_MESH for each in gateways):
+        _refuse_opaque(fields)
     hosts = _hosts(fields)
     http = tuple(http_route(item, meta.namespace) for item in fields.items("http"))
     tls = tuple(_tls_route(item, hosts) for item in fields.items("tls"))
@@ -39,7 +41,14 @@ def virtual_service(meta: Meta, spec: Cursor) -> VirtualServiceDoc:
         spec.problem("has no `http`, `tls` or `tcp` routes", "write http: with at least one route")
     if "hosts" not in fields:
         _check_delegate(fields, http)
-    return VirtualServiceDoc(meta, hosts, http, tcp, tls, exports(fields))
+    return VirtualServiceDoc(meta, hosts, http, tcp, tls, exports(fields), gateways)
+
+
+def _refuse_opaque(fields: Fields) -> None:
+    for name in ("tls", "tcp"):
+        if (cursor := fields.get(name)) is not None:
+            what = f"`{name}` routes do not apply at a Gateway: PASSTHROUGH and TCP lead to the app"
+            cursor.problem(what, "write them in a VirtualService with gateways: [mesh]")
 
 
 def _check_delegate(fields: Fields, http: tuple[object, ...]) -> None:
@@ -113,7 +122,9 @@ def _tcp_match(cursor: Cursor) -> TcpMatchDoc:
 
 def _place(fields: Fields) -> TcpMatchDoc:
     """The conditions that `tcp` and `tls` matches share."""
-    mesh_gateways(fields)
+    cursor = fields.get("gateways")
+    if cursor is not None and any(ref != OF_MESH for ref in gateway_refs(fields, "") or ()):
+        cursor.problem("opaque routes apply at sidecars alone", "write gateways: [mesh], or remove it")
     return TcpMatchDoc(
         fields.integer("port", 1, 65535),
         fields.labels("sourceLabels"),

@@ -44,6 +44,9 @@ ONE_OF_EACH = {
     "ServiceEntry": "hosts: [a.test]\nports: [{number: 80, name: http, protocol: HTTP}]",
     "Telemetry": "accessLogging: [{filter: {expression: 'response.code >= 400'}}]\n"
     "metrics: [{overrides: [{tagOverrides: {source_app: {operation: REMOVE}}}]}]",
+    "Gateway": "selector: {app: api}\nservers: [{port: {number: 80, protocol: HTTP, name: a}, hosts: ['*']}]",
+    "Gateway.gateway.networking.k8s.io": "gatewayClassName: meshpy\n"
+    "listeners: [{name: a, port: 80, protocol: HTTP}]",
     "HTTPRoute": "parentRefs: [{group: '', kind: Service, name: api}]\n"
     "rules: [{backendRefs: [{name: api, port: 8080}]}]",
     "GRPCRoute": "parentRefs: [{group: '', kind: Service, name: api}]\n"

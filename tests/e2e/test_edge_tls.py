@@ -21,22 +21,44 @@ services:
     command: [python, -m, meshpy.demo.shop, catalog]
     ports: ["{HTTPS}:8080", "{HTTP}:8080"]
     deploy: {{labels: {{meshpy.ports: 8080/http}}}}
-    x-mesh:
-      servers:
-        - port: {{number: {HTTPS}, protocol: HTTPS}}
-          hosts: [store.example.com]
-          tls: {{mode: SIMPLE, credentialName: store}}
-        - port: {HTTPS}
-          hosts: [partners.example.com]
-          tls:
-            mode: MUTUAL
-            serverCertificate: store.crt
-            privateKey: store.key
-            caCertificates: partners
-        - port: {HTTP}
-          tls: {{httpsRedirect: true}}
+  admin:
+    image: meshpy-shop:dev
+    command: [python, -m, meshpy.demo.shop, catalog]
+    deploy: {{labels: {{meshpy.ports: 8080/http}}}}
 x-mesh:
   policies:
+    - apiVersion: networking.istio.io/v1
+      kind: Gateway
+      metadata: {{name: front}}
+      spec:
+        selector: {{app: store}}
+        servers:
+          - port: {{number: {HTTPS}, name: https, protocol: HTTPS}}
+            hosts: [store.example.com]
+            tls: {{mode: SIMPLE, credentialName: store}}
+          - port: {{number: {HTTPS}, name: partners, protocol: HTTPS}}
+            hosts: [partners.example.com]
+            tls:
+              mode: MUTUAL
+              serverCertificate: store.crt
+              privateKey: store.key
+              caCertificates: partners
+          - port: {{number: {HTTP}, name: http, protocol: HTTP}}
+            hosts: ["*"]
+            tls: {{httpsRedirect: true}}
+    - apiVersion: networking.istio.io/v1
+      kind: VirtualService
+      metadata: {{name: front}}
+      spec:
+        hosts: [store.example.com]
+        gateways: [front]
+        http:
+          - match: [{{uri: {{prefix: /admin/}}}}]
+            rewrite: {{uri: /}}
+            route: [{{destination: {{host: admin}}, headers: {{response: {{set: {{x-led: admin}}}}}}}}]
+          - match: [{{uri: {{prefix: /nowhere}}}}]
+            directResponse: {{status: 418}}
+          - route: [{{destination: {{host: store}}}}]
     - apiVersion: security.istio.io/v1
       kind: AuthorizationPolicy
       metadata: {{name: partners}}
@@ -51,24 +73,25 @@ secrets:
 """
 ASK = """
 import http.client, json, socket, ssl, sys
-address, port, name, roots, *own = sys.argv[1:]
+address, port, name, path, roots, *own = sys.argv[1:]
 context = ssl.create_default_context(cafile=roots)
 if own:
     context.load_cert_chain(*own)
 try:
     with context.wrap_socket(socket.create_connection((address, int(port)), 10), server_hostname=name) as tls:
-        tls.sendall(f"GET /items HTTP/1.1\\r\\nHost: {name}\\r\\nConnection: close\\r\\n\\r\\n".encode())
+        tls.sendall(f"GET {path} HTTP/1.1\\r\\nHost: {name}\\r\\nConnection: close\\r\\n\\r\\n".encode())
         answer = http.client.HTTPResponse(tls)
         answer.begin()
         serial = tls.getpeercert()["serialNumber"]
-        print(json.dumps([answer.status, tls.version(), serial, answer.read().decode()]))
+        led = answer.getheader("x-led")
+        print(json.dumps([answer.status, tls.version(), serial, answer.read().decode(), led]))
 except OSError as error:
     print(json.dumps([0, type(error).__name__, "", str(error)]))
 """
 
 
-def asked(mesh: Mesh, folder: Path, name: str, *own: Path) -> list:
-    words = (world.NODE, str(HTTPS), name, str(folder / "web.pem"), *map(str, own))
+def asked(mesh: Mesh, folder: Path, name: str, *own: Path, path: str = "/items") -> list:
+    words = (world.NODE, str(HTTPS), name, path, str(folder / "web.pem"), *map(str, own))
     return json.loads(mesh.engine.run(sys.executable, "-c", ASK, *words).out)
 
 
@@ -84,8 +107,13 @@ def test_tls_ends_at_a_published_port_and_never_falls_back_to_plaintext(mesh: Me
             told = asked(mesh, tmp_path, "store.example.com")
             return told if told[0] == 200 else []
 
-        _, version, first, _ = mesh.engine.wait("the store is open", served, 40)
-        assert version == "TLSv1.3"
+        _, version, first, _, led = mesh.engine.wait("the store is open", served, 40)
+        assert (version, led) == ("TLSv1.3", None)
+        on = asked(mesh, tmp_path, "store.example.com", path="/admin/items")
+        assert (on[0], on[4]) == (200, "admin")
+        assert asked(mesh, tmp_path, "store.example.com", path="/nowhere")[0] == 418
+        edges = {(each["source"], each["destination"]): each["mtls_ratio"] for each in mesh.status()["edges"]}
+        assert edges[f"{STACK}/store", f"{STACK}/admin"] == 1.0
         refused = mesh.engine.run("curl", "-s", "-m", "5", f"http://{world.NODE}:{HTTPS}/items")
         assert refused.code in (52, 56)
         told = mesh.engine.run("curl", "-si", "-m", "5", f"http://{world.NODE}:{HTTP}/items?x=1")

@@ -18,6 +18,8 @@ VERSIONS = {
     "RequestAuthentication": "security.istio.io/v1",
     "PeerAuthentication": "security.istio.io/v1",
     "MeshConfig": "meshpy.io/v1",
+    "Gateway": "networking.istio.io/v1",
+    "Gateway.gateway.networking.k8s.io": "gateway.networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "GRPCRoute": "gateway.networking.k8s.io/v1",
     "ReferenceGrant": "gateway.networking.k8s.io/v1beta1",
