@@ -35,7 +35,7 @@ test: lint
 	tests/twice $(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench -n auto --dist worksteal
 
 e2e: setup
-	tests/twice tests/e2e/run $(BIN)
+	tests/twice tests/e2e/run $(BIN) --both
 
 bench: compiled
 	tests/bench/run $(BIN)

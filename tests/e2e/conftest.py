@@ -98,8 +98,21 @@ def nodes(mesh: Mesh):
         engine.further.clear()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--half",
+        choices=("shop", "others"),
+        help="tests on the shop of all, or those with stacks of their own",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One node first, three nodes after: a joined node would draw tasks of the others to itself."""
+    if (half := config.getoption("--half", None)) is not None:
+        on_the_shop = {item.path for item in items if "deployed" in getattr(item, "fixturenames", ())}
+        left_out = [item for item in items if (item.path in on_the_shop) != (half == "shop")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: "nodes" in getattr(item, "fixturenames", ()))
 
 

@@ -14,12 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.e2e import engines, images, packages, programs
 
 BUILD = Path("build/e2e").resolve()
 ENDING_S = 20.0  # until the kernel has ended what was killed
+HALVES = ("shop", "others")  # `--half` in conftest.py
+NOTHING_TO_DO = 5  # of pytest: of this half nothing has failed
+CHILDREN: list[subprocess.Popen[str]] = []
 
 
 def refuse(reason: str) -> int:
@@ -58,13 +63,17 @@ def walled(command: list[str]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, init, "--", *command]
 
 
-def run_walled(command: list[str], env: dict[str, str]) -> int:
-    """Run to the end; Ctrl-C reaches the inside through the terminal, SIGTERM is passed on."""
-    child = subprocess.Popen(walled(command), env=env)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: child.kill())
-    code = child.wait()
-    return code if code >= 0 else 128 - code
+def run_walled(command: list[str], env: dict[str, str], half: str = "") -> int:
+    """Run to the end; Ctrl-C reaches the inside through the terminal, SIGTERM is passed on.
+
+    Of a half, each line that it prints carries its name.
+    """
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if half else {}
+    child = subprocess.Popen(walled(command), env=env, **piped)
+    CHILDREN.append(child)
+    for line in child.stdout or ():
+        print(f"{half:6} | {line}", end="", flush=True)
+    return child.wait()
 
 
 def clear(state: Path) -> None:
@@ -96,20 +105,36 @@ def main(arguments: list[str]) -> int:
     if (engine := engines.chosen(BUILD / "cache")) is not None:
         os.environ["PATH"] = f"{engine}:{os.environ['PATH']}"
     clear_orphans()
-    state = Path(tempfile.mkdtemp(prefix=f"state-{os.getpid()}-", dir=BUILD))
-    env = os.environ | {
-        "MESHPY_E2E_STATE": str(state),
-        "MESHPY_E2E_LOG": str(BUILD / "dockerd.log"),
-        "MESHPY_E2E_CGROUP": f"meshpy-{state.name}",
+    os.environ |= {
         "MESHPY_E2E_ROOTFS": str(rootfs),
         "MESHPY_E2E_TRAEFIK": str(traefik),
         "MESHPY_E2E_GRPC": str(grpc),
         "MESHPY_E2E_APPS": str(apps),
     }
+    signal.signal(signal.SIGINT, lambda *_: None)  # one that is ignored would be ignored inside, too
+    signal.signal(signal.SIGTERM, lambda *_: [child.kill() for child in CHILDREN])
+    if arguments[:1] != ["--both"]:
+        return run_engine(arguments)
+    with ThreadPoolExecutor() as pool:
+        codes = list(pool.map(partial(run_engine, arguments[1:]), HALVES))
+    return max((code for code in codes if code != NOTHING_TO_DO), default=NOTHING_TO_DO)
+
+
+def run_engine(arguments: list[str], half: str = "") -> int:
+    """Run the tests, or a half of them, on an engine of their own, and leave nothing of it."""
+    state = Path(tempfile.mkdtemp(prefix=f"state-{os.getpid()}-", dir=BUILD))
+    env = os.environ | {
+        "MESHPY_E2E_STATE": str(state),
+        "MESHPY_E2E_LOG": str(BUILD / f"dockerd{half and '-' + half}.log"),
+        "MESHPY_E2E_CGROUP": f"meshpy-{state.name}",
+    }
+    if half:
+        arguments = [f"--half={half}", "-o", f"cache_dir=.pytest_cache/{half}", *arguments]
     try:
-        return run_walled([sys.executable, "-m", "tests.e2e.engine", *arguments], env)
+        code = run_walled([sys.executable, "-m", "tests.e2e.engine", *arguments], env, half)
     finally:
         clear(state)
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
