@@ -66,7 +66,7 @@ async def test_what_the_control_plane_found_takes_its_place(own, monkeypatch):
     async def answer(*_args, **_kwargs):
         if isinstance(own, OSError):
             raise own
-        return [(None, None, None, None, (address, 80)) for address in own]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in own]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
     prepared = await clusters.prepare({cluster.name: cluster})
