@@ -89,28 +89,33 @@ def clear_orphans() -> None:
             clear(state)
 
 
-def main(arguments: list[str]) -> int:
-    """Prepare, run, clean up; the exit code is that of pytest."""
-    if reason := packages.unfit():
-        return refuse(reason)
-    compiling = images.compiling()
+def fetch() -> None:
+    """Have what is made once on a machine: packages, trees of Debian, programs. The inside is told where."""
     packages.install()
     rootfs = images.rootfs(BUILD / "cache")
+    if (engine := engines.chosen(BUILD / "cache")) is not None:
+        os.environ["PATH"] = f"{engine}:{os.environ['PATH']}"
+    os.environ |= {
+        "MESHPY_E2E_ROOTFS": str(rootfs),
+        "MESHPY_E2E_TRAEFIK": str(images.traefik(BUILD / "cache")),
+        "MESHPY_E2E_GRPC": str(images.grpc_library(BUILD / "cache")),
+        "MESHPY_E2E_APPS": str(programs.tree(BUILD / "cache", rootfs)),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare, run, clean up; the exit code is that of pytest. `--fetch` only prepares."""
+    if reason := packages.unfit():
+        return refuse(reason)
+    if arguments == ["--fetch"]:
+        fetch()
+        return 0
+    compiling = images.compiling()
+    fetch()
     if compiling is not None:
         compiling.wait(900)
     images.wheelhouse(Path("build/wheelhouse"), BUILD / "cache")
-    traefik = images.traefik(BUILD / "cache")
-    grpc = images.grpc_library(BUILD / "cache")
-    apps = programs.tree(BUILD / "cache", rootfs)
-    if (engine := engines.chosen(BUILD / "cache")) is not None:
-        os.environ["PATH"] = f"{engine}:{os.environ['PATH']}"
     clear_orphans()
-    os.environ |= {
-        "MESHPY_E2E_ROOTFS": str(rootfs),
-        "MESHPY_E2E_TRAEFIK": str(traefik),
-        "MESHPY_E2E_GRPC": str(grpc),
-        "MESHPY_E2E_APPS": str(apps),
-    }
     signal.signal(signal.SIGINT, lambda *_: None)  # one that is ignored would be ignored inside, too
     signal.signal(signal.SIGTERM, lambda *_: [child.kill() for child in CHILDREN])
     if arguments[:1] != ["--both"]:
