@@ -215,6 +215,9 @@ class Distribution:
                 case "believes":
                     stream.believes = _field(message, "bundle")
                     continue
+                case "app":
+                    stream.has_app = message.get("found") is True
+                    continue
                 case "draining":
                     self.draining(stream)
                     continue
@@ -335,6 +338,7 @@ class Distribution:
             "revision": stream.revision,
             "canary": stream.is_canary,
             "reason": stream.reason,
+            "has_app": stream.has_app,
             "held_s": None if stream.held_at_s is None else round(time.monotonic() - stream.held_at_s, 1),
             "certificate_not_before": _rfc3339(stream.not_before or stream.not_after),
             "certificate_not_after": _rfc3339(stream.not_after),

@@ -53,6 +53,7 @@ class Stream:
         issuer: the key id of who signed the certificate it connected with, hex.
         told_bundle, believes: the set of roots that it was sent, that it acknowledged.
         asked_renewal: the issuer that it was asked to have a certificate of.
+        has_app: whether it found its app; None until it says so.
         metrics_port: where its sidecar serves Prometheus; 0: nowhere.
         metrics_host: the loopback address on which it does so, of a sidecar on this machine.
     """
@@ -84,6 +85,7 @@ class Stream:
     not_before: datetime | None = None
     serial: str = ""
     held_at_s: float | None = None
+    has_app: bool | None = None
     metrics_port: int = 0
     metrics_host: str = ""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from meshpy.model.endpoint import Cluster, Endpoint
+from proxy.moved import Moved
 from proxy.net.connection import UpstreamConnection
 from proxy.net.h2_connection import H2Connection
 from proxy.net.outside import is_outside, local_networks
@@ -47,6 +48,9 @@ class Clusters:
         self.own = own
         self.live: dict[str, Upstream] = {}
         self.pods: Sequence[ipaddress.IPv4Network] = ()
+        self.is_alone = False
+        """Whether there was a control plane, and none tells now who is where."""
+        self._moved = Moved()
         self._looped: set[str] = set()
 
     async def prepare(self, wanted: Mapping[str, Cluster]) -> dict[str, Upstream]:
@@ -93,6 +97,12 @@ class Clusters:
         for upstream in self.live.values():
             upstream.retire_connections()
 
+    @property
+    def has_app(self) -> bool:
+        """Whether the app was found behind every port of it; without any there is nothing to find."""
+        own = (upstream for name, upstream in self.live.items() if name.startswith("inbound|"))
+        return all(upstream.is_resolved for upstream in own)
+
     def cut(self, is_cut: Callable[[UpstreamConnection | H2Connection], bool]) -> None:
         """End connections whose peer may be spoken to no longer."""
         for upstream in self.live.values():
@@ -121,6 +131,7 @@ class Clusters:
             turn += 1
             named = [upstream for upstream in self.live.values() if upstream.cluster.dns]
             await asyncio.gather(*(self._resolve(upstream) for upstream in named))
+            await self._moved.look(self.live, is_alone=self.is_alone and bool(self.pods))
             if turn % int(_SWEEP_EVERY_S / _RESOLVE_EVERY_S) == 0:
                 for upstream in self.live.values():
                     upstream.sweep()

@@ -225,6 +225,7 @@ class ControlClient:
             except ExceptionGroup as group:
                 _log.warning("the stream ended: %s", "; ".join(_told(error) for error in group.exceptions))
             if self._identity() is identity:
+                self._sidecar.clusters.is_alone = True
                 await asyncio.sleep(pause.next_s())
 
     async def _stream(self, identity: Identity, pause: _Pause) -> None:
@@ -240,6 +241,7 @@ class ControlClient:
                 )
             try:
                 pause.reset()
+                self._sidecar.clusters.is_alone = False
                 stream = ControlStream(socket, self._sidecar, options, self)
                 await stream.run(lambda: self._until_renewed(identity))
             finally:

@@ -33,6 +33,7 @@ _SPANS_OF_FRAME = 100
 _MAX_RECALLED = 1000
 _WAITING_FRAMES = 16
 _REPORT_EVERY_S = 1.0
+_APP_EVERY_S = 0.5
 _TAP_EVERY_S = 0.25
 _ADMITTED_EVERY_S = 5.0
 _VERSION = "0.1.0"
@@ -90,6 +91,7 @@ class ControlStream:
                 self._tell_tapped(),
                 self._tell_recorded(),
                 self._tell_draining(),
+                self._tell_app(),
             )
             works = (self._work(), *telling, self._close_after(until))
             beside = [group.create_task(work) for work in works]
@@ -234,6 +236,17 @@ class ControlStream:
         """Callers are sent elsewhere while we still answer; the engine's word comes a poll later."""
         await self._sidecar.draining.wait()
         await self._socket.send_json({"type": "draining"})
+
+    async def _tell_app(self) -> None:
+        """Whether the app was found: until then callers whom we let in get 503."""
+        told: bool | None = None
+        while True:
+            if self._sidecar.snapshot.value is not None and told is not (
+                now := self._sidecar.clusters.has_app
+            ):
+                told = now
+                await self._socket.send_json({"type": "app", "found": now})
+            await asyncio.sleep(_APP_EVERY_S)
 
     async def _report(self) -> None:
         while True:

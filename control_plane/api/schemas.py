@@ -329,6 +329,7 @@ _SIDECAR = _object(
         "revision": COUNT,
         "canary": {"type": "boolean"},
         "reason": TEXT,
+        "has_app": {"type": ["boolean", "null"], "description": "whether it found its app; null: not said"},
         "held_s": _or_null(NUMBER),
         "certificate_not_before": TEXT,
         "certificate_not_after": TEXT,

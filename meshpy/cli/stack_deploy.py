@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,11 +164,12 @@ def until_in_mesh(
     while True:
         rows = {s["Spec"]["Name"]: s for s in engine.get("/services", {"status": "true"}) or ()}
         wanted = {
-            f"{stack}/{name}": int(standing(row).partition("/")[0])
+            f"{stack}/{name}": _running(row)
             for name in services
             if (row := rows.get(f"{stack}_{name}-sidecar"))
         }
-        behind = services_behind(operator.call("GET", "/v1/status"), wanted)
+        with_app = {f"{stack}/{name}" for name in services if _running(rows.get(f"{stack}_{name}"))}
+        behind = services_behind(operator.call("GET", "/v1/status"), wanted, with_app)
         if not behind:
             return
         if time.monotonic() > deadline:
@@ -178,16 +179,31 @@ def until_in_mesh(
         time.sleep(LOOK_S)
 
 
-def services_behind(status: Mapping[str, Any], wanted: Mapping[str, int]) -> list[str]:
-    """Services of which not every sidecar is in sync and an endpoint, or with a caller that may not know it.
+def _running(row: Mapping[str, Any] | None) -> int:
+    return int(standing(row).partition("/")[0]) if row is not None else 0
+
+
+def services_behind(
+    status: Mapping[str, Any], wanted: Mapping[str, int], with_app: Collection[str] = ()
+) -> list[str]:
+    """Services of which not every sidecar is in sync and an endpoint, or has not found its app; and callers.
 
     Args:
         status: `GET /v1/status`.
         wanted: how many sidecars of each service run.
+        with_app: services whose app runs; engines make its name known some time after that.
     """
     known = {each["name"]: each for each in status["services"]}
     unsynced = {each["service"] for each in status["sidecars"] if each["state"] != "SYNCED"}
+    unsynced |= {
+        each["service"]
+        for each in status["sidecars"]
+        if each.get("has_app") is False and each["service"] in with_app and each["state"] == "SYNCED"
+    }
+    told = {each["service"] for each in status["sidecars"] if each["state"] == "PENDING"}
     return [
+        *(f"{name} (a caller)" for name in sorted(told - wanted.keys())),
+    ] + [
         name
         for name, count in wanted.items()
         if name in unsynced or name not in known or known[name]["endpoints"] < count

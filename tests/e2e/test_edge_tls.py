@@ -112,8 +112,14 @@ def test_tls_ends_at_a_published_port_and_never_falls_back_to_plaintext(mesh: Me
         on = asked(mesh, tmp_path, "store.example.com", path="/admin/items")
         assert (on[0], on[4]) == (200, "admin")
         assert asked(mesh, tmp_path, "store.example.com", path="/nowhere")[0] == 418
-        edges = {(each["source"], each["destination"]): each["mtls_ratio"] for each in mesh.status()["edges"]}
-        assert edges[f"{STACK}/store", f"{STACK}/admin"] == 1.0
+
+        def way_on() -> float | None:
+            ways = {
+                (each["source"], each["destination"]): each["mtls_ratio"] for each in mesh.status()["edges"]
+            }
+            return ways.get((f"{STACK}/store", f"{STACK}/admin"))
+
+        assert mesh.engine.wait("the way on is counted", way_on, 20) == 1.0
         refused = mesh.engine.run("curl", "-s", "-m", "5", f"http://{world.NODE}:{HTTPS}/items")
         assert refused.code in (52, 56)
         told = mesh.engine.run("curl", "-si", "-m", "5", f"http://{world.NODE}:{HTTP}/items?x=1")

@@ -45,7 +45,7 @@ services:
   server:
     image: meshpy-shop:dev
     command: [python, -m, http.server, "8080"]
-    deploy: {labels: {meshpy.ports: 8080/http}}
+    deploy: {labels: {meshpy.ports: 8080/http, meshpy.cache: "true"}}
 """
 BACK_S = 10.0
 SLOW_S = 120
@@ -143,7 +143,13 @@ def test_a_sidecar_that_keeps_a_cache_starts_without_a_control_plane(kept: Mesh)
     engine.wait("the control plane is gone", lambda: not engine.alive(CONTROL_PLANE), SLOW_S)
     new, bare = replaced(kept, f"{KEPT}_caller-sidecar"), replaced(kept, f"{KEPT}_forgetful-sidecar")
     engine.wait("it is healthy", lambda: engine.running(f"{KEPT}_caller-sidecar"), SLOW_S)
-    with kept.load(engine.task(f"{KEPT}_caller"), "GET", "http://server:8080/", rate=40) as load:
+    caller, server = engine.task(f"{KEPT}_caller"), f"{KEPT}_server-sidecar"
+    [before] = engine.running(server)
+    moved = replaced(kept, server)
+    engine.wait("the callee is healthy", lambda: engine.running(server), SLOW_S)
+    assert moved.addresses["mesh"] != before.addresses["mesh"]
+    engine.wait("it is found", lambda: kept.fetch(caller, "http://server:8080/").status == 200, SLOW_S)
+    with kept.load(caller, "GET", "http://server:8080/", rate=40) as load:
         engine.wait(
             "the other says what it lacks",
             lambda: "no cache is kept (MESHPY_CACHE)" in engine.run("docker", "logs", bare.container).err,
