@@ -7,7 +7,7 @@ PUBLISH := $(VENV)/.publish
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup compiled demo test lint e2e bench docs pictures house release clean lock
+.PHONY: setup compiled demo test lint e2e e2e-newest bench docs pictures house release clean lock
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ test: lint
 
 e2e: setup
 	tests/twice tests/e2e/run $(BIN) --both
+
+# The newest engine that Debian has, as far as it can be had: its facts, and one application within the mesh.
+e2e-newest: setup
+	MESHPY_E2E_ENGINE=newest tests/twice tests/e2e/run $(BIN) -rP -k 'test_engine or test_newest'
 
 bench: compiled
 	tests/bench/run $(BIN)

@@ -1,7 +1,8 @@
 """Newer Docker engines from Debian's newer suites, without touching the machine's own packages.
 
-`MESHPY_E2E_ENGINE` is a suite (`trixie`: 26.1, `sid`: 28.5) or a folder with `dockerd`, `containerd`, their
-helpers and `docker`. The machine's own runc stays: newer ones need a newer C library.
+`MESHPY_E2E_ENGINE` is a suite (`trixie`: 26.1, `sid`: 28.5), `newest` for the newest of them that can be had
+and runs here, or a folder with `dockerd`, `containerd`, their helpers and `docker`. The machine's own runc
+stays: newer ones need a newer C library.
 """
 
 import os
@@ -15,17 +16,44 @@ MIRROR = "http://deb.debian.org/debian"
 PROGRAMS = ("dockerd", "docker-proxy", "docker", "containerd", "containerd-shim-runc-v2", "ctr")
 
 
+class UnobtainableError(Exception):
+    """No newer engine can be had on this machine now."""
+
+
 def chosen(cache: Path) -> Path | None:
     """The folder of the engine that was asked for; None: the one on PATH."""
     wanted = os.environ.get("MESHPY_E2E_ENGINE", "")
     if not wanted:
         return None
+    if wanted == "newest":
+        return newest(cache)
     if wanted in SUITES:
         return fetched(wanted, cache)
     folder = Path(wanted).resolve()
     if not (folder / "dockerd").exists():
         raise SystemExit(f"MESHPY_E2E_ENGINE: {wanted} is no suite of {SUITES}, nor a folder with a dockerd")
     return folder
+
+
+def newest(cache: Path) -> Path:
+    """The newest engine that can be had here.
+
+    Raises:
+        UnobtainableError: none of the suites' engines; the message says why of each.
+    """
+    reasons = []
+    for suite in reversed(SUITES):
+        try:
+            folder = fetched(suite, cache)
+            told = subprocess.run(
+                [folder / "dockerd", "--version"], capture_output=True, text=True, timeout=30, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            reasons.append(f"{suite}: {error}")
+            continue
+        print(f"e2e: {told.stdout.strip()}, of Debian {suite}", flush=True)
+        return folder
+    raise UnobtainableError("no newer engine: " + "; ".join(reasons))
 
 
 def fetched(suite: str, cache: Path) -> Path:

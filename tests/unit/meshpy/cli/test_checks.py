@@ -25,6 +25,7 @@ from meshpy.cli.control_plane_stack import SECRETS
 from meshpy.cli.docker import DockerError
 from meshpy.cli.main import cli
 from meshpy.client import ApiError, Context
+from tests.helpers.ports import free_port
 
 ALL = (*ENGINE, *BEFORE, *CARRIERS, *INSTALLED, *IDENTITY, *DATA_PLANE, *BYPASS)
 ROOT = Path(__file__).parents[4]
@@ -463,7 +464,7 @@ def test_a_probe_tries_every_other_app_sidecar_control_plane_and_node():
 
 
 def test_the_probe_runs_as_text_and_tells_what_it_reached():
-    given = {"targets": [["here", "127.0.0.1", 1]]}
+    given = {"targets": [["here", "127.0.0.1", free_port()]]}
     with subprocess.Popen(
         [sys.executable, "-c", probe_text(), "within", json.dumps(given)], stdout=subprocess.PIPE, text=True
     ) as process:
