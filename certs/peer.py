@@ -50,8 +50,9 @@ _UNREADABLE = (
 
 
 _READ_LIMIT = 1024
-_read: dict[bytes, tuple[x509.Certificate, SpiffeId]] = {}
-"""Leaves that passed every rule that hangs on their bytes alone: a peer opens many connections with one."""
+_read: dict[bytes, tuple[datetime, datetime, SpiffeId]] = {}
+"""From when, until when and whose: of leaves that passed every rule that hangs on their bytes alone. A peer
+opens many connections with one."""
 
 
 def validate_leaf(
@@ -68,16 +69,17 @@ def validate_leaf(
     known = _read.get(der)
     if known is None:
         certificate, extensions = _opened(der)
-        _check_dates(certificate, now)
+        not_before, not_after = _dates(certificate)
+        _check_dates(not_before, not_after, now)
         _check_strength(certificate)
         _check_leaf_usage(extensions)
         spiffe_id = _single_id(extensions)
         if len(_read) >= _READ_LIMIT:
             _read.clear()
-        _read[der] = (certificate, spiffe_id)
+        _read[der] = (not_before, not_after, spiffe_id)
     else:
-        certificate, spiffe_id = known
-        _check_dates(certificate, now)
+        not_before, not_after, spiffe_id = known
+        _check_dates(not_before, not_after, now)
     if spiffe_id.trust_domain != trust_domain:
         raise PeerRefused("wrong-trust-domain", f"{spiffe_id} is not of {trust_domain}")
     if not spiffe_id.path:
@@ -129,11 +131,14 @@ def _opened(der: bytes) -> tuple[x509.Certificate, x509.Extensions]:
     return certificate, extensions
 
 
-def _check_dates(certificate: x509.Certificate, now: datetime) -> None:
+def _dates(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     try:
-        not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except _UNREADABLE as error:
         raise PeerRefused("unreadable-certificate", "its dates") from error
+
+
+def _check_dates(not_before: datetime, not_after: datetime, now: datetime) -> None:
     if now < not_before:
         raise PeerRefused(
             "not-yet-valid", f"valid from {not_before:%Y-%m-%dT%H:%M:%SZ}, it is {now:%Y-%m-%dT%H:%M:%SZ}"
@@ -197,7 +202,7 @@ def _single_id(extensions: x509.Extensions) -> SpiffeId:
 
 
 def _check_issuer(issuer: x509.Certificate, now: datetime, *, intermediates_below: int) -> None:
-    _check_dates(issuer, now)
+    _check_dates(*_dates(issuer), now)
     _check_strength(issuer)
     constraints = _find(issuer.extensions, x509.BasicConstraints)
     usage = _find(issuer.extensions, x509.KeyUsage)

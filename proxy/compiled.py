@@ -67,6 +67,7 @@ MODULES = (
     "proxy.net.host",
     "proxy.net.pool",
     "proxy.net.queue",
+    "proxy.net.secured",
     "proxy.net.standing",
     "proxy.net.timers",
     "proxy.outbound",

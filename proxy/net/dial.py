@@ -19,6 +19,7 @@ from meshpy.model.names import ServiceName
 from meshpy.model.resilience import ConnectionPool
 from meshpy.model.snapshot import Snapshot, mesh_sni
 from proxy.net.recording import Recording
+from proxy.net.secured import Secured
 from proxy.net.tls import Credentials, PeerCertificate, dialled_peer
 
 __all__ = ["LOST_AFTER_S", "DialError", "Dialed", "Dialer", "Judging", "is_admitted", "keep_alive"]
@@ -70,9 +71,6 @@ P = TypeVar("P", bound=Judging)
 _DEFAULTS = ConnectionPool()
 
 _SLICES = 8
-_STARVED_FACTOR = 10
-"""The loop's own limit on a handshake, which knows nothing of slices, is not to be the one that ends it."""
-
 LOST_AFTER_S = 60.0
 """Of HTTP connections; as long as content that does not come is waited for."""
 
@@ -160,15 +158,33 @@ class Dialer:
             return protocol
 
         sock = await _connected(cluster, endpoint)
-        limit_s = cluster.pool.handshake_timeout_s
-        async with _within(limit_s, f"TLS handshake timeout: {endpoint.address}:{endpoint.port}"):
-            await loop.create_connection(
-                cast("Callable[[], Dialed]", judged),
-                sock=sock,
-                ssl=credentials.clients[alpn],
-                server_hostname=_server_name(cluster, workload),
-                ssl_handshake_timeout=limit_s * _STARVED_FACTOR,
-            )
+        opened = loop.create_future()
+        secured = Secured(
+            loop,
+            credentials.clients[alpn],
+            cast("Callable[[], asyncio.Protocol]", judged),
+            on_open=lambda: _settle(opened, None),
+            on_failed=lambda error: _settle(opened, error),
+            server_name=_server_name(cluster, workload),
+        )
+        try:
+            await loop.create_connection(secured.as_protocol, sock=sock)
+            what = f"TLS handshake timeout: {endpoint.address}:{endpoint.port}"
+            async with _within(cluster.pool.handshake_timeout_s, what):
+                await opened
+        except BaseException:
+            secured.abort()
+            raise
+
+
+def _settle(opened: asyncio.Future[None], error: Exception | None) -> None:
+    """Tell who waits for a handshake what became of it, if it still waits."""
+    if opened.done():
+        return
+    if error is None:
+        opened.set_result(None)
+    else:
+        opened.set_exception(error)
 
 
 def _server_name(cluster: Cluster, workload: ServiceName) -> str:

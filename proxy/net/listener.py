@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, cast
 
 from proxy.net.recording import Recording
+from proxy.net.secured import Secured
 from proxy.net.timers import Wheel
 
 __all__ = ["Accepted", "Capacity", "Listener", "Opening", "Ticket", "bind"]
@@ -257,18 +258,24 @@ class Listener:
             recording = self.recording
             return protocol if recording is None or not recording.is_on else recording.wrapped(protocol)
 
+        def refuse(error: Exception) -> None:
+            ticket.release()
+            if self._on_refused is not None:
+                self._on_refused(peer, str(error) or type(error).__name__)
+
         try:
             opened = await self._open(connection)
             if opened.tls is None:
                 await self._loop.connect_accepted_socket(factory, connection)
             else:
-                await self._loop.connect_accepted_socket(
-                    factory, connection, ssl=opened.tls, ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S
-                )
+                secured = Secured(self._loop, opened.tls, factory, on_failed=refuse, is_server=True)
+                secured.limit = self._wheel.after(_HANDSHAKE_TIMEOUT_S, secured.expire)
+                try:
+                    await self._loop.connect_accepted_socket(secured.as_protocol, connection)
+                except OSError as error:
+                    secured.fail(error)
         except (OSError, TimeoutError) as error:
-            ticket.release()
-            if self._on_refused is not None:
-                self._on_refused(peer, str(error) or type(error).__name__)
+            refuse(error)
 
     def close(self) -> None:
         """Accept no more; connections that were accepted live on."""
