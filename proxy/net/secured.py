@@ -68,6 +68,8 @@ class Secured:
         self._tls: ssl.SSLObject = context.wrap_bio(
             self._incoming, self._outgoing, server_side=is_server, server_hostname=server_name or None
         )
+        # Without the layer of Python around it, where there is none to be had: two calls of each request.
+        self._records: ssl.SSLObject = getattr(self._tls, "_sslobj", self._tls)
         self._raw: asyncio.Transport = cast("asyncio.Transport", None)
         self._protocol: asyncio.Protocol = _NOBODY
         self._state = _WAITING
@@ -196,7 +198,7 @@ class Secured:
         is_over = False
         try:
             while True:
-                data = self._tls.read(size)
+                data = self._records.read(size)
                 if not data:
                     is_over = True
                     break
@@ -240,7 +242,7 @@ class Secured:
         if self._state != _OPEN or not data:
             return
         try:
-            written = self._tls.write(data)
+            written = self._records.write(data)
             if written < len(data):
                 self._write_rest(memoryview(data)[written:])
         except ssl.SSLError as error:
@@ -251,7 +253,7 @@ class Secured:
     def _write_rest(self, data: memoryview) -> None:
         """One call takes a bounded part of a large block."""
         while data:
-            data = data[self._tls.write(data) :]
+            data = data[self._records.write(data) :]
 
     def writelines(self, parts: Sequence[bytes]) -> None:
         """Send, joined: a record for each would cost more."""
