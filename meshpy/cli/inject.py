@@ -27,8 +27,15 @@ FILES = click.argument(
     "files",
     metavar="STACK.yml…",
     nargs=-1,
-    required=True,
     type=click.Path(path_type=Path, allow_dash=True),
+)
+COMPOSED = click.option(
+    "-c",
+    "--compose-file",
+    "composed",
+    multiple=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="A stack file, in the words of `docker stack deploy`; before those without an option.",
 )
 
 
@@ -138,9 +145,11 @@ def _write(text: str) -> None:
 @evidence_options
 @inject_options
 @ask_format
+@COMPOSED
 @FILES
 def inject(
     files: tuple[Path, ...],
+    composed: tuple[Path, ...],
     stack: str,
     report: Path | None,
     diff: bool,
@@ -160,7 +169,9 @@ def inject(
       meshpy inject --stack shop --assume worker= --assume api=8080/http stack.yml > stack.mesh.yml
       meshpy inject --stack shop --diff stack.yml prod.yml
     """
-    source = StackSource.read(files)
+    if not (given := (*composed, *files)):
+        raise click.UsageError(f"give the stack file: meshpy inject --stack {stack} stack.yml")
+    source = StackSource.read(given)
     options = source.settled(stack, options, look_at_images=images, ask=interactive)
     injected = source.inject(stack, options)
     if report is not None:

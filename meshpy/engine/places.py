@@ -119,17 +119,28 @@ def server_of(snapshots: Snapshots, service: ServiceName, published: int) -> Ing
 
 
 def served(snapshots: Snapshots, text: str, port: int | None) -> Place | None:
-    """A host of the world, as the servers of published ports name theirs."""
+    """A host of the world, as servers of published ports name theirs; one for all hosts is known by its port.
+
+    A name with a dot at a published port is a host of the world, whether a server is for it or not.
+    """
     host = text.lower()
-    found = [
-        (name, server.published)
+    there = [
+        (name, server)
         for name, snapshot in snapshots.items()
         for server in snapshot.servers
         if port in (None, server.published)
-        and (server.tls_for(host) is not None if server.tls else bool(server.hosts) and server.is_for(host))
     ]
-    services, ports = {name for name, _ in found}, {number for _, number in found}
+    found = [each for each in there if _is_for(each[1], host, is_asked=port is not None)]
+    if not found and port is not None and "." in host:
+        found = there
+    services, ports = {name for name, _ in found}, {server.published for _, server in found}
     return Place(text, (host,), tuple(sorted(services)), tuple(sorted(ports))) if found else None
+
+
+def _is_for(server: IngressServer, host: str, *, is_asked: bool) -> bool:
+    if server.tls:
+        return server.tls_for(host) is not None
+    return (bool(server.hosts) or is_asked) and server.is_for(host)
 
 
 def ports_of(snapshots: Snapshots, place: Place, caller: Snapshot | None) -> list[int]:

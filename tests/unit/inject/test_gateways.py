@@ -6,6 +6,8 @@ import pytest
 
 from control_plane.discovery.labels import gateway_ports_of, ports_of
 from meshpy.compile import check, compile_mesh
+from meshpy.engine.explain import ExplainError, Source, explain
+from meshpy.engine.request import Request
 from meshpy.inject import inventory_of_stack, policies_of_stack, uninject
 from meshpy.model.endpoint import Transport
 from meshpy.model.ingress import TlsMode
@@ -256,3 +258,32 @@ def test_bytes_that_the_app_does_not_speak_keep_the_port_closed() -> None:
     errors = check(inventory_of_stack(text, "shop"), policies_in(text)).errors
     assert any("PASSTHROUGH leads to an app that speaks TLS" in each.what for each in errors)
     assert [tls.hosts for tls in compiled(text)[WEB].servers[1].tls] == [("partners.example.com",)]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "allowed", "reason"),
+    [
+        ("shop.example.com", 443, True, ""),
+        ("shop.example.com", 80, True, "port 80 answers 301, to port 443 by HTTPS"),
+        ("SHOP.example.com", None, True, ""),
+        ("elsewhere.example.com", 443, False, "no server of port 443 is for 'elsewhere.example.com'"),
+    ],
+)
+def test_explain_knows_what_a_stranger_gets_by_the_names_of_the_world(host, port, allowed, reason) -> None:
+    snapshots = compiled(stack(GATEWAY, ROUTE))
+    verdict = explain(
+        snapshots, Source(None), host, port, Request("GET", "/api/x", "", host.lower(), "https", {})
+    ).verdict
+    assert (verdict.allowed, reason in verdict.reason) == (allowed, True)
+
+
+@pytest.mark.parametrize(("host", "port"), [("nobody", 443), ("nobody.example.com", 8081)])
+def test_explain_takes_no_typing_error_for_a_host_of_the_world(host, port) -> None:
+    with pytest.raises(ExplainError, match="no service of the mesh"):
+        explain(
+            compiled(stack(GATEWAY, ROUTE)),
+            Source(None),
+            host,
+            port,
+            Request("GET", "/", "", host, "http", {}),
+        )
