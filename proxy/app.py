@@ -134,10 +134,10 @@ async def _reload_at(hangups: asyncio.Event, sidecar: Sidecar, source: StaticOpt
 
 
 def _calm_allocator() -> None:
-    """Have the C library keep blocks of a mebibyte in its heap.
+    """Have the C library keep blocks of a mebibyte in its heap, and two at its end.
 
-    The loop reads TLS into a fresh block of 256 KiB. Blocks above a threshold, at first 128 KiB, come from
-    the kernel each time (mmap, page faults, munmap: 30 µs of a request); freeing a larger one raises it.
+    Blocks above a threshold, at first 128 KiB, come from the kernel each time (mmap, page faults, munmap),
+    and so does the end of the heap beyond twice as much; freeing a larger block raises both.
     """
     bytearray(_LARGE_BLOCK_BYTES)
 
