@@ -131,6 +131,11 @@ class Registry:
         if compiled.errors:
             raise DocumentError(compiled.errors)
 
+    async def would_be(self, policies: PolicySet) -> Mapping[ServiceName, Printed]:
+        """The snapshots that other policies would make of the mesh of now; those that stay are the same."""
+        compiled = await self._compile(policies, self._inputs(self.revision.number), strict=False)
+        return compiled.snapshots
+
     def set_view(self, view: View) -> None:
         """Take what discovery found; what sidecars must know of it is compiled soon."""
         self.view = view

@@ -1,13 +1,13 @@
 """`POST /v1/explain`, `/v1/diff`, `GET /v1/suggest`: what policies mean for requests, before they apply.
 
-The tools' own code answers, over the inventory and the policies in force; in a thread, one at a time, because
-a large mesh takes seconds to analyse.
+The tools' own code answers, over what the sidecars hold and what they would hold; in a thread, one at a time,
+because a large mesh takes seconds to analyse.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -18,13 +18,14 @@ from control_plane.api.routes import Route
 from control_plane.api.schemas import DIFFED, EXPLAINED
 from control_plane.errors import BadRequest, RateLimited
 from control_plane.gathered import all_flows
+from control_plane.in_force import InForce
 from control_plane.parts import Parts
-from control_plane.store.revisions import Document
 from meshpy.analysis.diff import diff
 from meshpy.analysis.suggest import Threshold, suggest
-from meshpy.cli.live import compiled, documents_of, merged
+from meshpy.cli.live import merged
 from meshpy.cli.observed import LiveFlows
 from meshpy.cli.offline import Offline, Question, parse_headers, split_port
+from meshpy.engine.prepared import Prepared
 from meshpy.errors import MeshpyError
 from meshpy.policy import PolicySet, load, load_documents
 
@@ -70,10 +71,13 @@ class AnalysisRoutes:
             question = Question(source, host, port, method, path, parse_headers(lines))
         except MeshpyError as error:
             raise BadRequest(str(error)) from error
-        policies = self._in_force()
+        registry = self._parts.registry
+        held = InForce(registry.shelf.items())
+        ready = Prepared(held, speaking_of=held.speaking_of)
+        mesh = Offline(namespace, registry.view.inventory, ready, ())
 
         def ask() -> dict[str, Any]:
-            return self._compiled(policies, namespace).ask(question).to_json()
+            return mesh.ask(question).to_json()
 
         return web.json_response(await self._in_turn(ask))
 
@@ -89,12 +93,12 @@ class AnalysisRoutes:
             check_members(each, "name", "text")
         texts = [(member(each, "name", str), member(each, "text", str)) for each in items]
         namespace = member(body, "default_namespace", str, "default")
-        before = self._in_force()
-        fresh = load(texts, namespace)
-        after = fresh if prune else load_documents(merged(before.documents, fresh.documents))
+        registry = self._parts.registry
+        old = InForce(registry.shelf.items())
+        wanted = await asyncio.to_thread(self._wanted, texts, namespace, prune=prune)
+        new = InForce(await registry.would_be(wanted), old)
 
         def ask() -> dict[str, Any]:
-            old, new = (self._compiled(each, namespace).snapshots for each in (before, after))
             return diff(old, new).to_json()
 
         found = await self._in_turn(ask)
@@ -118,13 +122,12 @@ class AnalysisRoutes:
 
         return web.json_response({"suggestions": await self._in_turn(ask)})
 
-    def _in_force(self) -> PolicySet:
-        documents = self._parts.registry.revision.documents
-        return documents_of({"documents": [_as_json(each) for each in documents]})
-
-    def _compiled(self, policies: PolicySet, namespace: str) -> Offline:
-        registry = self._parts.registry
-        return compiled(registry.view.inventory, policies, namespace, self._parts.signing.trust_domain)
+    def _wanted(self, texts: Sequence[tuple[str, str]], namespace: str, *, prune: bool) -> PolicySet:
+        """The set as it would be with these documents."""
+        fresh = load(texts, namespace)
+        if prune:
+            return fresh
+        return load_documents(merged(self._parts.registry.documents, fresh.documents))
 
     async def _in_turn(self, ask: Callable[[], Found]) -> Found:
         try:
@@ -138,12 +141,3 @@ class AnalysisRoutes:
             raise BadRequest(str(error)) from error
         finally:
             self._turn.release()
-
-
-def _as_json(document: Document) -> dict[str, Any]:
-    return {
-        "name": document.name,
-        "text": document.text,
-        "namespace": document.namespace,
-        "line": document.line,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from meshpy.engine.prepared import Prepared
 from meshpy.model.ingress import IngressServer
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Destination, Forward
@@ -71,15 +72,15 @@ def _names(text: str, namespace: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def place_of(snapshots: Snapshots, text: str, caller: Snapshot | None) -> Place | None:
+def place_of(snapshots: Prepared, text: str, caller: Snapshot | None) -> Place | None:
     """Find a destination by the name that `caller` uses, or by `namespace/service`; None when unknown."""
     namespace = caller.workload.name.namespace if caller is not None else _only_namespace(snapshots)
     hosts = _names(text, namespace)
     labels = set(hosts)
     if caller is not None and any(labels & _domains(listener) for listener in caller.outbound):
-        return Place(text, hosts, _behind(snapshots.values() if "/" in text else (caller,), labels))
+        return Place(text, hosts, _behind((caller,), labels))
     direct = tuple(name for name in snapshots if f"{name.name}.{name.namespace}".lower() in labels)
-    services = direct or _behind(snapshots.values(), labels)
+    services = direct or _behind(snapshots.speaking_of(labels), labels)
     return Place(text, hosts, services) if services else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from meshpy.engine.egress import EgressAuthorizer
 from meshpy.engine.explanation import Source
@@ -19,16 +19,26 @@ from meshpy.model.snapshot import OutboundListener, Snapshot, mesh_sni
 __all__ = ["Prepared"]
 
 
-class Prepared(dict[ServiceName, Snapshot]):
+class Prepared(Mapping[ServiceName, Snapshot]):
     """Snapshots whose engines are built once, for many questions.
 
     Args:
+        snapshots: may be read as they are asked for; the same object each time.
         with_steps: False leaves out every rule that was considered and the list of destinations; verdicts and
             legs are the same.
+        speaking_of: finds the services whose routes name one of some hosts, where that can be known without
+            reading them all.
     """
 
-    def __init__(self, snapshots: Mapping[ServiceName, Snapshot], *, with_steps: bool = True) -> None:
-        super().__init__(snapshots)
+    def __init__(
+        self,
+        snapshots: Mapping[ServiceName, Snapshot],
+        *,
+        with_steps: bool = True,
+        speaking_of: Callable[[Collection[str]], Iterable[ServiceName]] | None = None,
+    ) -> None:
+        self._snapshots = snapshots
+        self._speaking_of = speaking_of
         self.with_steps = with_steps
         self._inbound: dict[ServiceName, InboundJudge] = {}
         self._egress: dict[ServiceName, EgressAuthorizer] = {}
@@ -37,6 +47,24 @@ class Prepared(dict[ServiceName, Snapshot]):
         ] = {}
         self._peers: dict[int, tuple[Source, Peer]] = {}
         self._routers: dict[int, tuple[OutboundListener, Router]] = {}
+
+    def __getitem__(self, service: ServiceName) -> Snapshot:
+        return self._snapshots[service]
+
+    def __contains__(self, service: object) -> bool:
+        return service in self._snapshots
+
+    def __iter__(self) -> Iterator[ServiceName]:
+        return iter(self._snapshots)
+
+    def __len__(self) -> int:
+        return len(self._snapshots)
+
+    def speaking_of(self, hosts: Collection[str]) -> Iterable[Snapshot]:
+        """Snapshots whose routes may name one of these hosts, lower case; all that do are there."""
+        if self._speaking_of is None:
+            return self._snapshots.values()
+        return (self._snapshots[name] for name in self._speaking_of(hosts))
 
     def judge_inbound(
         self,

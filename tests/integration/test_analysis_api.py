@@ -57,3 +57,12 @@ async def test_nothing_is_suggested_from_nothing(mesh):
 )
 async def test_a_question_that_cannot_be_is_refused(mesh, path, body, status):
     assert (await mesh.call("POST", f"/v1/{path}", body))[0] == status
+
+
+async def test_questions_change_nothing(mesh):
+    """The comparison reads what sidecars hold: a second look finds the same, and the mesh as it was."""
+    documents = [{"name": "a.yaml", "text": OPEN}]
+    first = await mesh.call("POST", "/v1/diff", {"documents": documents})
+    await mesh.call("POST", "/v1/explain", {**ASKED, "source": "external", "destination": "api"})
+    assert await mesh.call("POST", "/v1/diff", {"documents": documents}) == first
+    assert not (await mesh.call("POST", "/v1/explain", ASKED))[1]["allowed"]
