@@ -1,7 +1,9 @@
 """The last exchanges of a sidecar, for whoever asks later: the rest of a trace, the newest lines of a log.
 
-Hot file: one tuple an exchange, of what is there anyway; it is made into a Seen when somebody asks. Texts of
-strangers are kept cut, whole heads are not kept.
+Hot file: one small tuple an exchange, of what is there anyway; it is made into a Seen when somebody asks.
+What most exchanges of a connection share is one object: what falls out of the memory has left the processor's
+caches, and each object of its own is fetched once more to be freed. Texts of strangers are kept cut, whole
+heads are not kept.
 """
 
 from __future__ import annotations
@@ -14,10 +16,21 @@ from proxy.decide.grpc import Call
 from proxy.telemetry import Edge
 
 if TYPE_CHECKING:
+    from proxy.exchange import Exchange
     from proxy.net.host import Host
     from proxy.plan import Plan, Reply
 
-__all__ = ["KEPT", "MAX_TEXT", "Attempt", "Recent", "Seen"]
+__all__ = [
+    "KEPT",
+    "MAX_TEXT",
+    "Alike",
+    "Attempt",
+    "Odd",
+    "Recent",
+    "Record",
+    "Seen",
+    "seen_of",
+]
 
 KEPT = 4096
 KEPT_S = 30.0
@@ -105,6 +118,81 @@ class Seen(NamedTuple):
         return name or (self.reply.route_name if self.reply is not None else "")
 
 
+class Alike:
+    """What an exchange has in common with others of its connection."""
+
+    __slots__ = ("authority", "edge", "flags", "host", "method", "minor", "plan", "status")
+
+    def __init__(
+        self,
+        edge: Edge,
+        method: str,
+        authority: str,
+        minor: int,
+        status: int,
+        flags: str,
+        plan: Plan | None,
+        host: Host | None,
+    ) -> None:
+        self.edge = edge
+        self.method = method
+        self.authority = authority
+        self.minor = minor
+        self.status = status
+        self.flags = flags
+        self.plan = plan
+        self.host = host
+
+    @classmethod
+    def of(cls, exchange: Exchange, edge: Edge) -> Alike:
+        head = exchange.head
+        authority = head.authority.text[:MAX_TEXT]
+        return cls(
+            edge,
+            head.method,
+            authority,
+            head.minor,
+            exchange.status,
+            exchange.flags,
+            exchange.plan,
+            exchange.host,
+        )
+
+    def is_of(self, exchange: Exchange, edge: Edge) -> bool:
+        head = exchange.head
+        return (
+            self.edge is edge
+            and self.plan is exchange.plan
+            and self.host is exchange.host
+            and self.status == exchange.status
+            and self.minor == head.minor
+            and self.method == head.method
+            and self.flags == exchange.flags
+            and self.authority == head.authority.text
+        )
+
+
+Odd = tuple[int, float, "Reply | None", Call | None, tuple[Attempt, ...] | None, str]
+"""What few exchanges have: tries other than one, when the last began, an answer of the mesh, a call of gRPC,
+the tries that were given up, who would have it noticed."""
+
+Record = tuple[Alike, bytes, bytes, bool, float, float, str, int, int, Odd | None]
+"""What is alike, trace, parent, if it is told; when it ended, began; path, bytes sent, received, the odd."""
+
+_EVEN: Odd = (1, 0.0, None, None, None, "")
+
+
+def seen_of(record: Record) -> Seen:
+    """The whole of it."""
+    alike, trace, parent, is_told, ended_at, started_at, path, sent, received, odd = record
+    attempts, upstream_started_at, reply, call, attempt_log, audit = odd or _EVEN
+    return Seen(
+        trace, parent, is_told, ended_at, started_at, upstream_started_at, alike.edge, alike.method,
+        alike.authority, path, alike.minor, alike.status, alike.flags, attempts, sent, received, alike.plan,
+        alike.host, reply, call, attempt_log, audit,
+    )  # fmt: skip
+
+
 class Recent:
     """Args:
     kept: how many exchanges; 0 keeps none.
@@ -113,9 +201,9 @@ class Recent:
     __slots__ = ("_kept", "add")
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._kept: deque[tuple[object, ...]] = deque(maxlen=kept)
+        self._kept: deque[Record] = deque(maxlen=kept)
         self.add = self._kept.append
-        """Keep the fields of a Seen, in order."""
+        """Keep an exchange."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -123,12 +211,14 @@ class Recent:
     def forget(self, now: float) -> None:
         """Drop what is old: an idle sidecar holds no routes and hosts of a configuration that is gone."""
         kept = self._kept
-        while kept and kept[0][3] < now - KEPT_S:  # type: ignore[operator]
+        while kept and kept[0][4] < now - KEPT_S:
             kept.popleft()
 
     def newest(self) -> Iterator[Seen]:
         """The newest first, as of now; may be read in a thread."""
-        return (Seen._make(each) for each in reversed(tuple(self._kept)))
+        # No generator expression: compiled, it would make a Seen of each before the first is looked at.
+        for each in reversed(tuple(self._kept)):
+            yield seen_of(each)
 
     def of_traces(self, wanted: Collection[bytes]) -> list[Seen]:
         """Those of these traces whose spans were not told yet.
@@ -138,8 +228,8 @@ class Recent:
         """
         found = []
         for index, each in enumerate(self._kept):
-            if each[0] and not each[2] and each[0][3:35] in wanted:  # type: ignore[index]
-                seen = Seen._make(each)
-                self._kept[index] = tuple(seen._replace(is_told=True))
-                found.append(seen)
+            trace, is_told = each[1], each[3]
+            if trace and not is_told and trace[3:35] in wanted:
+                self._kept[index] = (*each[:3], True, *each[4:])
+                found.append(seen_of(each))
         return found

@@ -23,7 +23,7 @@ from proxy.http.head import RequestHead
 from proxy.log_shape import LogOptions, LogShape, ecs_line, logfmt_line
 from proxy.observed import UNOBSERVED, Observed, observed_in
 from proxy.plan import Reply
-from proxy.recent import MAX_TEXT, Seen
+from proxy.recent import MAX_TEXT, Alike, Odd, seen_of
 from proxy.redaction import redacted_target
 from proxy.span_tags import NO_TAGS, SpanTags
 from proxy.spans import Spans
@@ -35,12 +35,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter"]
 
+_monotonic: Final = time.monotonic
 _MEMO_ENTRIES: Final = 256
 _MEMO_CHARS: Final = 255
 _OBSERVED_ENTRIES: Final = 4096
 _NOTHING_ODD: Final = (
     '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
 )
+_TEXTS: Final = (
+    '{"start_time":"', "", '"direction":"', '","method":"', '","path":', "", "", ',"bytes_sent":',
+    ',"duration":', ',"upstream_service_time":', ',"x_forwarded_for":', ',"user_agent":', ',"request_id":',
+    ',"trace_id":', "", "",
+)  # fmt: skip
+"""Of a line of the log, each before its value."""
 _VIA_UPSTREAM: Final = "via_upstream"
 _VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
@@ -49,7 +56,6 @@ class Reporter:
     """Writes and counts for one direction."""
 
     __slots__ = (
-        "_direction",
         "_is_logged",
         "_logs",
         "_logs_all",
@@ -83,7 +89,6 @@ class Reporter:
         self.options = options
         self._logs_all = options.kept_pct >= 100
         self._shape = {LogShape.ECS: ecs_line, LogShape.LOKI: logfmt_line}.get(options.shape)
-        self._direction = f'"direction":"{direction}","method":"'
         self.log = log
         self.telemetry = telemetry
         self.spans = spans
@@ -113,7 +118,7 @@ class Reporter:
     ) -> None:
         """Account for an exchange that is over."""
         # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
-        took_s = time.monotonic() - exchange.started_at
+        took_s = _monotonic() - exchange.started_at
         duration_ms = took_s * 1000.0
         observed = self._observed.pop(id(exchange.head), UNOBSERVED) if self._observed else UNOBSERVED
         reply = exchange.reply
@@ -137,19 +142,24 @@ class Reporter:
             self._account_reply(down, exchange, reply, edge)
         is_told = self._sends_spans and self.spans.is_wanted(exchange, took_s)
         head = exchange.head
+        alike = down.alike
+        if alike is None or not alike.is_of(exchange, edge):
+            alike = down.alike = Alike.of(exchange, edge)
+        odd: Odd | None = None
+        if exchange.attempts != 1 or reply is not None or call is not None or observed is not UNOBSERVED:
+            began_at, log = exchange.upstream_started_at, exchange.attempt_log
+            odd = (exchange.attempts, began_at, reply, call, log, observed.audit)
         seen = (
-            exchange.trace, exchange.parent, is_told or not self._sends_spans, exchange.started_at + took_s,
-            exchange.started_at, exchange.upstream_started_at, edge, head.method,
-            head.authority.text[:MAX_TEXT], head.path[:MAX_TEXT], head.minor, exchange.status, exchange.flags,
-            exchange.attempts, exchange.bytes_sent, exchange.bytes_received, exchange.plan, exchange.host,
-            reply, call, exchange.attempt_log, observed.audit,
+            alike, exchange.trace, exchange.parent, is_told or not self._sends_spans,
+            exchange.started_at + took_s, exchange.started_at, head.path[:MAX_TEXT], exchange.bytes_sent,
+            exchange.bytes_received, odd,
         )  # fmt: skip
         self._remember(seen)
         if is_told:
-            self.spans.record(Seen._make(seen), down, exchange, self._tags)
+            self.spans.record(seen, down, exchange, self._tags)
             edge.remember(exchange.trace, duration_ms, time.time())
         if self.tap.is_on:
-            self.tap.http(Seen._make(seen))
+            self.tap.http(seen_of(seen))
         if (
             self.log.is_on
             and self._logs
@@ -163,7 +173,7 @@ class Reporter:
                 ends |= {"principal": principal, "server_name": server_name}
                 started = time.time() - took_s
                 second, milliseconds = self.log.second_of(started), int(started % 1 * 1000)
-                line = self._shape(second, milliseconds, Seen._make(seen), exchange, ends, self.options)
+                line = self._shape(second, milliseconds, seen_of(seen), exchange, ends, self.options)
                 self.log.write(line)
 
     def _account_reply(self, down: HttpConnection, exchange: Exchange, reply: Reply, edge: Edge) -> None:
@@ -205,14 +215,12 @@ class Reporter:
         started = exchange.started_at + self.log.wall
         served = None if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
         self.log.http(
+            _TEXTS,
             (
-                '{"start_time":"', self.log.second_of(started), MILLISECONDS[int(started % 1 * 1000)],
-                self._direction, head.method, '","path":', target, self._outcome(exchange),
-                exchange.bytes_received, ',"bytes_sent":', exchange.bytes_sent,
-                ',"duration":', int(duration_ms), ',"upstream_service_time":', served,
-                ',"x_forwarded_for":', fields.get(b"x-forwarded-for"),
-                ',"user_agent":', fields.get(b"user-agent"), ',"request_id":', exchange.request_id,
-                ',"trace_id":', exchange.trace[3:35],
+                self.log.second_of(started), MILLISECONDS[int(started % 1 * 1000)], self.direction,
+                head.method, target, self._outcome(exchange), exchange.bytes_received, exchange.bytes_sent,
+                int(duration_ms), served, fields.get(b"x-forwarded-for"), fields.get(b"user-agent"),
+                exchange.request_id, exchange.trace[3:35],
                 self._ends(down, exchange, principal, server_name),
                 _NOTHING_ODD if is_straight else _oddities(exchange, observed),
             ),
@@ -236,12 +244,15 @@ class Reporter:
     def _ends(self, down: HttpConnection, exchange: Exchange, principal: str, server_name: str) -> str:
         """Who spoke to whom over which route; the same for most requests of a connection."""
         plan, host, reply = exchange.plan, exchange.host, exchange.reply
+        if down.alike is down.logged_alike and reply is None:
+            return down.logged_ends
         authority = exchange.head.authority.text
         key = None
         if plan is not None and reply is None and len(authority) <= _MEMO_CHARS:
             key = (plan.upstream, host, plan.route_name, authority)
         known = down.memo.get(key)
         if type(known) is str:
+            down.logged_alike, down.logged_ends = down.alike, known
             return known
         route_name = plan.route_name if plan is not None else ""
         if reply is not None:

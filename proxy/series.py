@@ -98,7 +98,7 @@ def _http(edges: list[tuple[Edge, Labels]]) -> Iterator[Family]:
             count,
         )
         for edge, labels in edges
-        for (status, flags, grpc_status), count in list(edge.responses.items())
+        for (status, flags, grpc_status), count in edge.responses.items()
     ]
     yield Family("istio_requests_total", _COUNTER, "Requests by answer.", requests, "{request}")
     durations = [

@@ -113,6 +113,7 @@ class Sidecar:
         self.clusters = Clusters(self.own)
         self.health = HealthChecks(self.own)
         self.telemetry.sources.append(lambda: families_of(self.clusters.live, loop.time()))
+        self.telemetry.sources.append(access_log.families)
         self.draining = asyncio.Event()
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
         self._sampling_pct = sampling_pct
@@ -309,10 +310,14 @@ class Sidecar:
             self.paths.look(self.recent, time.monotonic())
             self.spans.look_back(time.monotonic())
             self.recent.forget(time.monotonic())
-            if self.span_sinks:
-                spans = self.spans.take()
-                for sink in self.span_sinks if spans else ():
-                    sink(spans)
+            self._offer_spans()
+
+    def _offer_spans(self) -> None:
+        if not self.span_sinks:
+            self.spans.forget()
+        elif spans := self.spans.take():
+            for sink in self.span_sinks:
+                sink(spans)
 
     def count_tunnels(self) -> None:
         """Add what passed through opaque connections that go on to the figures."""
@@ -356,6 +361,7 @@ class Sidecar:
                 if now - seen.setdefault(down, now) >= idle_s:
                     down.drain()
             await asyncio.sleep(_POLL_S)
+        self._offer_spans()
 
     def _cut(self) -> None:
         """End every connection at once."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from meshpy.model.grpc import GRPC_CODES
 from proxy.decide.tracing import is_sampled
-from proxy.recent import MAX_TEXT, Attempt, Recent, Seen
+from proxy.recent import MAX_TEXT, Attempt, Recent, Record, Seen, seen_of
 from proxy.span_tags import NO_TAGS, SpanTags
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _VERSIONS = ("1.0", "1.1", "2")
 _STATUS_NAMES = {code: name for name, code in GRPC_CODES.items()}
 
 Attributes = dict[str, object]
+_Ended = tuple[Record, str, bytes, bytes, Attributes]
+"""An exchange, the caller's address, its user agent, the request's id, tags."""
 
 
 class Spans:
@@ -45,9 +47,11 @@ class Spans:
     recent: where the rest of a trace is looked for.
     """
 
-    __slots__ = ("_kept", "_recalled", "dropped", "recent", "slow_s")
+    __slots__ = ("_ended", "_kept", "_recalled", "dropped", "recent", "slow_s")
 
     def __init__(self, slow_s: float = 1.0, recent: Recent | None = None) -> None:
+        self._ended: list[_Ended] = []
+        """Exchanges whose spans are made when they are taken: many at once cost half of one at a time."""
         self._kept: deque[dict[str, object]] = deque()
         self._recalled: dict[bytes, float] = {}
         self.slow_s = slow_s
@@ -56,8 +60,17 @@ class Spans:
 
     def take(self) -> list[dict[str, object]]:
         """What was kept since the last call, as the control plane reads it."""
+        ended, self._ended = self._ended, []
+        for record, peer_address, agent, request_id, more in ended:
+            seen = seen_of(record)
+            self._record(seen, _with_known(more, seen, peer_address, agent, request_id))
         kept, self._kept = list(self._kept), deque()
         return kept
+
+    def forget(self) -> None:
+        """Nobody wants them."""
+        self._ended.clear()
+        self._kept.clear()
 
     def is_wanted(self, exchange: Exchange, took_s: float) -> bool:
         """Whether an exchange that is over leaves spans."""
@@ -71,17 +84,20 @@ class Spans:
         call = exchange.grpc
         return not exchange.status or (call is not None and call.status in _GRPC_SERVER_ERRORS)
 
-    def record(self, seen: Seen, down: HttpConnection, exchange: Exchange, tags: SpanTags = NO_TAGS) -> None:
+    def record(
+        self,
+        seen: Record,
+        down: HttpConnection,
+        exchange: Exchange,
+        tags: SpanTags = NO_TAGS,
+    ) -> None:
         """Keep the spans of an exchange, with what is known of it only now."""
-        more = tags.of_request(exchange.head.fields)
-        if not seen.is_client:
-            more |= {"client.address": down.peer_address, "network.peer.address": down.peer_address}
-        agent = exchange.head.fields.get(b"user-agent")
-        if agent is not None and not seen.is_client:
-            more["user_agent.original"] = agent.decode("latin-1")[:MAX_TEXT]
-        if exchange.request_id:
-            more["meshpy.request_id"] = exchange.request_id.decode("latin-1")[:MAX_TEXT]
-        self._record(seen, more)
+        if len(self._ended) >= MAX_SPANS:
+            self.dropped += 1
+            return
+        fields = exchange.head.fields
+        agent, request_id = fields.get(b"user-agent", b"")[:MAX_TEXT], exchange.request_id[:MAX_TEXT]
+        self._ended.append((seen, down.peer_address, agent, request_id, tags.of_request(fields)))
 
     def recall(self, traces: Collection[str], now: float) -> None:
         """Keep what is known of traces that others kept for a failure, and what ends soon."""
@@ -135,6 +151,19 @@ class Spans:
             self.dropped += 1
         else:
             self._kept.append(span)
+
+
+def _with_known(
+    more: Attributes, seen: Seen, peer_address: str, agent: bytes, request_id: bytes
+) -> Attributes:
+    """Add what an exchange alone knew to the tags of a document."""
+    if not seen.is_client:
+        more |= {"client.address": peer_address, "network.peer.address": peer_address}
+        if agent:
+            more["user_agent.original"] = agent.decode("latin-1")
+    if request_id:
+        more["meshpy.request_id"] = request_id.decode("latin-1")
+    return more
 
 
 class Outbox:

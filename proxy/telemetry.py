@@ -7,7 +7,6 @@ one.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from proxy.admitted import Admitted
 from proxy.decide.grpc import FAILURES
 from proxy.metric_overrides import MetricOverrides
 
-__all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry"]
+__all__ = ["BOUNDS_MS", "Edge", "EdgeKey", "Telemetry", "bucket_of"]
 
 BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 MAX_EDGES = 1000
@@ -38,10 +37,34 @@ class EdgeKey(NamedTuple):
     is_mtls: bool
 
 
+def bucket_of(duration_ms: float) -> int:
+    """The first of BOUNDS_MS that is no less, by comparisons alone: most requests are quick."""
+    if duration_ms <= 5:
+        return 0 if duration_ms <= 0.5 else 1 if duration_ms <= 1 else 2 if duration_ms <= 2.5 else 3
+    index = 4
+    while index < len(BOUNDS_MS) and duration_ms > BOUNDS_MS[index]:
+        index += 1
+    return index
+
+
+class Answered:
+    """How many requests of an edge were answered alike."""
+
+    __slots__ = ("count", "flags", "grpc_status", "status")
+
+    def __init__(self, status: int, flags: str, grpc_status: str) -> None:
+        self.status = status
+        self.flags = flags
+        self.grpc_status = grpc_status
+        self.count = 0
+
+
 class Edge:
     """The numbers of one edge; they only grow."""
 
     __slots__ = (
+        "_answered",
+        "_last",
         "buckets",
         "bytes_received",
         "bytes_sent",
@@ -55,14 +78,14 @@ class Edge:
         "request_sizes",
         "response_messages",
         "response_sizes",
-        "responses",
         "retries",
         "sum_ms",
     )
 
     def __init__(self, key: EdgeKey) -> None:
         self.key = key
-        self.responses: dict[tuple[int, str, str], int] = {}
+        self._answered: dict[tuple[int, str, str], Answered] = {}
+        self._last = Answered(-1, "", "")
         self.request_messages = self.response_messages = 0
         self.request_sizes = [0] * (_SIZE_BITS + 1)
         self.response_sizes = [0] * (_SIZE_BITS + 1)
@@ -82,16 +105,30 @@ class Edge:
         self, status: int, flags: str, duration_ms: float, received: int, sent: int, grpc_status: str = ""
     ) -> None:
         """Count an exchange."""
-        key = (status, flags, grpc_status)
-        responses = self.responses
-        responses[key] = responses.get(key, 0) + 1
-        self.buckets[bisect_left(BOUNDS_MS, duration_ms)] += 1
+        last = self._last
+        if last.status != status or last.flags != flags or last.grpc_status != grpc_status:
+            last = self._last = self._of_answer(status, flags, grpc_status)
+        last.count += 1
+        self.buckets[bucket_of(duration_ms)] += 1
         self.sum_ms += duration_ms
         self.bytes_received += received
         self.bytes_sent += sent
         # A size's number of bits is its bucket: no search, no table.
         self.request_sizes[min(received.bit_length(), _SIZE_BITS)] += 1
         self.response_sizes[min(sent.bit_length(), _SIZE_BITS)] += 1
+
+    def _of_answer(self, status: int, flags: str, grpc_status: str) -> Answered:
+        """Where answers like this one are counted."""
+        key = (status, flags, grpc_status)
+        found = self._answered.get(key)
+        if found is None:
+            found = self._answered[key] = Answered(status, flags, grpc_status)
+        return found
+
+    @property
+    def responses(self) -> dict[tuple[int, str, str], int]:
+        """Requests by status, response flags and status of gRPC."""
+        return {key: each.count for key, each in list(self._answered.items())}
 
     def remember(self, trace: bytes, duration_ms: float, at_s: float) -> None:
         """Keep a request as the example of its bucket.
@@ -101,7 +138,7 @@ class Edge:
         """
         ids = trace.decode("latin-1")
         found = Exemplar(ids[3:35], ids[36:52], duration_ms, at_s)
-        self.exemplars[bisect_left(BOUNDS_MS, duration_ms)] = found
+        self.exemplars[bucket_of(duration_ms)] = found
 
     def deny(self, policy: str) -> None:
         """Count a denial by the policy that made it."""

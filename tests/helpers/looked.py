@@ -6,7 +6,7 @@ import time
 
 from proxy.look import answer, read_question
 from proxy.plan import Reply
-from proxy.recent import Recent, Seen
+from proxy.recent import Alike, Recent
 from proxy.telemetry import Edge, EdgeKey
 
 
@@ -21,12 +21,9 @@ def recent(direction):
             else None
         )
         status = 403 if reply else 503 if number % 10 == 0 else 200
-        found.add(
-            tuple(
-                Seen(b"", b"", True, now, now - number / 1000, now, edge, "GET", "api", f"/items/{number}", 1,
-                     status, "-", 1, 10, 0, None, None, reply, None, None)
-            )
-        )  # fmt: skip
+        alike = Alike(edge, "GET", "api", 1, status, "-", None, None)
+        odd = (1, now, reply, None, None, "") if reply else None
+        found.add((alike, b"", b"", True, now, now - number / 1000, f"/items/{number}", 10, 0, odd))
     return found
 
 

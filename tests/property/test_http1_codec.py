@@ -95,19 +95,36 @@ def test_it_joins_heads_as_python_does(headers, drop, middle, extra):
 
 
 texts = st.sampled_from(['{"a":', ',"x":"é"', "", "}\n"])
-pieces = st.lists(texts | st.binary(max_size=9) | st.integers(-1, 2**70) | st.none(), max_size=9).map(tuple)
+values = texts | st.binary(max_size=20) | st.integers(-1, 2**70) | st.none() | st.just("\ud800")
+parts = st.lists(st.tuples(texts, values), max_size=9)
 
 
-@settings(max_examples=EXAMPLES // 2)
-@given(pieces, st.integers(0, 2), st.integers(2040, 2060))
-def test_it_composes_lines_as_python_does(pieces, longs, size):
-    pieces += (b"a" * size,) * longs
+@settings(max_examples=EXAMPLES)
+@given(parts, st.integers(0, 2), st.integers(2040, 2060), st.integers(0, 5000))
+def test_it_composes_lines_as_python_does(parts, longs, size, at):
+    parts += [("", b"a" * size)] * longs
+    texts, values = tuple(text for text, _ in parts), tuple(value for _, value in parts)
+    room = bytearray(b"." * 5000)
     try:
-        line = codec.compose(pieces)
+        end = codec.compose(room, at, texts, values)
     except OverflowError:  # a number that no log holds
-        assert any(type(piece) is int and piece >= 2**63 for piece in pieces)
+        assert any(type(value) is int and value >= 2**63 for value in values)
         return
-    assert line in (None, compose_in_python(pieces))
+    assert room[:at] == b"." * at
+    assert end == -1 or bytes(room[at:end]) == compose_in_python(texts, values)
+
+
+@given(
+    st.binary(max_size=40), st.sampled_from([b"", b'"', b"\\", b"\x00", b"\x1f", b"\x7f", b"\x80", b"\xa0"])
+)
+def test_what_a_json_string_may_not_hold_is_left_to_python(text, odd):
+    """Octets are looked at eight at a time: each place among them is tried."""
+    plain = bytes(32 + each % 90 for each in text).translate(bytes.maketrans(b'"\\', b"ab"))
+    for at in range(len(plain) + 1):
+        value, room = plain[:at] + odd + plain[at:], bytearray(100)
+        end = codec.compose(room, 0, ("",), (value,))
+        assert end == (-1 if odd else len(value) + 2)
+        assert odd or bytes(room[:end]) == compose_in_python(("",), (value,))
 
 
 def test_plain_heads_are_read_by_it():
@@ -120,8 +137,31 @@ def test_plain_heads_are_read_by_it():
 
 
 def test_plain_lines_are_composed_by_it():
-    assert codec.compose(('{"a":', b"b c", ',"n":', 15, ',"o":', None, "}")) == b'{"a":"b c","n":15,"o":null}'
-    assert codec.compose((b'"',)) is None
+    room, texts = bytearray(64), ('{"a":', ',"n":', ',"o":', "")
+    end = codec.compose(room, 2, texts, (b"b c", 15, None, "}"))
+    assert room[2:end] == b'{"a":"b c","n":15,"o":null}'
+    assert codec.compose(room, 0, ("",), (b'"',)) == -1
+    assert codec.compose(room, 60, texts, (b"b c", 15, None, "}")) == -1  # no room
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (b"bytes", 0, (), ()),
+        (bytearray(9), "0", (), ()),
+        (bytearray(9), 0, [], ()),
+        (bytearray(9), 0, (1,), ("",)),
+        (bytearray(9), 0, (), [""]),
+        (bytearray(9), 0, ("",) * 40, ("",) * 40),
+        (bytearray(9), 0, ("",), ()),
+        (bytearray(9), 10, (), ()),
+        (bytearray(9), -1, (), ()),
+        (bytearray(9), 0, ("",), (object(),)),
+    ],
+)
+def test_what_is_no_line_is_refused_without_harm(arguments):
+    with pytest.raises((TypeError, ValueError, SystemError)):
+        codec.compose(*arguments)
 
 
 def test_anything_but_bytes_is_refused_without_harm():

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from proxy.http.authority import Authority
     from proxy.http.head import RequestHead, ResponseHead
 
-__all__ = ["Codec", "codec"]
+__all__ = ["Codec", "Values", "codec"]
+
+Values = tuple[str | bytes | int | None, ...]
+"""Of a line: text as it is, bytes that a stranger chose as a JSON string, numbers, None as null."""
 
 
 class Codec(Protocol):
@@ -56,8 +59,8 @@ class Codec(Protocol):
     ) -> bytes:
         """Join a head and what follows it."""
 
-    def compose(self, pieces: tuple[str | bytes | int | None, ...], /) -> bytes | None:
-        """Join a line of the access log; None: let Python do it."""
+    def compose(self, room: bytearray, at: int, texts: tuple[str, ...], values: Values, /) -> int:
+        """Write a line of the access log; where it ends, -1: let Python do it."""
 
     def trim(self) -> None:
         """Give memory that was freed back to the kernel; some milliseconds."""

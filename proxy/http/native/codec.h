@@ -15,12 +15,13 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <stdint.h>
 #include <string.h>
 
 typedef unsigned char u8;
 
 /* What an octet may be part of. */
-enum { TOKEN = 1, VALUE = 2, FIRST = 4, PATH = 8, QUERY = 16 };
+enum { TOKEN = 1, VALUE = 2, FIRST = 4, PATH = 8, QUERY = 16, QUOTED = 32 };
 extern u8 classes[256];
 
 /* A field name: as sent, in lower case, and whether it ends at this hop. */
@@ -45,7 +46,7 @@ int prepare_heads(void); /* once the classes are given */
 extern const char request_doc[], response_doc[], compose_doc[], trim_doc[];
 PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *response(PyObject *self, PyObject *const *args, Py_ssize_t count);
-PyObject *compose(PyObject *self, PyObject *pieces);
+PyObject *compose(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *trim(PyObject *self, PyObject *ignored);
 
 #endif

@@ -21,6 +21,8 @@ void fill_classes(void)
             class |= PATH;
         if (c >= 0x21 && c <= 0x7e && c != '#')
             class |= QUERY;
+        if (c >= 0x20 && c <= 0x7e && c != '"' && c != '\\')
+            class |= QUOTED; /* as it is in a JSON string */
         classes[c] = class;
     }
 }
