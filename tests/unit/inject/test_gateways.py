@@ -6,11 +6,12 @@ import pytest
 
 from control_plane.discovery.labels import gateway_ports_of, ports_of
 from meshpy.compile import check, compile_mesh
+from meshpy.compile.ingress import narrower
 from meshpy.engine.explain import ExplainError, Source, explain
 from meshpy.engine.request import Request
 from meshpy.inject import inventory_of_stack, policies_of_stack, uninject
 from meshpy.model.endpoint import Transport
-from meshpy.model.ingress import TlsMode
+from meshpy.model.ingress import TlsMode, covers_host
 from meshpy.model.inventory import GatewayPort, Inventory
 from meshpy.model.names import ServiceName
 from meshpy.model.route import Forward
@@ -287,3 +288,16 @@ def test_explain_takes_no_typing_error_for_a_host_of_the_world(host, port) -> No
             port,
             Request("GET", "/", "", host, "http", {}),
         )
+
+
+NAMES = ("a.test", "b.a.test", "c.b.a.test", "x.b.a.test", "other.test", "test")
+PATTERNS = ("*", "*.test", "*.a.test", "*.b.a.test", *NAMES)
+
+
+@pytest.mark.parametrize("one", PATTERNS)
+@pytest.mark.parametrize("other", PATTERNS)
+def test_what_two_patterns_have_in_common_is_what_both_cover(one: str, other: str) -> None:
+    both = narrower(one, other)
+    for name in NAMES:
+        meant = covers_host(one, name) and covers_host(other, name)
+        assert (bool(both) and covers_host(both, name)) == meant, name
