@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from meshpy.inject.images import CLUSTERS, DOCKER_PROXIES, image_name
+from meshpy.inject.images import CLUSTERS, DOCKER_PROXIES, SCRAPERS, image_name
 from meshpy.inject.interpolation import substitute
 from meshpy.inject.mentions import Mention
 from meshpy.inject.published import Published
@@ -42,8 +42,11 @@ def soft_reason(orders: Orders, service: Mapping[str, Any], published: Sequence[
     if other:
         return f"it publishes {' and '.join(other).upper()} ports, which the mesh does not carry"
     image = text_of(service.get("image"))
-    if image_name(substitute(image) or image) in DOCKER_PROXIES:
+    known = image_name(substitute(image) or image)
+    if known in DOCKER_PROXIES:
         return "a proxy that dials its backends at addresses it gets from Docker"
+    if known in SCRAPERS:
+        return "it scrapes every task of a name, for which the mesh has one address"
     mode = text_of((service.get("deploy") or {}).get("mode"))
     if mode == "global" and any(_is_agent_mount(source) for source in sources):
         return "an agent on every node that reads the host"

@@ -9,6 +9,7 @@ __all__ = [
     "CLUSTERS",
     "DOCKER_PROXIES",
     "PORTS_BY_NUMBER",
+    "SCRAPERS",
     "image_name",
     "well_known_ports",
 ]
@@ -247,6 +248,9 @@ DOCKER_PROXIES = frozenset(
     ]
 )
 """Proxies that dial their backends at addresses that Docker told them, so no alias can stand in between."""
+
+SCRAPERS = frozenset(["prometheus", "swarmprom-prometheus", "vmagent"])
+"""They ask for every task of a name (`tasks.node-exporter`) and would take one sidecar for all of them."""
 
 CLIENT_COMMANDS = re.compile(
     r"(?:^|[\s/\"'])(?:celery\b.*\b(?:worker|beat)|sidekiq|rq\s+worker|resque|queue:work|queue:listen|schedule:run"

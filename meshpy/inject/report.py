@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshpy.compile.ingress import gateway_servers
+from meshpy.inject.advice import advice_on
 from meshpy.inject.gateways import stated_gateways
 from meshpy.inject.inventory import inventory_of_plan
 from meshpy.inject.members import Plan
@@ -118,7 +119,7 @@ def report_of(plan: Plan, notes: tuple[str, ...] = ()) -> Report:
         ("meshpy-ca",) if plan.meshed else (),
         (plan.settings.mesh_network,) if plan.meshed else (),
         plan.settings.permissive,
-        _joined((*plan.notes, *_permissive(plan), *notes)),
+        _joined((*plan.notes, *_permissive(plan), *notes, *advice_on(plan.meshed))),
         _servers(plan),
         plan.stack.value.get("secrets") or {},
         tuple(sorted({m.gateway for m in plan.meshed if m.gateway is not None and m.calls_outside})),
