@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from certs.bundle import certificates_from_pem
-from meshpy.exposition import OPENMETRICS, PROMETHEUS, wants_openmetrics
+from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
+from meshpy.model.metrics import Family
 from meshpy.wire import encode
 from proxy import is_compiled
 from proxy.cluster_stats import state_of
 from proxy.http.events import Refused
 from proxy.http.h1 import RequestParser
 from proxy.http.head import RequestHead
+from proxy.merged import merged
 from proxy.net.tls import Credentials
-from proxy.series import openmetrics_text, prometheus_text
+from proxy.series import families
 from proxy.sidecar import Sidecar
 
 __all__ = ["Admin"]
@@ -44,7 +46,7 @@ class Admin(asyncio.Protocol):
         self._routes: dict[str, Callable[[], Answer]] = {
             "/readyz": self._readyz,
             "/livez": lambda: (200, _TEXT, "ok\n"),
-            "/metrics": lambda: (200, PROMETHEUS, prometheus_text(sidecar.telemetry)),
+            "/metrics": lambda: (200, PROMETHEUS, prometheus(self._families())),
             "/config_dump": self._config_dump,
             "/stats": self._stats,
             "/server_info": self._server_info,
@@ -75,7 +77,7 @@ class Admin(asyncio.Protocol):
         else:
             accept = head.fields.get(b"accept", b"").decode("latin-1")
             is_open = head.path == "/metrics" and wants_openmetrics(accept)
-            answer = (200, OPENMETRICS, openmetrics_text(self._sidecar.telemetry)) if is_open else route()
+            answer = (200, OPENMETRICS, openmetrics(self._families())) if is_open else route()
         self._write(*answer, is_last=not head.keep_alive, is_head=head.method == "HEAD")
 
     def _write(self, status: int, content_type: str, body: str, *, is_last: bool, is_head: bool) -> None:
@@ -88,6 +90,10 @@ class Admin(asyncio.Protocol):
         self._transport.write(head.encode() + (b"" if is_head else content))
         if is_last:
             self._transport.close()
+
+    def _families(self) -> Iterable[Family]:
+        own, others = families(self._sidecar.telemetry), self._sidecar.others
+        return merged([own, *others.values()]) if others else own
 
     def _readyz(self) -> Answer:
         sidecar = self._sidecar

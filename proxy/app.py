@@ -17,6 +17,7 @@ from proxy.listeners import MESH_DEFAULT
 from proxy.metrics_server import serve_metrics
 from proxy.net.addresses import Addresses
 from proxy.options import Options, StaticOptions
+from proxy.siblings import ALONE, Ends, listen, tell
 from proxy.sidecar import Sidecar
 
 __all__ = ["calm_interpreter", "serve"]
@@ -27,11 +28,11 @@ _SWITCH_S = 0.0002
 _log = logging.getLogger("meshpy.proxy")
 
 
-async def serve(options: Options, worker: int = 0) -> int:
+async def serve(options: Options, ends: Ends = ALONE) -> int:
     """Run until SIGTERM or SIGINT; the exit code.
 
     Args:
-        worker: 0 is the only or first process, which has the admin server.
+        ends: which of several workers this is; the first or only one has the admin server.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -57,23 +58,27 @@ async def serve(options: Options, worker: int = 0) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        admin = await loop.create_server(lambda: Admin(sidecar), *options.admin) if worker == 0 else None
+        admin = await loop.create_server(lambda: Admin(sidecar), *options.admin) if ends.number == 0 else None
     except OSError as error:
         _log.error("--admin %s:%d: %s", *options.admin, error.strerror)
         return 2
     try:
-        return await _run(sidecar, options, stop)
+        return await _run(sidecar, options, stop, ends)
     finally:
         if admin is not None:
             admin.close()
         await sidecar.close()
 
 
-async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event) -> int:
+async def _run(sidecar: Sidecar, options: Options, stop: asyncio.Event, ends: Ends) -> int:
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(sidecar.run())]
         source = options.source
-        if options.metrics is not None:
+        if ends.heard:
+            background.append(group.create_task(listen(ends, sidecar.others)))
+        elif ends.number:
+            background.append(group.create_task(tell(ends, sidecar.telemetry)))
+        if options.metrics is not None and ends.number == 0:
             background.append(group.create_task(serve_metrics(sidecar, *options.metrics)))
         otlp = options.otlp
         if otlp.traces is not None or otlp.metrics is not None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from certs.bundle import TrustBundle
 from certs.identity import Identity
 from meshpy.live import Live
+from meshpy.model.metrics import Family
 from meshpy.model.snapshot import Snapshot
 from proxy.access_log import NO_LOG, AccessLog
 from proxy.cluster_stats import families_of
@@ -121,6 +122,7 @@ class Sidecar:
         self.capacity = Capacity(limits.connections)
         self.capacity.on_full = self.shared.make_room
         self.guard = self._guard(limits, workers)
+        self.others: dict[int, list[Family]] = {}
         self._limits = limits
         if limits.request_bytes:
             self.shared.max_request_bytes = limits.request_bytes

@@ -33,6 +33,6 @@ def start(arguments: Sequence[str]) -> int:
 def _run(options: Options) -> int:
     if options.workers > 1:
         if isinstance(options.source, StaticOptions):
-            return run_workers(options.workers, lambda worker: uvloop.run(serve(options, worker)))
+            return run_workers(options.workers, lambda ends: uvloop.run(serve(options, ends)))
         logging.getLogger("meshpy.proxy").warning("one process: workers are for the static way")
     return uvloop.run(serve(options))
