@@ -21,6 +21,8 @@ from certs.spiffe import SpiffeId
 
 __all__ = ["CertificateAuthority", "IssuedCertificate"]
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
@@ -108,7 +110,7 @@ class CertificateAuthority:
         if not 1 <= ttl_s <= MAX_LEAF_TTL_S:
             raise CertError(f"a leaf lives 1 to {MAX_LEAF_TTL_S} seconds, not {ttl_s}")
         if not self.intermediate.not_valid_before_utc <= now < self.intermediate.not_valid_after_utc:
-            raise CertError(f"the intermediate is not valid at {now:%Y-%m-%dT%H:%M:%SZ}; make the next one")
+            raise CertError(_why_not_valid(self.intermediate, now))
         leaf = build_leaf(
             check_csr(csr, attested),
             attested,
@@ -140,6 +142,15 @@ class CertificateAuthority:
             key.public_key(), self.trust_domain, self.root, root_key, now=now, serial=serial
         )
         return replace(self, intermediate=intermediate, intermediate_key=key, above=())
+
+
+def _why_not_valid(intermediate: x509.Certificate, now: datetime) -> str:
+    if now < (begin := intermediate.not_valid_before_utc):
+        return (
+            f"the intermediate is not valid before {begin:{_TIME}}: is the clock right? it says {now:{_TIME}}"
+        )
+    end = intermediate.not_valid_after_utc
+    return f"the intermediate ended at {end:{_TIME}}; see Disaster in docs/operations.md"
 
 
 def _uris(certificate: x509.Certificate) -> list[str]:

@@ -1,10 +1,31 @@
-"""The last test of all: the mesh is taken away, and nothing of it is left."""
+"""The mesh is used without the operator's folder; it is taken away, and nothing of it is left."""
+
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.mesh import Mesh
 
 pytestmark = pytest.mark.docker
+
+
+CONTROL_PLANE = "mesh-system_control-plane"
+
+
+def test_what_an_operator_needs_is_in_the_control_planes_container(deployed: Mesh, tmp_path: Path):
+    """As docs/operations.md has it, in the environment of somebody who has no folder."""
+    [task] = deployed.engine.running(CONTROL_PLANE)
+    root, token = (
+        deployed.engine.exec(task, "cat", f"/run/secrets/{name}").out
+        for name in ("root.crt", "operator-token")
+    )
+    (tmp_path / "root.crt").write_text(root)
+    here = os.environ | {"DOCKER_HOST": deployed.engine.host, "MESHPY_CONTEXT": str(tmp_path / "none.json")}
+    found = {"MESHPY_URL": "https://127.0.0.1:15014", "MESHPY_TOKEN": token.strip()}
+    lost = Mesh(deployed.engine, tmp_path)
+    lost.env = here | found | {"MESHPY_CA_FILE": str(tmp_path / "root.crt")}
+    assert "default/api" in lost.ok("status")
 
 
 def stacks(mesh: Mesh) -> list[str]:

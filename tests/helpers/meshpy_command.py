@@ -10,11 +10,11 @@ TIMEOUT_S = 60
 
 
 async def meshpy(
-    mesh, *words: str, stdin: str = "", url: str = "", token: str = EDITOR
+    mesh, *words: str, stdin: str = "", url: str = "", token: str = EDITOR, context: str = "/nonexistent"
 ) -> tuple[int, str, str]:
     """Run it against a control plane; exit code, standard output, standard error."""
     env = os.environ | {"MESHPY_URL": url or mesh.operator, "MESHPY_TOKEN": token}
-    env["MESHPY_CONTEXT"] = "/nonexistent"
+    env["MESHPY_CONTEXT"] = context
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from meshpy.cli.main import main; main()", *words),
         stdin=asyncio.subprocess.PIPE,

@@ -35,7 +35,7 @@ def test_a_leaf_never_outlives_the_intermediate():
 
 @pytest.mark.parametrize("offset", [timedelta(days=-2), timedelta(days=365), timedelta(days=4000)])
 def test_nothing_is_signed_outside_the_intermediates_life(offset):
-    with pytest.raises(CertError, match="not valid at"):
+    with pytest.raises(CertError, match=r"not valid before .* is the clock right|ended at"):
         issue(now=NOW + offset)
 
 

@@ -54,6 +54,27 @@ def test_nothing_of_a_merge_is_left(path):
     assert not re.findall(r"^(?:<{7}|={7}$|>{7})", path.read_text(), re.MULTILINE)
 
 
+def test_every_test_that_a_page_names_exists():
+    """As a file of tests, or as one of their functions: what the docs claim is tried."""
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    known = {path.stem for path in files}
+    known |= {name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())}
+    named = {(path.name, name) for path in TEXTS for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    assert named
+    assert [each for each in sorted(named) if each[1] not in known] == []
+
+
+def test_what_meshpy_is_said_to_have_leads_to_the_page_that_says_how():
+    """Every ● and ◐ of meshpy's own column; `test_links_lead_somewhere` follows the links."""
+    table = (DOCS / "compared.md").read_text().partition("## Row by row")[2]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 40
+    assert {len(row) for row in rows} == {10}
+    assert [
+        row[0] for row in rows if row[9][0] != "○" and not re.fullmatch(r"\[[●◐][^]]*\]\(.+\)", row[9])
+    ] == []
+
+
 def test_every_response_flag_is_explained():
     """What a sidecar can write as a flag stands in the table of troubleshooting.md."""
     source = "\n".join(path.read_text() for path in (ROOT / "proxy").rglob("*.py"))
