@@ -69,49 +69,32 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
     """
     _make_folder(settings.data)
     join_key = read_secret(settings.join_key_file, "join key")
-    audit = AppendLog(settings.data / "audit.jsonl")
-    stack.callback(audit.close)
+    audit = _audit_log(settings, stack)
     stores = _stores(settings, stack)
     store = _policies(settings, stores)
-    passphrase = _ca_passphrase(settings, join_key)
-    elsewhere = signer_elsewhere(settings)
-    first = _own_ca(settings) if elsewhere is None else None
-    signing = await _signing(elsewhere or first, settings)
+    first, signing = await _signer(settings)
     discovery = _discovery(settings, stack)
     reports = Reports(flows=FlowLog(settings.data / "flows.json"))
     registry = Registry(store, language)
     distribution = Distribution(registry.shelf, reports, signing.trust, _replica())
-    registry.notify = distribution.notify
-    distribution.draining = lambda stream: registry.set_draining(stream.service, stream.task, stream.address)
-    if isinstance(store, DirectoryStore):
-        store.check = registry.check
-    else:  # what a folder says is right, whatever its numbers were before
-        distribution.is_lost = registry.is_lost
+    _connect(registry, distribution, store)
     await registry.start()
     denylist = _denylist(stores("denied"), registry, distribution)
-    ca = _shared_ca(stores("ca"), first, passphrase, signing, distribution)
-    if elsewhere is None:
+    ca = _shared_ca(stores("ca"), first, _ca_passphrase(settings, join_key), signing, distribution)
+    if first is not None:
         await ca.start()
-    shared = stores("ca-progress") if settings.store is StoreKind.SWARM else None
-    followers = Followers(distribution, ca, lambda: registry.view, shared, distribution.replica)
+    followers = _followers(settings, stores, distribution, ca, registry)
     followers.remember(audit.records())
     operator_tokens = OperatorTokens(stores("operators"))
     ledger = TokenLedger(stores("tokens"), _revoked_before(settings))
     for record in (denylist, operator_tokens, ledger):
         await record.start()
-    issuer_keys = _issuer_keys(settings, registry)
-    issuer_keys.start()
     log_of = Audit(audit)
     export = Export(settings.otlp, lambda: families(parts))
     reports.forward = export.forward
     webhook = _webhook(settings)
     watch = _watch(settings, reports, webhook)
-    baseline = BaselineFile(settings.data / "baseline.json", watch)
-    baseline.resume()
-    captures = Captures(reports.asks)
-    reports.captured = captures.take
-    looks = Looks(reports.asks, lambda: len(distribution.connected()))
-    reports.looked = looks.take
+    captures, looks = _questions(reports, distribution)
     parts = Parts(
         registry=registry,
         distribution=distribution,
@@ -120,7 +103,7 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
         looks=looks,
         captures=captures,
         watch=watch,
-        baseline=baseline,
+        baseline=_baseline(settings, watch),
         webhook=webhook,
         store=store,
         discovery=discovery,
@@ -134,10 +117,40 @@ async def assemble(settings: Settings, language: Language, stack: AsyncExitStack
         rollouts=Rollouts(registry, distribution, reports.telemetry, log_of),
         denylist=denylist,
         operator_tokens=operator_tokens,
-        issuer_keys=issuer_keys,
+        issuer_keys=_issuer_keys(settings, registry),
         siblings=_siblings(settings, signing),
     )
     return parts
+
+
+def _audit_log(settings: Settings, stack: AsyncExitStack) -> AppendLog:
+    audit = AppendLog(settings.data / "audit.jsonl")
+    stack.callback(audit.close)
+    return audit
+
+
+def _connect(registry: Registry, distribution: Distribution, store: Store) -> None:
+    """A change of the registry wakes streams; what streams say of themselves changes the registry."""
+    registry.notify = distribution.notify
+    distribution.draining = lambda stream: registry.set_draining(stream.service, stream.task, stream.address)
+    if isinstance(store, DirectoryStore):
+        store.check = registry.check
+    else:  # what a folder says is right, whatever its numbers were before
+        distribution.is_lost = registry.is_lost
+
+
+def _questions(reports: Reports, distribution: Distribution) -> tuple[Captures, Looks]:
+    """What sidecars are asked for, and where their answers go."""
+    captures = Captures(reports.asks)
+    looks = Looks(reports.asks, lambda: len(distribution.connected()))
+    reports.captured, reports.looked = captures.take, looks.take
+    return captures, looks
+
+
+def _baseline(settings: Settings, watch: Watch) -> BaselineFile:
+    baseline = BaselineFile(settings.data / "baseline.json", watch)
+    baseline.resume()
+    return baseline
 
 
 def _make_folder(folder: Path) -> None:
@@ -165,6 +178,18 @@ def _shared_ca(
     return SharedCa(store, first, passphrase, adopt)
 
 
+def _followers(
+    settings: Settings,
+    stores: Callable[[str], Store],
+    distribution: Distribution,
+    ca: SharedCa,
+    registry: Registry,
+) -> Followers:
+    """Who has followed a root rotation; replicas tell each other through the Raft."""
+    shared = stores("ca-progress") if settings.store is StoreKind.SWARM else None
+    return Followers(distribution, ca, lambda: registry.view, shared, distribution.replica)
+
+
 def _watch(settings: Settings, reports: Reports, webhook: Webhook | None) -> Watch:
     watch = Watch(reports.telemetry, settings.learning_s)
     reports.paths = watch.take_paths
@@ -178,14 +203,17 @@ def _own_ca(settings: Settings) -> CaState:
     return CaState.of(load_authority(_ca_dir(settings), settings.data, settings.trust_domain, passphrase))
 
 
-async def _signing(source: CaState | Signer | None, settings: Settings) -> Signing:
-    """Raises:
-    StartRefused: no certificate can be had for ourselves; without one nobody could be served.
+async def _signer(settings: Settings) -> tuple[CaState | None, Signing]:
+    """Our own CA, None where it is elsewhere, and what signs.
+
+    Raises:
+        StartRefused: no certificate can be had for ourselves; without one nobody could be served.
     """
-    if source is None:
-        raise StartRefused("there is no CA")
+    elsewhere = signer_elsewhere(settings)
+    source: CaState | Signer = elsewhere if elsewhere is not None else _own_ca(settings)
+    first = source if isinstance(source, CaState) else None
     try:
-        return await Signing.begin(source, settings.trust_domain, ttl_s=settings.certificate_ttl_s)
+        return first, await Signing.begin(source, settings.trust_domain, ttl_s=settings.certificate_ttl_s)
     except (CertError, SignerError) as error:
         raise StartRefused(f"the control plane gets no certificate for itself: {error}") from error
 
@@ -212,7 +240,9 @@ def _issuer_keys(settings: Settings, registry: Registry) -> IssuerKeys:
         raise StartRefused(f"--jwks-ca-file {settings.jwks_ca_file} cannot be read: {error}") from error
     fetcher = Fetcher(Guard.of(settings.jwks_allow), tls)
     file = settings.data / "issuer-keys.json"
-    return IssuerKeys(fetcher, lambda: registry.keys_wanted, registry.set_keys, file)
+    keys = IssuerKeys(fetcher, lambda: registry.keys_wanted, registry.set_keys, file)
+    keys.start()
+    return keys
 
 
 def _ca_dir(settings: Settings) -> Path | None:

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from control_plane.api.operators import Role, require
 from control_plane.api.policies import message_of
 from control_plane.api.routes import Route
-from control_plane.api.schemas import CA, DENIED
 from control_plane.api.texts import prose
+from control_plane.api.trust_schemas import CA, DENIED
 from control_plane.parts import Parts
 from control_plane.tokens import checked_service
 

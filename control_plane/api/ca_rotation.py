@@ -17,7 +17,14 @@ from certs.rotation import CaState
 from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import CA_ADVANCE, CA_EXPORT, CA_EXPORTED, CA_NEXT, CA_REQUESTED, CA_ROTATION
+from control_plane.api.trust_schemas import (
+    CA_ADVANCE,
+    CA_EXPORT,
+    CA_EXPORTED,
+    CA_NEXT,
+    CA_REQUESTED,
+    CA_ROTATION,
+)
 from control_plane.errors import BadRequest, Conflict, Lagging
 from control_plane.followers import Laggard
 from control_plane.parts import Parts

@@ -9,8 +9,8 @@ from aiohttp import web
 from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import NEW_TOKEN, OPERATOR_TOKEN, OPERATOR_TOKENS, REVOKED
 from control_plane.api.texts import is_line
+from control_plane.api.trust_schemas import NEW_TOKEN, OPERATOR_TOKEN, OPERATOR_TOKENS, REVOKED
 from control_plane.errors import BadRequest
 from control_plane.operator_tokens import MAX_TTL_S, MIN_TTL_S
 from control_plane.parts import Parts

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import BUNDLE, HEALTH, INVENTORY, REPLICA, STATUS
+from control_plane.api.schemas import HEALTH, INVENTORY, REPLICA, STATUS
+from control_plane.api.trust_schemas import BUNDLE
 from control_plane.errors import Unavailable
 from control_plane.gathered import all_sidecars
 from control_plane.metrics import families

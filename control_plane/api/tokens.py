@@ -10,7 +10,7 @@ from aiohttp import web
 from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
 from control_plane.api.routes import Route
-from control_plane.api.schemas import REVOKED, TOKEN, TOKEN_LIST, TOKEN_WANTED
+from control_plane.api.trust_schemas import REVOKED, TOKEN, TOKEN_LIST, TOKEN_WANTED
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
 from control_plane.tokens import checked_service
