@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -70,6 +71,8 @@ def bench(
     """
     if plain_stack and not plain_url:
         raise click.UsageError("--stack-without goes with --without URL")
+    for each in (url, *([plain_url] if plain_url else ())):
+        _check_url(each)
     pairs = tuple(_header(each) for each in headers)
     sides = [("with the mesh", Target(url, rate, method, pairs, data.encode()), stack)]
     if plain_url:
@@ -86,6 +89,12 @@ def bench(
         sys.exit(1)
 
 
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.UsageError(f"{url!r} is no URL; write http://localhost:8000/products")
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
@@ -97,7 +106,9 @@ async def _measure(sides: list[tuple[str, Target, str | None]], seconds: float, 
     """Warm both up, then let them take turns, each first in every second round."""
     for _, target, stack in sides:
         await _usage(stack)  # before any load, as the name may be wrong
-        await run_slice(target, min(WARM_UP_S, seconds))
+        first = await run_slice(target, min(WARM_UP_S, seconds))
+        if not any(word.isdigit() for word in first.answers):
+            raise MeshpyError(f"{target.url} does not answer: {', '.join(first.answers)}")
     runs: list[list[Slice]] = [[] for _ in sides]
     used: list[list[Usage]] = [[] for _ in sides]
     for turn in range(slices):

@@ -12,6 +12,7 @@ import click
 
 from meshpy.cli.ca_files import export, import_ca, init, request, sign
 from meshpy.cli.ca_rotate import rotate
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, print_json, print_result, print_table
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
@@ -22,7 +23,7 @@ __all__ = ["ca"]
 WARN_DAYS = 30
 
 
-@click.group()
+@click.group(cls=Group)
 def ca() -> None:
     """Look at the CA, make, rotate, import and export it; revoke and restore identities.
 

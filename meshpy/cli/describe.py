@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.client import Context, Operator
 from meshpy.model.authz import Authorization, Tier
@@ -21,7 +22,7 @@ __all__ = ["describe"]
 Rows: TypeAlias = list[tuple[str, ...]]
 
 
-@click.group()
+@click.group(cls=Group)
 def describe() -> None:
     """Show one thing of the mesh, whole.
 

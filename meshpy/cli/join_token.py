@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.client import Context, Operator
 
@@ -15,7 +16,7 @@ __all__ = ["join_token"]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-@click.group()
+@click.group(cls=Group)
 def join_token() -> None:
     """Make, list and revoke join tokens: what a sidecar outside the Swarm gets its first certificate by.
 

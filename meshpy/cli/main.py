@@ -8,34 +8,25 @@ A command prints through `meshpy.cli.output` and fails by raising:
 |---|---|---|
 | 0 | fine | |
 | 1 | findings, or denied | `sys.exit(1)` after printing them |
-| 2 | wrong usage or bad input | `click.UsageError`, `MeshpyError`, `DocumentError` |
+| 2 | wrong usage or bad input | `click.UsageError`, `MeshpyError`, `DocumentError`, no such file |
 | 3 | could not run | `OSError`, or a `MeshpyError` of a class in `_COULD_NOT_RUN` |
 | 130 | interrupted | Ctrl-C |
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import click
 
+from meshpy.cli.groups import LazyGroup, Target
 from meshpy.cli.output import asked_format, colours, print_error
 from meshpy.errors import MeshpyError
 
-__all__ = ["COMMANDS", "LazyGroup", "Target", "cli", "main"]
-
-
-class Target(NamedTuple):
-    """Where a command is, and its line in the help."""
-
-    path: str
-    help: str
-    section: str = "Commands"
+__all__ = ["COMMANDS", "cli", "main"]
 
 
 COMMANDS = {
@@ -111,41 +102,6 @@ _COULD_NOT_RUN = frozenset({"ApiError", "DockerError"})
 """By name, as importing the classes would import their libraries."""
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one when it is called."""
-
-    def __init__(self, *args: object, targets: dict[str, Target], **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # click's own arguments, passed on
-        self.targets = targets
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(self.targets)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        target = self.targets.get(cmd_name)
-        if target is None:
-            return None
-        module, _, attribute = target.path.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.targets and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.targets, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else f" There are: {', '.join(self.targets)}."
-            raise click.UsageError(f"No such command `{args[0]}`.{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        widest = max(map(len, self.targets))
-        for section in dict.fromkeys(target.section for target in self.targets.values()):
-            rows = [(name, each.help) for name, each in self.targets.items() if each.section == section]
-            with formatter.section(section):
-                formatter.write_dl([(name.ljust(widest), text) for name, text in rows])
-
-
 def _version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         from importlib.metadata import version  # noqa: PLC0415 - only here
@@ -173,6 +129,8 @@ def cli() -> None:
 
 
 def _exit_code(error: Exception) -> int:
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError) and error.filename:
+        return 2  # a file that was named
     names = {parent.__name__ for parent in type(error).__mro__}
     return 3 if isinstance(error, OSError) or names & _COULD_NOT_RUN else 2
 

@@ -150,6 +150,8 @@ def colours() -> bool | None:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, click.UsageError):
+        return " ".join(error.format_message().split())  # click lists choices a line each
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

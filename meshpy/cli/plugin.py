@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import click
 
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, print_result
 from meshpy.errors import MeshpyError
 
@@ -49,7 +50,7 @@ exec '{entry}' "$@"
 """
 
 
-@click.group()
+@click.group(cls=Group)
 def plugin() -> None:
     """Make `docker mesh …` out of this tool.
 
@@ -103,7 +104,7 @@ def uninstall(output: str) -> None:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", metavar="SHELL", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print the completion script of a shell; the docker CLI completes `docker mesh` by itself.
 

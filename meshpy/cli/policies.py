@@ -43,7 +43,8 @@ def policy_texts(paths: Sequence[Path]) -> list[dict[str, str]]:
         if path.is_file():
             files = [path]
         if not files:
-            raise MeshpyError(f"{path}: no such file, or a folder without .yaml files")
+            why = "the folder has no .yaml or .yml file" if path.is_dir() else "there is no such file"
+            raise MeshpyError(f"{path}: {why}")
         if path.suffix == ".json" and path.is_file():
             texts += _saved(path)
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from meshpy.cli.claims import read_claims
-from meshpy.cli.main import LazyGroup, Target
+from meshpy.cli.groups import LazyGroup, Target
 from meshpy.cli.offline import Offline, Question, ask_any_mesh, parse_headers, read_policies, split_port
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.policy_route import route_lines

@@ -86,12 +86,17 @@ def preflight(engine: EngineApi, docker: Docker, injected: Injected, progress: P
 
 def _refuse(wrong: list[Outcome]) -> None:
     if wrong:
-        told = [
-            f"{each.check.fact}: no: {each.verdict.detail}\n  "
-            f"{REMEDY.get(each.check.anchor) or each.verdict.hint} ({each.docs})"
-            for each in wrong
-        ]
-        raise MeshpyError("preflight: " + "\n".join(told) + "\n--no-preflight goes on all the same")
+        told = "\n".join(map(_told, wrong))
+        raise MeshpyError(f"preflight: {told}\n--no-preflight goes on all the same")
+
+
+def _told(outcome: Outcome) -> str:
+    """What is in the way and what to do; of what could not be looked at, why."""
+    check, verdict = outcome.check, outcome.verdict
+    remedy = REMEDY.get(check.anchor) or verdict.hint
+    if verdict.result is Result.UNKNOWN or not remedy:
+        return f"{check.fact}: {verdict.detail} ({outcome.docs})"
+    return f"{check.fact}: no: {verdict.detail}\n  {remedy} ({outcome.docs})"
 
 
 def _file() -> Path:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, print_json, print_table
 from meshpy.cli.proxy_config import SECTIONS, raw
 from meshpy.client import Context, Operator
@@ -23,7 +24,7 @@ STATES = ("SYNCED", "PENDING", "STALE", "REJECTED", "NO_SNAPSHOT", "DISCONNECTED
 HEADERS = ("SERVICE", "TASK", "NODE", "STATE", "VERSION", "REVISION", "CONFIG", "CERT", "LEFT", "REASON")
 
 
-@click.group()
+@click.group(cls=Group)
 def proxy() -> None:
     """Look at the sidecars.
 

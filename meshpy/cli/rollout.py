@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, print_json
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
@@ -19,7 +20,7 @@ _UNDER_WAY = ("WATCHING", "HELD")
 _POLL_S = 0.5
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @ask_format
 @click.pass_context
 def rollout(ctx: click.Context, output: str) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from meshpy.cli.groups import Group
 from meshpy.cli.output import ask_format, duration_s, print_json, print_table
 from meshpy.client import Context, Operator
 
@@ -15,7 +16,7 @@ __all__ = ["token"]
 PATH = "/v1/operator-tokens"
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Make, list and revoke tokens of operators. Needs the role admin.
 

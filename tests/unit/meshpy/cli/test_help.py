@@ -91,18 +91,32 @@ def test_a_mistyped_kind_is_told_the_right_one(words, capsys):
     [
         (["aply"], "Did you mean `apply`?"),
         (["policy", "explan"], "Did you mean `explain`?"),
-        (["ca", "rotat"], "Did you mean 'rotate'?"),
+        (["ca", "rotat"], "Did you mean `rotate`?"),
+        (["describe", "pod"], "There are: service."),
+        (["completion"], "Missing argument 'SHELL'. Choose from: bash, zsh, fish"),
+        (["bench", "shop"], "'shop' is no URL; write http://"),
+        (["bench", "http://127.0.0.1:1/", "--for", "1s"], "http://127.0.0.1:1/ does not answer: "),
         (["inject", "--stak", "x", "y"], "Did you mean '--stack'?"),
     ],
 )
-def test_a_mistyped_command_or_option_is_told_the_right_one(words, hint, capsys):
+def test_what_is_mistyped_is_told_what_is_right(words, hint, capsys):
     assert run(words) == 2
     assert hint in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_named_without_a_number(capsys, tmp_path):
-    assert run(["ca", "sign", str(tmp_path / "no.csr"), "--root", "r", "--root-key", "k"]) in (2, 3)
-    assert "[Errno" not in capsys.readouterr().err
+    missing = str(tmp_path / "missing")
+    for words in (
+        ("ca", "sign", missing, "--root", "r", "--root-key", "k"),
+        ("inject", "--stack", "shop", missing),
+        ("policy", "suggest", "--stack", missing, "--from", missing),
+        ("apply", "-f", missing),
+        ("ca", "import", "--root", missing, "--chain", missing),
+    ):
+        assert run(words) == 2, words
+        said = capsys.readouterr().err
+        assert "[Errno" not in said
+        assert "o such file" in said
 
 
 def test_exit_codes_are_told(capsys):
