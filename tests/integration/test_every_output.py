@@ -87,7 +87,7 @@ ON_A_MESH = {
     "join-token revoke": "join-token revoke nobody",
     "bug-report": "bug-report -f report.tar.gz",
     "capture": "capture shop/nobody -w api.pcapng --for 1s",
-    "dashboard": "dashboard --port 1",
+    "dashboard": "dashboard --port TAKEN",
 }
 ON_A_SWARM = {
     "install": "install",
@@ -231,9 +231,11 @@ async def test_what_is_printed_of_a_mesh_is_the_same_in_json_and_yaml(folder, mo
                 asyncio.ensure_future(answers(caller, recent("outbound"))),
                 asyncio.ensure_future(answers(callee, recent("inbound"))),
             ]
+            taken = str(mesh.running.operator_port)
             for name, line in ON_A_MESH.items():
+                words = line.replace("TAKEN", taken)
                 printed = {
-                    form: await asyncio.to_thread(said_after, name, line, form, folder) for form in FORMS
+                    form: await asyncio.to_thread(said_after, name, words, form, folder) for form in FORMS
                 }
                 codes = {code for code, _ in printed.values()}
                 assert len(codes) == 1, printed
