@@ -10,19 +10,18 @@ import argparse
 import asyncio
 import json
 import tempfile
-import threading
 import time
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from control_plane.streams import Stream
-from meshpy.cli.dashboard import bridge
-from meshpy.client import Context, Operator
 from meshpy.model.inventory import Inventory
 from meshpy.model.names import ServiceName
 from tests.helpers.browser import browser
-from tests.helpers.control_plane import ADMIN, plane, service, write_inventory
+from tests.helpers.control_plane import plane, service, write_inventory
+from tests.helpers.dashboard_link import bridged, in_a_thread
 
 AXE = Path(__file__).parents[2] / "control_plane/dashboard/web/node_modules/axe-core/axe.min.js"
 WORDS = ("web", "api", "orders", "catalog", "payments", "users", "search", "mailer", "audit-log", "db")
@@ -144,7 +143,11 @@ def spans():
 async def serve(folder, number, ready, stop):
     names = names_of(number)
     write_inventory(folder / "inventory.json", mesh_of(names))
-    async with plane(folder, learning_s=0.001) as mesh, asyncio.TaskGroup() as group:
+    async with (
+        plane(folder, learning_s=0.001) as mesh,
+        asyncio.TaskGroup() as group,
+        AsyncExitStack() as ends,
+    ):
         parts = mesh.running.parts
         await mesh.put(*(POLICY % (n, n) for n in range(3)))
         peers = {}
@@ -158,8 +161,7 @@ async def serve(folder, number, ready, stop):
             parts.reports.take(Stream(name, "", datetime.now(UTC)), {"type": "spans", "spans": [span]}, 0.0)
         for index, name in enumerate(names[:60]):
             parts.watch.take_paths(name, {"classes": [["GET", f"/new-{index}/{{*}}", str(names[0]), 404]]})
-        server, token = bridge(Operator(Context(url=mesh.operator, token=ADMIN)), 0)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        link = ends.enter_context(bridged(mesh.operator))
         second = 0
         while not stop.is_set():
             if second % 50 == 0:
@@ -169,37 +171,20 @@ async def serve(folder, number, ready, stop):
                     if index % 50 == 0:
                         await asyncio.sleep(0)
                 if not ready:
-                    ready.append((f"http://127.0.0.1:{server.server_port}/dashboard/", token))
+                    ready.append(link)
             second += 1
             await asyncio.sleep(0.1)
-        server.shutdown()
-        server.server_close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 
 
 @contextmanager
 def served(number):
-    ready, stop = [], threading.Event()
-    with tempfile.TemporaryDirectory() as text:
-
-        def run():
-            try:
-                asyncio.run(serve(Path(text), number, ready, stop))
-            except BaseException:
-                if not stop.is_set():
-                    raise
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            while not ready:
-                assert thread.is_alive()
-                stop.wait(0.05)
-            yield ready[0]
-        finally:
-            stop.set()
-            thread.join(20)
+    with (
+        tempfile.TemporaryDirectory() as text,
+        in_a_thread(partial(serve, Path(text), number)) as link,
+    ):
+        yield link
 
 
 def look(window, base, address, text, theme, shots):

@@ -39,7 +39,7 @@ def test_wrong_usage_exits_2(tmp_path: Path) -> None:
     assert meshpy("inject", "-", stdin=STACK).returncode == 2
     assert meshpy("inject", "--stack", "s", "--assume", "x", "-", stdin=STACK).returncode == 2
     assert meshpy("inject", "--stack", "s", "-", stdin=b"\xff").returncode == 2
-    assert meshpy("inject", "--stack", "s", str(tmp_path / "none.yml")).returncode == 3
+    assert meshpy("inject", "--stack", "s", str(tmp_path / "none.yml")).returncode == 2
 
 
 def test_what_cannot_be_read_at_all_is_named_by_its_file(tmp_path: Path) -> None:

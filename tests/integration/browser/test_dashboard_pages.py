@@ -2,16 +2,15 @@
 
 import asyncio
 import os
-import threading
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from meshpy.cli.dashboard import bridge
-from meshpy.client import Context, Operator
 from tests.helpers.browser import CHROMIUM, DRIVER, browser
 from tests.helpers.control_plane import ADMIN, API, DENY_ALL, WEB, plane
+from tests.helpers.dashboard_link import bridged, in_a_thread
 from tests.helpers.looked import answers, recent
 
 AXE = Path(__file__).parents[3] / "control_plane/dashboard/web/node_modules/axe-core/axe.min.js"
@@ -89,29 +88,15 @@ async def _serve(folder, ready, stop):
             remembered = recent("outbound" if name == WEB else "inbound")
             work = asyncio.ensure_future(answers(sidecar, remembered))
             stack.callback(work.cancel)
-        server, token = bridge(Operator(Context(url=mesh.operator, token=ADMIN)), 0)
-        serving = threading.Thread(target=server.serve_forever, daemon=True)
-        serving.start()
-        ready.append((f"http://127.0.0.1:{server.server_port}/dashboard/", token))
+        ready.append(stack.enter_context(bridged(mesh.operator)))
         while not stop.is_set():  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.05)
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
 def dashboard(tmp_path):
-    ready, stop = [], threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(tmp_path, ready, stop)))
-    thread.start()
-    try:
-        while not ready:
-            assert thread.is_alive()
-            stop.wait(0.05)
-        yield ready[0]
-    finally:
-        stop.set()
-        thread.join(20)
+    with in_a_thread(partial(_serve, tmp_path)) as link:
+        yield link
 
 
 @contextmanager
