@@ -15,6 +15,7 @@ MAX_ATTRIBUTES = 32
 MAX_TEXT = 512
 MAX_DURATION_US = 24 * 3600 * 1_000_000
 MAX_TIME_US = 1 << 53
+MAX_SHARED, MAX_SHARED_CHARS = 20_000, 80
 _TRACE_ID, _SPAN_ID = re.compile(r"(?!0{32})[0-9a-f]{32}"), re.compile(r"(?!0{16})[0-9a-f]{16}")
 
 
@@ -61,8 +62,20 @@ def _text(value: object) -> str:
     return _printable(value)
 
 
+_shared: dict[str, str] = {}
+"""Texts as they are held: names of attributes and most of their values come again in every span, and were half
+of what a span takes."""
+
+
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])
+    text = text[:MAX_TEXT]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    if len(text) > MAX_SHARED_CHARS:
+        return text
+    if len(_shared) >= MAX_SHARED:  # ids, which never come again, fill it
+        _shared.clear()
+    return _shared.setdefault(text, text)
 
 
 def _count(value: object, limit: int) -> int:

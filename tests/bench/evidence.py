@@ -3,34 +3,26 @@
 Two pairs of sidecars, caller and callee over mTLS, the same request; one with everything off, one with
 everything on at default sampling: access log and flow log to files, one percent of the traces, OTLP to a
 collector, metrics read as Prometheus does by default. CPU of both sidecars per request, the pairs in turn,
-medians. With `--parts` there are pairs besides with one part on each; `--cpu-only` ends there.
-
-Then what a control plane holds for 1,000 services: each calling four others, with traces and events.
+medians. With `--parts` there are pairs besides with one part on each. What a control plane holds is weighed
+by `control_memory`.
 """
 
 import argparse
-import asyncio
 import http.server
 import os
 import statistics
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from pathlib import Path
 
-from control_plane.anomalies.watch import Watch
-from control_plane.reports import Reports
-from meshpy.model.names import ServiceName
-from meshpy.model.span import Kind, Span
 from tests.bench import meshpy_side
 from tests.bench.load import Target, closed, get
-from tests.bench.processes import Processes, cpu_of, rss_mib
+from tests.bench.processes import Processes, cpu_of
 from tests.bench.world import Way, make_world
 from tests.helpers.ports import free_port
 
-SERVICES, CALLS = 1_000, 4
 SCRAPE_S = 15
 OFF = {"MESHPY_TRACE_SAMPLING": "0", "MESHPY_TRACE_SLOW_MS": "1000000", "MESHPY_RECENT": "0"}
 
@@ -129,56 +121,12 @@ def show(found):
     print(f"  rounds: {rounded}", file=sys.stderr)
 
 
-def fill(reports, watch, minutes):
-    """What 1,000 services report in so many minutes, ten seconds at a time."""
-    names = [ServiceName("bench", f"service-{n}") for n in range(SERVICES)]
-    counts = [0] * 14 + [0]
-    counts[4] = 100
-    now = time.monotonic()
-    for second in range(0, minutes * 60, 10):
-        for index, name in enumerate(names):
-            records = [
-                {
-                    "direction": "outbound", "source": str(name),
-                    "destination": str(names[(index + n) % SERVICES]), "protocol": "http", "mtls": True,
-                    "requests": 100, "success": 100, "responses": {"200": 100},
-                    "latency_ms": {"bounds": list(range(1, 15)), "counts": counts},
-                }
-                for n in range(1, CALLS + 1)
-            ]  # fmt: skip
-            reports.telemetry.record(name, records, now + second)
-            watch.take_paths(name, {"classes": [["GET", f"/p{second % 600}", str(name), 200]]})
-            for n in range(2):
-                trace = f"{second:016x}{index:015x}{n:x}"
-                attributes = {"http.request.method": "GET", "url.path": "/items", "server.address": "api"}
-                reports.traces.add(
-                    Span(trace, f"{index + 1:016x}", "", f"{name.name}.bench", Kind.SERVER, "GET", second, 5,
-                         False, attributes)
-                )  # fmt: skip
-        begin = time.perf_counter()
-        asyncio.run(watch.look(now + second))
-        looked = time.perf_counter() - begin
-    return looked
-
-
-def memory(minutes):
-    reports = Reports()
-    watch = Watch(reports.telemetry, 60.0)
-    before = rss_mib(os.getpid())
-    looked = fill(reports, watch, minutes)
-    held = rss_mib(os.getpid())
-    traces = round(reports.traces.size_bytes / 2**20, 1)
-    found = {"minutes": minutes, "edges": SERVICES * CALLS, "grown_mib": round(held - before, 1)}
-    return {**found, "traces_mib": traces, "look_ms": round(looked * 1000, 1)}
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--parts", action="store_true")
-    parser.add_argument("--cpu-only", action="store_true")
     asked = parser.parse_args()
     seconds, rounds = (1, 3) if asked.quick else (asked.seconds, asked.rounds)
     with tempfile.TemporaryDirectory() as text:
@@ -188,10 +136,6 @@ def main():
             show(weigh(make_world(processes), folder, seconds, rounds, parts=asked.parts))
         finally:
             processes.stop()
-    if asked.cpu_only:
-        return
-    for minutes in (2, 4) if asked.quick else (10, 60):
-        print(f"control plane, {SERVICES} services: {memory(minutes)}")
 
 
 if __name__ == "__main__":
