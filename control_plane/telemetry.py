@@ -38,28 +38,28 @@ DIRECTIONS = ("outbound", "inbound")
 
 @dataclass(slots=True)
 class Side:
-    """What one end of an edge reported: everything, and by second for the window."""
+    """What one end of an edge reported: everything, and the window, kept as its seconds come and go."""
 
     total: Counts = field(default_factory=Counts)
     seconds: deque[tuple[int, Counts]] = field(default_factory=deque)
+    _window: Counts = field(default_factory=Counts)
 
     def add(self, counts: Counts, second: int) -> None:
         self.total.add(counts)
         if not self.seconds or self.seconds[-1][0] != second:
             self.seconds.append((second, Counts()))
         self.seconds[-1][1].add(counts)
+        self._window.add(counts)
         self.trim(second)
 
     def trim(self, second: int) -> None:
         while self.seconds and self.seconds[0][0] <= second - WINDOW_S:
-            self.seconds.popleft()
+            self._window.take_away(self.seconds.popleft()[1])
 
     def window(self, second: int) -> Counts:
+        """What the last seconds had; to be read at once."""
         self.trim(second)
-        total = Counts()
-        for _, counts in self.seconds:
-            total.add(counts)
-        return total
+        return self._window
 
 
 class Telemetry:

@@ -58,15 +58,43 @@ class Counts:
         return Figures(max(self.plain["requests"] or self.plain["connections"], denied), denied, errors)
 
     def add(self, other: Counts) -> None:
-        self.plain.update(other.plain)
-        self.responses.update(other.responses)
-        self.denied.update(other.denied)
+        _sum(self.plain, other.plain)
+        _sum(self.responses, other.responses)
+        _sum(self.denied, other.denied)
         for bounds, counts in other.latency.items():
             if bounds not in self.latency and len(self.latency) >= MAX_SCALES:
                 continue
             held = self.latency.setdefault(bounds, [0] * len(counts))
             for index, count in enumerate(counts):
                 held[index] += count
+
+    def take_away(self, other: Counts) -> None:
+        """Undo `add`."""
+        _take_away(self.plain, other.plain)
+        _take_away(self.responses, other.responses)
+        _take_away(self.denied, other.denied)
+        for bounds, counts in other.latency.items():
+            held = self.latency.get(bounds)
+            if held is None:
+                continue
+            for index, count in enumerate(counts):
+                held[index] = max(0, held[index] - count)  # of a scale too many it was never added
+            if not any(held):
+                del self.latency[bounds]
+
+
+def _sum(held: Counter[str], more: Counter[str]) -> None:
+    """`Counter.update`, which asks what it was given each time: half of the time of `/v1/status`."""
+    get = held.get
+    for name, count in more.items():
+        held[name] = get(name, 0) + count
+
+
+def _take_away(held: Counter[str], gone: Counter[str]) -> None:
+    for name, count in gone.items():
+        held[name] -= count
+        if not held[name]:
+            del held[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +128,12 @@ def stat(traffic: Traffic, by: str, wanted: TapFilter) -> list[dict[str, Any]]:
 
 
 def added(parts: Iterable[Traffic]) -> Traffic:
-    """What several replicas saw, together."""
+    """What several replicas saw, together; of one it is what it saw."""
+    several = list(parts)
+    if len(several) == 1:
+        return several[0]
     found: dict[EdgeKey, dict[str, Seen]] = {}
-    for key, sides in (item for part in parts for item in part.items()):
+    for key, sides in (item for part in several for item in part.items()):
         for direction, seen in sides.items():
             held = found.setdefault(key, {}).setdefault(direction, Seen(Counts(), Counts()))
             held.total.add(seen.total)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["EdgeBaseline", "Finding", "Window"]
+__all__ = ["IN_A_ROW", "EdgeBaseline", "Finding", "Window"]
 
 Z = 5.0
 MEMORY_WINDOWS = 60
@@ -71,6 +71,11 @@ class EdgeBaseline:
     @property
     def is_learned(self) -> bool:
         return self.windows >= MIN_WINDOWS
+
+    def judges_latency(self, window: Window) -> bool:
+        """Whether a window has enough of requests, and what is usual is known, to tell slow from quick."""
+        is_known = self.is_learned and bool(self.slow_bound_ms) and bool(window.bounds_ms)
+        return is_known and window.requests >= MIN_REQUESTS
 
     def to_row(self) -> list[Any]:
         """What is usual, as it is kept; for how long something has been unusual is not."""

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     DENIED_BURST = "denied_burst"
     ERROR_SHIFT = "error_shift"
     LATENCY_SHIFT = "latency_shift"
+    MESH_SLOW = "mesh_slow"
     RATE_SHIFT = "rate_shift"
     SILENT_SERVICE = "silent_service"
 
@@ -30,6 +31,7 @@ class Event:
     subject: what it is about: `source`, `destination`, `protocol`, `path`, as they apply.
     evidence: the figures that it rests on: expected, observed, of how many requests, in how many seconds.
     at_s, until_s: seconds since the epoch; an open event has no end.
+    changed_s: when anything of it was new for the last time.
     """
 
     number: int
@@ -39,6 +41,7 @@ class Event:
     text: str
     at_s: float
     until_s: float | None = None
+    changed_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -82,10 +85,10 @@ class Events:
         key = (kind, *subject.values())
         known = self._open.get(key)
         if known is not None:
-            known.evidence = evidence
+            known.evidence, known.changed_s = evidence, at_s
             return
         self.newest += 1
-        event = Event(self.newest, kind, subject, evidence, text, at_s)
+        event = Event(self.newest, kind, subject, evidence, text, at_s, changed_s=at_s)
         if len(self._open) < MAX_EVENTS:
             self._open[key] = event
         self._kept.append(event)
@@ -103,7 +106,7 @@ class Events:
         """It is usual again."""
         event = self._open.pop((kind, *subject.values()), None)
         if event is not None:
-            event.until_s = at_s
+            event.until_s = event.changed_s = at_s
 
     def is_open(self, kind: Kind, subject: Mapping[str, str]) -> bool:
         return (kind, *subject.values()) in self._open
@@ -112,10 +115,19 @@ class Events:
         """How many are open, by kind."""
         return Counter(str(event.kind) for event in self._open.values())
 
-    def after(self, number: int, kind: str = "", *, only_open: bool = False) -> list[Event]:
-        """Those after a number, oldest first."""
+    def after(
+        self, number: int, kind: str = "", *, only_open: bool = False, changed_s: float = 0.0
+    ) -> list[Event]:
+        """Those after a number, oldest first.
+
+        Args:
+            changed_s: only those of which anything is new since then.
+        """
         return [
             event
             for event in self._kept
-            if event.number > number and kind in ("", event.kind) and (not only_open or event.until_s is None)
+            if event.number > number
+            and kind in ("", event.kind)
+            and (not only_open or event.until_s is None)
+            and event.changed_s >= changed_s
         ]

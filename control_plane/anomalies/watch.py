@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from control_plane.anomalies.baseline import EdgeBaseline, Finding, Window
+from control_plane.anomalies.baseline import IN_A_ROW, EdgeBaseline, Finding, Window
 from control_plane.anomalies.event import Events, Kind
 from control_plane.anomalies.paths import PathClasses, read_classes
 from control_plane.telemetry import Telemetry
@@ -23,6 +23,8 @@ SETTLE_S = 60.0
 """After a restart sidecars come back one by one; so long nothing is judged, and nothing learned."""
 FORGET_S = 14 * 86_400.0
 """An edge without traffic for so long is new when it comes again."""
+SLOW_EDGES, SLOW_SHARE = 3, 0.75
+"""Of so many edges at least so large a share is slow at once: the machine or the network, not each of it."""
 _AT_A_TIME = 200
 _EDGE_KINDS = (Kind.DENIED_BURST, Kind.ERROR_SHIFT, Kind.LATENCY_SHIFT, Kind.RATE_SHIFT)
 _WORDS = {
@@ -54,9 +56,15 @@ class Watch:
         self._edges: dict[EdgeKey, EdgeBaseline] = {}
         self._sources: set[str] = set()
         self._silent: dict[str, int] = {}
+        self._slow_windows = self._hushed = 0
         self.paths = PathClasses()
         self._told_paths: dict[str, tuple[float, int]] = {}
         self.unwatched = 0
+
+    @property
+    def now_s(self) -> float:
+        """Of the clock that events are dated by."""
+        return self._clock()
 
     @property
     def learns(self) -> bool:
@@ -120,33 +128,64 @@ class Watch:
             return
         windows = self._telemetry.windows(now_s)
         active: dict[str, int] = {}
+        seen = []
         for number, (key, window) in enumerate(windows):
             if number % _AT_A_TIME == _AT_A_TIME - 1:
                 await asyncio.sleep(0)
             active[key.destination] = active.get(key.destination, 0) + window.requests
-            self._see(key, window)
+            findings = self._see(key, window)
+            if findings is not None:
+                seen.append((key, window, findings))
+        is_slow = self._see_slow([(key, window) for key, window, _ in seen])
+        for key, _, findings in seen:
+            self._tell(key, findings, is_slow=is_slow)
         self._see_silent(active)
 
-    def _see(self, key: EdgeKey, window: Window) -> None:
+    def _see(self, key: EdgeKey, window: Window) -> dict[Kind, Finding] | None:
+        """Hold a window against what is usual; None of an edge that is not watched."""
         baseline = self._edges.get(key)
         if baseline is None:
             if not window.requests and not window.denied:
-                return
+                return None
             if len(self._edges) >= MAX_EDGES:
                 self.unwatched += 1
-                return
+                return None
             baseline = self._edges[key] = EdgeBaseline()
             self._see_edge(key, window)
         if window.requests or window.denied:
             baseline.seen_s = self._clock()
-        findings = {
-            Kind(each.kind): each
-            for each in baseline.see(window, learns=self.learns)
-            if each.kind != "silent"
-        }
+        found = baseline.see(window, learns=self.learns)
+        return {Kind(each.kind): each for each in found if each.kind != "silent"}
+
+    def _see_slow(self, windows: Sequence[tuple[EdgeKey, Window]]) -> bool:
+        """Whether nearly all edges are slow at once, which is told as one event in the place of many."""
+        judged = [key for key, window in windows if self._edges[key].judges_latency(window)]
+        slow = [key for key in judged if Kind.LATENCY_SHIFT in self._edges[key].unusual]
+        is_slow = len(judged) >= SLOW_EDGES and len(slow) >= SLOW_SHARE * len(judged)
+        self._slow_windows = self._slow_windows + 1 if is_slow else 0
+        self._hushed = IN_A_ROW if is_slow else max(0, self._hushed - 1)  # not all end in the same window
+        subject: dict[str, str] = {}
+        if self._slow_windows >= IN_A_ROW:
+            cause = "the machine, the network, or what all wait for"
+            text = f"{len(slow)} of {len(judged)} edges are slow at once: {cause}"
+            evidence = {"observed": len(slow), "edges": len(judged), "seconds": WINDOW_S}
+            self.events.raise_(Kind.MESH_SLOW, subject, evidence, text, self._clock())
+        elif not is_slow:
+            self.events.close(Kind.MESH_SLOW, subject, self._clock())
+        return self._hushed > 0
+
+    def _tell(self, key: EdgeKey, findings: Mapping[Kind, Finding], *, is_slow: bool) -> None:
+        """Raise and close the events of an edge.
+
+        Args:
+            is_slow: the whole mesh is, or was just now, so no edge is told of alone.
+        """
+        baseline = self._edges[key]
         subject = {"source": key.source, "destination": key.destination, "protocol": key.protocol}
         for kind in _EDGE_KINDS:
             finding = findings.get(kind)
+            if kind is Kind.LATENCY_SHIFT and is_slow and not self.events.is_open(kind, subject):
+                continue
             if finding is not None:
                 self._raise(kind, subject, finding)
             elif kind not in baseline.unusual:

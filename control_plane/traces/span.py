@@ -63,8 +63,8 @@ def _text(value: object) -> str:
 
 
 _shared: dict[str, str] = {}
-"""Texts as they are held: names of attributes and most of their values come again in every span, and were half
-of what a span takes."""
+"""Texts as they are held: names of attributes and most of their values come again in every span, and were
+half of what a span takes."""
 
 
 def _printable(text: str) -> str:

@@ -16,7 +16,7 @@ __all__ = ["events"]
 
 KINDS = (
     *("new_edge", "new_identity", "new_path_class", "denied_burst", "error_shift"),
-    *("latency_shift", "rate_shift", "silent_service"),
+    *("latency_shift", "mesh_slow", "rate_shift", "silent_service"),
 )
 _EVERY_S = 2.0
 

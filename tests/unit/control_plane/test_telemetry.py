@@ -1,10 +1,14 @@
 """Edges: totals and a sliding window, in bounded memory, from reporters who speak for themselves."""
 
+from collections import Counter
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control_plane.errors import BadRequest
-from control_plane.telemetry import MAX_RECORDS, Telemetry
-from control_plane.traffic import edges, quantile_ms
+from control_plane.telemetry import MAX_RECORDS, Side, Telemetry
+from control_plane.traffic import WINDOW_S, Counts, edges, quantile_ms
 from meshpy.model.names import ServiceName
 
 API, WEB = ServiceName("shop", "api"), ServiceName("shop", "web")
@@ -124,3 +128,29 @@ def test_edges_are_bounded_and_what_is_dropped_is_counted(monkeypatch):
 )
 def test_quantiles_are_linear_inside_a_bucket(counts, share, expected):
     assert quantile_ms({(1.0, 5.0, 10.0): counts}, share) == expected
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 9), st.sampled_from(["200", "503"]), st.integers(0, 3)),
+        max_size=40,
+    )
+)
+def test_the_window_is_the_sum_of_its_seconds(reports):
+    """It is kept as seconds come and go, and not summed up by whoever asks."""
+    side, now, told = Side(), 0, []
+    for pause, count, status, bucket in reports:
+        now += pause
+        latency = {(1.0, 5.0, 10.0): [count if each == bucket else 0 for each in range(4)]}
+        counts = Counts(Counter(requests=count), Counter({status: count}), Counter(p=count % 2), latency)
+        side.add(counts, now)
+        told.append((now, counts))
+        wanted = Counts()
+        for second, each in told:
+            if second > now - WINDOW_S:
+                wanted.add(each)
+        window = side.window(now)
+        assert +window.plain == +wanted.plain
+        assert +window.responses == +wanted.responses
+        assert +window.denied == +wanted.denied
+        assert quantile_ms(window.latency, 0.99) == quantile_ms(wanted.latency, 0.99)

@@ -5,7 +5,7 @@ export const percent = (ratio: number): string => {
   return value === 100 || value === 0 ? `${value} %` : `${value.toFixed(value > 99 ? 2 : 1)} %`;
 };
 
-export const perSecond = (rate: number): string => (rate >= 100 ? rate.toFixed(0) : rate.toFixed(1));
+export const perSecond = (rate: number): string => (rate >= 100 ? count(Math.round(rate)) : rate.toFixed(1));
 
 export const milliseconds = (value: number | null): string =>
   value === null ? "–" : value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value.toFixed(value < 10 ? 1 : 0)} ms`;

@@ -173,6 +173,8 @@ export interface MeshEvent {
 
 export interface Events {
   events: MeshEvent[];
+  now: number;
+  newest: number;
   baseline: { on: boolean; learning_until: number | null; edges: number; path_classes: number; identities: number };
 }
 

@@ -25,6 +25,10 @@ class Mesh:
     async def window(self, requests=100, errors=0, denied=0, counts=None, caller=WEB):
         """Ten seconds of `caller` → api."""
         self.now += 10
+        self.tell(requests, errors, denied, counts, caller)
+        await self.watch.look(self.now)
+
+    def tell(self, requests=100, errors=0, denied=0, counts=None, caller=WEB):
         counts = counts or [0, requests, 0, 0, 0, 0]
         record = {
             "direction": "outbound", "source": str(caller), "destination": str(API), "protocol": "http",
@@ -34,7 +38,6 @@ class Mesh:
         }  # fmt: skip
         if requests:
             self.telemetry.record(caller, [record], self.now)
-        await self.watch.look(self.now)
 
     async def learned(self):
         for _ in range(14):
@@ -136,3 +139,53 @@ async def test_a_hundred_thousand_distinct_paths_and_callers_stay_bounded():
     assert mesh.watch.paths.count() <= 500
     assert mesh.watch.paths.overflow >= 99_000
     assert len(mesh.watch.events.after(0)) <= SCAN_PATHS + 1
+
+
+SLOW = [0, 20, 0, 0, 80, 0]
+
+
+async def _windows(mesh, number, slow, of=5):
+    """Windows of some callers, the first so many of them slow."""
+    for _ in range(number):
+        mesh.now += 10
+        for index in range(of):
+            counts = SLOW if index < slow else None
+            mesh.tell(counts=counts, caller=ServiceName("shop", f"caller-{index}"))
+        await mesh.watch.look(mesh.now)
+
+
+async def test_a_machine_that_is_slow_is_one_event_and_a_slow_service_is_told_by_name():
+    mesh = Mesh()
+    await _windows(mesh, 14, slow=0)
+    await _windows(mesh, 3, slow=5)
+    [event] = mesh.watch.events.after(0)
+    assert (str(event.kind), event.subject, event.evidence["observed"]) == ("mesh_slow", {}, 5)
+    await _windows(mesh, 1, slow=2)  # not all edges end in the same window
+    await _windows(mesh, 8, slow=0)
+    assert mesh.kinds == ["mesh_slow"]
+    assert event.until_s is not None
+    await _windows(mesh, 3, slow=2)
+    assert mesh.kinds == ["mesh_slow", "latency_shift", "latency_shift"]
+
+
+async def test_of_two_edges_each_is_told_by_name():
+    mesh = Mesh()
+    await _windows(mesh, 14, slow=0, of=2)
+    await _windows(mesh, 3, slow=2, of=2)
+    assert mesh.kinds == ["latency_shift", "latency_shift"]
+
+
+async def test_who_asks_again_is_told_what_is_new():
+    """Of an event that goes on, or ended, too."""
+    mesh = await Mesh().learned()
+    for _ in range(3):
+        await mesh.window(errors=50)
+    since = mesh.now
+    [event] = mesh.watch.events.after(0, changed_s=since)
+    await mesh.window(errors=60)
+    assert mesh.watch.events.after(0, changed_s=since + 1) == [event]
+    assert mesh.watch.events.after(0, changed_s=mesh.now + 1) == []
+    for _ in range(3):
+        await mesh.window()
+    [ended] = mesh.watch.events.after(0, changed_s=since + 15)
+    assert ended.until_s is not None

@@ -1,5 +1,5 @@
 // What was unusual: the events of the watch, newest first, each with the figures it rests on.
-import { useSignal } from "@preact/signals";
+import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { call } from "../api";
 import { ago, count } from "../format";
@@ -16,18 +16,31 @@ const KINDS: Record<string, string> = {
   denied_burst: "Denials",
   error_shift: "More errors",
   latency_shift: "Slower",
+  mesh_slow: "All slower",
   rate_shift: "Other rate",
   silent_service: "Silent",
 };
 
+// What was answered so far: a poll asks for what is new of it only. The control plane keeps a thousand.
+const KEPT = 1000;
+const found = signal<Answer | null>(null);
+
+function joined(before: Answer | null, now: Answer): Answer {
+  const events = new Map((before?.events ?? []).map((each) => [each.id, each]));
+  for (const each of now.events) events.set(each.id, each);
+  return { ...now, events: [...events.values()].sort((a, b) => a.id - b.id).slice(-KEPT) };
+}
+
 export function Events() {
-  const found = useSignal<Answer | null>(null);
   const error = useSignal<unknown>(null);
   const polled = status.value;
   useEffect(() => {
-    call<Answer>("GET", "/v1/events").then(
+    const before = found.value;
+    call<Answer>("GET", before ? `/v1/events?changed=${before.now}` : "/v1/events").then(
       (answer) => {
-        found.value = answer;
+        // One that counts from the start again does not hold what it told before.
+        const last = before?.events.at(-1)?.id ?? 0;
+        found.value = answer.newest < last ? null : joined(before, answer);
         error.value = null;
       },
       (reason) => (error.value = reason),
@@ -35,7 +48,7 @@ export function Events() {
   }, [polled]);
   const kind = route.value.query.get("kind") ?? "";
   const rows = (found.value?.events ?? [])
-    .filter((each) => (!kind || each.kind === kind) && inNamespace(each.subject.destination ?? ""))
+    .filter((each) => (!kind || each.kind === kind) && (each.subject.destination === undefined || inNamespace(each.subject.destination)))
     .reverse();
   return (
     <>
@@ -63,7 +76,7 @@ export function Events() {
           columns={[
             { head: "When", cell: (each) => <time dateTime={iso(each.at)} title={iso(each.at)}>{ago(iso(each.at))}</time>, sort: (each) => each.at },
             { head: "Kind", cell: (each) => <Badge tone={tone(each)}>{KINDS[each.kind] ?? each.kind}</Badge>, sort: (each) => each.kind },
-            { head: "Service", cell: (each) => <ServiceLink name={each.subject.destination ?? ""} />, sort: (each) => each.subject.destination ?? "" },
+            { head: "Service", cell: (each) => (each.subject.destination === undefined ? <span class="quiet">the mesh</span> : <ServiceLink name={each.subject.destination} />), sort: (each) => each.subject.destination ?? "" },
             { head: "What", cell: (each) => <What event={each} /> },
             { head: "State", cell: (each) => (each.until === null ? <Badge tone="warn">goes on</Badge> : <span class="quiet">over</span>) },
           ]}

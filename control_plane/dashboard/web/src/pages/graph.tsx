@@ -196,8 +196,9 @@ export function Graph() {
     <>
       <div class="bar">
         <Search label="Service" value={route.value.query.get("q") ?? ""} onInput={(q) => go(withQuery({ q }))} />
-        <button type="button" aria-label="Smaller" onClick={() => (zoom.value = Math.max(0.3, zoom.value / 1.25))}>−</button>
+        <button type="button" aria-label="Smaller" onClick={() => (zoom.value = Math.max(0.2, zoom.value / 1.25))}>−</button>
         <button type="button" aria-label="Larger" onClick={() => (zoom.value = Math.min(2.5, zoom.value * 1.25))}>+</button>
+        <button type="button" onClick={() => (zoom.value = fitting(width))}>Fit</button>
         {chosen && (
           <>
             <a href={link("services", [chosen])}>{chosen}</a>
@@ -237,6 +238,12 @@ export function Graph() {
       </Card>
     </>
   );
+}
+
+/** The scale at which the whole width is seen. */
+function fitting(width: number): number {
+  const seen = document.querySelector(".canvas")?.clientWidth ?? width;
+  return Math.min(1, Math.max(0.2, seen / width));
 }
 
 function tone(edge: Edge): string {
@@ -287,7 +294,7 @@ function curve(points: Point[]): string {
 function state(service: Service | undefined): [string, string] {
   if (!service) return ["outside", "outside the mesh"];
   if (service.exempt) return ["exempt", `not meshed: ${service.exempt}`];
-  if (service.endpoints === 0) return ["down", "no endpoint is up"];
+  if (service.endpoints === 0) return ["down", "no endpoint"];
   if (service.synced < service.sidecars) return ["late", `${service.sidecars - service.synced} sidecars are not in sync`];
   return ["", `${service.endpoints} endpoint${service.endpoints === 1 ? "" : "s"}`];
 }
@@ -315,7 +322,8 @@ function NodeShape({ node, isChosen, isFar }: { node: Node; isChosen: boolean; i
   const [kind, words] = state(node.service);
   const [stack, name] = node.name.includes("/") ? node.name.split("/", 2) : ["", title(node.name)];
   const text = name!.length > 21 ? `${name!.slice(0, 20)}…` : name;
-  const under = [stack, kind === "exempt" ? "not meshed" : words].filter(Boolean).join(" · ").slice(0, 26);
+  const below = [stack, kind === "exempt" ? "not meshed" : words].filter(Boolean).join(" · ");
+  const under = below.length > 27 ? `${below.slice(0, 26)}…` : below;
   return (
     <a
       href={withQuery({ at: isChosen ? "" : node.name })}
