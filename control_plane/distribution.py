@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from control_plane.discovery.view import View
 from control_plane.errors import BadRequest
+from control_plane.frames import field_of, read_frame
 from control_plane.reports import Reports
 from control_plane.snapshots import Printed, Shelf
 from control_plane.streams import Stream, SyncState
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 MAX_GONE = 10_000
 GONE_AFTER_S = 300.0
 """How long a sidecar that left is shown as DISCONNECTED, unless its task is known to be gone."""
-MAX_FIELD = 256
 GREETING_S = 10.0
 HELLO_PAUSE_S = 0.1
 LOOK_S = 0.005
@@ -196,7 +196,7 @@ class Distribution:
 
     async def _receive(self, stream: Stream, socket: Socket, wake: asyncio.Event) -> str:
         async for text in socket.frames():
-            message = _message(text)
+            message = read_frame(text)
             now_s = time.monotonic()
             if self._reports.take(stream, message, now_s):
                 continue
@@ -207,13 +207,13 @@ class Distribution:
                     self._greet(stream, message, now_s)
                 case "ack":
                     self.answered["ack"] += 1
-                    stream.ack(_field(message, "version"), now_s)
+                    stream.ack(field_of(message, "version"), now_s)
                     self._told()
                 case "nack":
                     self.answered["nack"] += 1
-                    stream.nack(_field(message, "version"), str(message.get("reason", "")), now_s)
+                    stream.nack(field_of(message, "version"), str(message.get("reason", "")), now_s)
                 case "believes":
-                    stream.believes = _field(message, "bundle")
+                    stream.believes = field_of(message, "bundle")
                     continue
                 case "app":
                     stream.has_app = message.get("found") is True
@@ -283,13 +283,13 @@ class Distribution:
             await socket.send(json.dumps({"type": "renew", "within_s": within_s}))
 
     def _greet(self, stream: Stream, message: dict[str, Any], now_s: float) -> None:
-        stream.task, stream.node = _field(message, "task"), _field(message, "node")
-        stream.meshpy = _field(message, "meshpy")
+        stream.task, stream.node = field_of(message, "task"), field_of(message, "node")
+        stream.meshpy = field_of(message, "meshpy")
         port = message.get("metrics_port", 0)
         stream.metrics_port = port if isinstance(port, int) and 0 < port < 65536 else 0
-        host = _field(message, "metrics_host")
+        host = field_of(message, "metrics_host")
         stream.metrics_host = host if _is_loopback(host) and _is_loopback(stream.address) else ""
-        held = _field(message, "held")
+        held = field_of(message, "held")
         stream.hello(held, self._shelf.known(stream.service, held), now_s)
         revision = message.get("revision")
         if held and isinstance(revision, int) and self.is_lost(revision):
@@ -377,26 +377,9 @@ class _Done(Exception):  # noqa: N818 - never leaves this module
     pass
 
 
-def _message(text: str) -> dict[str, Any]:
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
-        raise BadRequest("a frame is one JSON object")
-    return message
-
-
 def _is_loopback(address: str) -> bool:
     """A sidecar elsewhere is asked where it came from: it cannot send Prometheus to others."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
-
-
-def _field(message: dict[str, Any], name: str) -> str:
-    value = message.get(name, "")
-    if not isinstance(value, str) or len(value) > MAX_FIELD or not (value.isprintable() or not value):
-        raise BadRequest(f"`{name}` is a printable text of at most {MAX_FIELD} characters")
-    return value

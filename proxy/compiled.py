@@ -22,6 +22,7 @@ LIBRARY = "meshpy_hot__mypyc"
 MODULES = (
     "proxy.access_log",
     "proxy.admitted",
+    "proxy.caller",
     "proxy.clusters",
     "proxy.decide.balance",
     "proxy.decide.grpc",

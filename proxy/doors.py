@@ -15,13 +15,14 @@ from meshpy.engine.request import Peer
 from meshpy.live import Live
 from meshpy.model.endpoint import Protocol
 from meshpy.model.ingress import IngressServer
+from proxy.caller import Caller, identify
 from proxy.config import Compiled
 from proxy.downstream import Downstream, H2Downstream
 from proxy.downstream.life import HttpConnection
 from proxy.edge_door import EdgeDoor
 from proxy.gateway import GatewayDoor
 from proxy.http.sniff import Spoken
-from proxy.inbound import Caller, Inbound, identify
+from proxy.inbound import Inbound
 from proxy.net.listener import Accepted, Opening
 from proxy.net.peek import OpeningRefusedError, peek_hello, take_proxy_header
 from proxy.net.pool import Surroundings

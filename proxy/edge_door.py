@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from certs.errors import PeerRefused
 from meshpy.engine.request import Peer
 from meshpy.model.ingress import IngressServer, ServerTls
+from proxy.caller import Caller
 from proxy.http.events import Header
-from proxy.inbound import Caller
 from proxy.net.listener import Accepted
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.gateway import grant_for
+from proxy.caller import Caller
 from proxy.config import Compiled
-from proxy.inbound import Caller
 from proxy.net.outside import is_outside, local_networks, reachable
 from proxy.net.pool import Surroundings, Upstream
 from proxy.opaque import OpaqueSide

@@ -16,6 +16,8 @@ from proxy.access_log import MILLISECONDS
 from proxy.redaction import redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.exchange import Exchange
     from proxy.recent import Seen
 
@@ -71,6 +73,11 @@ def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any
         "rule": reply.rule if reply is not None else "",
         "stage": reply.stage if reply is not None else "",
     }
+
+
+if TYPE_CHECKING:
+    Shape = Callable[[str, int, Seen, Exchange, Mapping[str, str], LogOptions], bytes]
+    """Second and milliseconds of the begin, what was seen, the connection's ends, what is kept → a line."""
 
 
 def ecs_line(

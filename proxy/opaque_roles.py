@@ -8,9 +8,9 @@ from typing import Protocol as Shape
 from meshpy.engine.verdict import Verdict
 from meshpy.live import Live
 from meshpy.model.endpoint import Protocol, Transport
+from proxy.caller import Caller, edge_key
 from proxy.config import Compiled
 from proxy.http.sniff import Spoken
-from proxy.inbound import Caller, edge_key
 from proxy.net.host import Host
 from proxy.net.pool import Upstream
 from proxy.sides import Shared

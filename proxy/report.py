@@ -32,6 +32,8 @@ from proxy.telemetry import Edge, EdgeKey, Telemetry
 
 if TYPE_CHECKING:
     from proxy.downstream.life import HttpConnection
+    from proxy.log_shape import Shape
+    from proxy.recent import Seen
 
 __all__ = ["Reporter"]
 
@@ -132,12 +134,8 @@ class Reporter:
             exchange.bytes_sent,
             grpc_status,
         )
-        if call is not None:
-            edge.request_messages += call.requests.count
-            edge.response_messages += call.responses.count
-        if exchange.attempts > 1:
-            edge.retries += exchange.attempts - 1
-            edge.recovered += exchange.is_recovered
+        if call is not None or exchange.attempts > 1:
+            self._account_more(exchange, edge)
         if reply is not None:
             self._account_reply(down, exchange, reply, edge)
         is_told = self._sends_spans and self.spans.is_wanted(exchange, took_s)
@@ -171,10 +169,17 @@ class Reporter:
             else:
                 ends = {"peer": down.peer_address, "local": down.local_address}
                 ends |= {"principal": principal, "server_name": server_name}
-                started = time.time() - took_s
-                second, milliseconds = self.log.second_of(started), int(started % 1 * 1000)
-                line = self._shape(second, milliseconds, seen_of(seen), exchange, ends, self.options)
-                self.log.write(line)
+                self._log_shaped(self._shape, took_s, seen_of(seen), exchange, ends)
+
+    def _account_more(self, exchange: Exchange, edge: Edge) -> None:
+        """Count what few exchanges have: messages of a gRPC call, and further tries."""
+        call = exchange.grpc
+        if call is not None:
+            edge.request_messages += call.requests.count
+            edge.response_messages += call.responses.count
+        if exchange.attempts > 1:
+            edge.retries += exchange.attempts - 1
+            edge.recovered += exchange.is_recovered
 
     def _account_reply(self, down: HttpConnection, exchange: Exchange, reply: Reply, edge: Edge) -> None:
         """Count an answer of the mesh's own; it has a place in its trace though it was not forwarded."""
@@ -192,6 +197,19 @@ class Reporter:
         agent = head.fields.get(b"user-agent", b"").decode("latin-1")
         host = host_of(head.authority.text)
         return test is None or test(exchange.status, head.method, head.path, host, agent, edge.key.is_mtls)
+
+    def _log_shaped(
+        self,
+        shape: Shape,
+        took_s: float,
+        seen: Seen,
+        exchange: Exchange,
+        ends: dict[str, str],
+    ) -> None:
+        """One line in a shape of other systems."""
+        started = time.time() - took_s
+        second, milliseconds = self.log.second_of(started), int(started % 1 * 1000)
+        self.log.write(shape(second, milliseconds, seen, exchange, ends, self.options))
 
     def _log(
         self,

@@ -90,8 +90,7 @@ class Sidecar:
         workers: int = 1,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self.loop = loop
+        self.loop = loop = asyncio.get_running_loop()
         self.wheel = Wheel(loop)
         self.log = access_log
         self.addresses = addresses
@@ -113,8 +112,7 @@ class Sidecar:
         )
         self.clusters = Clusters(self.own)
         self.health = HealthChecks(self.own)
-        self.telemetry.sources.append(lambda: families_of(self.clusters.live, loop.time()))
-        self.telemetry.sources.append(access_log.families)
+        self.telemetry.sources += (lambda: families_of(self.clusters.live, loop.time()), access_log.families)
         self.draining = asyncio.Event()
         self.shared = Shared(loop, self.wheel, draw, Ids(os.urandom, sampling_pct))
         self._sampling_pct = sampling_pct

@@ -23,7 +23,6 @@ from meshpy.compile.selection import Selection
 from meshpy.compile.telemetry import telemetry_of
 from meshpy.compile.tunnels import connect_ports
 from meshpy.errors import Problem
-from meshpy.model.authz import Authorization
 from meshpy.model.endpoint import Cluster, inbound_name
 from meshpy.model.gateway import GatewayGrant
 from meshpy.model.ingress import IngressServer
@@ -119,13 +118,10 @@ def compile_with_clashes(
         authorization_for(service, mesh.policies, mesh.selection, trust_domain),
         strict=strict_ports(service, mesh.policies, mesh.selection),
     )
-    grants: tuple[GatewayGrant, ...] = ()
-    callers: Mapping[str, Authorization] = {}
+    grants = _grants_of(mesh, service)
+    known = frozenset(name for grant in grants for name in grant.callers)
     if service.is_gateway:
-        grants = grants_of(service, mesh.directory.inventory, mesh.policies.service_entries)
-        known = frozenset(name for grant in grants for name in grant.callers)
         authorization = replace(authorization, baseline=known)
-        callers = egress_rules_of(known, mesh.policies, mesh.selection)
     own_gateway = gateway_cluster(service, mesh.directory.inventory)
     if own_gateway is not None:
         clusters[own_gateway.name] = own_gateway
@@ -163,10 +159,17 @@ def compile_with_clashes(
         servers=servers,
         edge=edge,
         gateway=grants,
-        callers=callers,
+        callers=egress_rules_of(known, mesh.policies, mesh.selection) if service.is_gateway else {},
         egress_gateway=own_gateway.name if own_gateway is not None else "",
     )
     return snapshot, tuple(listeners.clashes)
+
+
+def _grants_of(mesh: Mesh, service: Service) -> tuple[GatewayGrant, ...]:
+    """Who may go where through it, when it is an egress gateway."""
+    if not service.is_gateway:
+        return ()
+    return grants_of(service, mesh.directory.inventory, mesh.policies.service_entries)
 
 
 def _edge_of(
