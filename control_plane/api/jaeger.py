@@ -28,9 +28,12 @@ __all__ = ["JaegerRoutes"]
 MAX_LIMIT = 1_500
 DEFAULT_LIMIT = 20
 DEFAULT_LOOKBACK_MS = 3_600_000
-_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(us|µs|ms|s|m|h)")
-_UNITS_US = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
-LASTING: dict[str, Any] = {"type": "string", "pattern": "^([0-9]{1,15}(\\.[0-9]{1,15})?(us|µs|ms|s|m|h))?$"}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ns|us|µs|ms|s|m|h)")
+_UNITS_US = {"ns": 0.001, "us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+LASTING: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^([0-9]{1,15}(\\.[0-9]{1,15})?(ns|us|µs|ms|s|m|h)){0,7}$",
+}
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{1,32}")
 
 
@@ -168,10 +171,11 @@ def _tags(request: web.Request) -> Mapping[str, str]:
 
 
 def _duration_us(text: str) -> int:
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise BadRequest(f"{text[:50]!r} is no duration; write 1.5ms or 2s")
-    return int(float(found[1]) * _UNITS_US[found[2]])
+    """As Go writes them: `1.5ms`, `1m30s`."""
+    found = _DURATION.findall(text[:200])
+    if not found or "".join(number + unit for number, unit in found) != text:
+        raise BadRequest(f"{text[:50]!r} is no duration; write 1.5ms, 2s or 1m30s")
+    return int(sum(float(number) * _UNITS_US[unit] for number, unit in found))
 
 
 def _whole(request: web.Request, name: str, default: int) -> int:

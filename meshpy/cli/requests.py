@@ -70,6 +70,8 @@ def logs(output: str, tail: int, since_s: float, follow: bool, max_rps: int, **w
     answer = Operator(Context.load()).call("GET", f"/v1/requests?{query}")
     for record in answer["requests"]:
         _print(record, output)
+    if not answer["requests"] and output != "json":
+        click.echo(f"no such request within {since_s:g} s", err=True)
     if missing := answer["sidecars_without_answer"]:
         click.echo(f"{missing} sidecars did not answer", err=True)
     for record in _tapped(asked, 3600.0, max_rps) if follow else ():

@@ -149,6 +149,8 @@ def _show(
             click.clear()
         if output == "table":
             table(rows)
+            if not rows:
+                click.echo("no such traffic was seen; `meshpy status` lists the services", err=True)
         elif is_watched:
             print_record(list(rows))
         else:

@@ -76,6 +76,8 @@ async def test_what_grafana_and_jaeger_ask_first_is_answered(mesh):
         ("service=web.shop&tag=http.response.status_code:200", 1),
         ("service=web.shop&minDuration=2ms&maxDuration=3ms", 1),
         ("service=web.shop&minDuration=1.5s", 0),
+        ("service=web.shop&minDuration=1m0.5s", 0),
+        ("service=web.shop&minDuration=0s2000000ns&maxDuration=0m3ms", 1),
         ("service=web.shop&start=1700000000000000&end=1700000001000000", 1),
         ("service=web.shop&end=1600000001000000", 0),
         (f"traceID={TRACE}", 1),
