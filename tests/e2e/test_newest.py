@@ -5,6 +5,7 @@ Run by `make e2e-newest`; the whole of the e2e runs on the machine's own engine.
 
 import json
 import os
+import re
 import time
 from datetime import datetime
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.helpers.mesh import INJECT, Mesh
 from tests.helpers.stacks import on_this_kernel
-from tests.helpers.swarm import Task
+from tests.helpers.swarm import EngineError, Task
 
 pytestmark = [
     pytest.mark.docker,
@@ -52,7 +53,8 @@ REACH = "import socket, sys; socket.create_connection((sys.argv[1], 8080), 3); p
 
 def moment(text: str) -> float:
     """Docker's, with nanoseconds."""
-    return datetime.fromisoformat(text[:26]).timestamp()
+    second, fraction = re.match(r"(.{19})(\.\d+)?", text).groups()
+    return datetime.fromisoformat(second).timestamp() + float(fraction or 0)
 
 
 def costs(mesh: Mesh, sidecar: Task) -> list[str]:
@@ -80,7 +82,14 @@ def test_an_application_works_before_and_within_the_mesh(mesh: Mesh):
     engine.deploy(STACK, on_this_kernel(FILE))
     engine.wait_stack(STACK)
     caller, api = engine.task(f"{STACK}_caller"), engine.task(f"{STACK}_api")
-    engine.wait("served without", lambda: mesh.fetch(caller, *order, body='{"id": 1}').status == 201, 40)
+
+    def is_served() -> bool:
+        try:
+            return mesh.fetch(caller, *order, body='{"id": 1}').status == 201
+        except EngineError:
+            return False  # it does not listen yet
+
+    engine.wait("it is served", is_served, 40)
     direct = api.addresses[f"{STACK}_default"]
     assert engine.python(caller, REACH, direct).out.strip() == "open"
     mesh.ok("deploy", *INJECT, "-c", "-", STACK, stdin=FILE)

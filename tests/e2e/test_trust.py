@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.helpers.mesh import INJECT, Mesh
-from tests.helpers.swarm import Task
+from tests.helpers.swarm import EngineError, Task
 
 pytestmark = pytest.mark.docker
 
@@ -148,7 +148,14 @@ def test_a_sidecar_that_keeps_a_cache_starts_without_a_control_plane(kept: Mesh)
     moved = replaced(kept, server)
     engine.wait("the callee is healthy", lambda: engine.running(server), SLOW_S)
     assert moved.addresses["mesh"] != before.addresses["mesh"]
-    engine.wait("it is found", lambda: kept.fetch(caller, "http://server:8080/").status == 200, SLOW_S)
+
+    def is_found() -> bool:
+        try:
+            return kept.fetch(caller, "http://server:8080/", timeout_s=20).status == 200
+        except EngineError:
+            return False
+
+    engine.wait("it is found", is_found, SLOW_S)
     with kept.load(caller, "GET", "http://server:8080/", rate=40) as load:
         engine.wait(
             "the other says what it lacks",
