@@ -108,7 +108,7 @@ async def _measure(sides: list[tuple[str, Target, str | None]], seconds: float, 
         await _usage(stack)  # before any load, as the name may be wrong
         first = await run_slice(target, min(WARM_UP_S, seconds))
         if not any(word.isdigit() for word in first.answers):
-            raise MeshpyError(f"{target.url} does not answer: {', '.join(first.answers)}")
+            raise ConnectionError(f"{target.url} does not answer: {', '.join(first.answers)}")
     runs: list[list[Slice]] = [[] for _ in sides]
     used: list[list[Usage]] = [[] for _ in sides]
     for turn in range(slices):

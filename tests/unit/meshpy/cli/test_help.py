@@ -95,7 +95,6 @@ def test_a_mistyped_kind_is_told_the_right_one(words, capsys):
         (["describe", "pod"], "There are: service."),
         (["completion"], "Missing argument 'SHELL'. Choose from: bash, zsh, fish"),
         (["bench", "shop"], "'shop' is no URL; write http://"),
-        (["bench", "http://127.0.0.1:1/", "--for", "1s"], "http://127.0.0.1:1/ does not answer: "),
         (["inject", "--stak", "x", "y"], "Did you mean '--stack'?"),
     ],
 )
