@@ -228,7 +228,18 @@ STATUS = record(
             **list_of(TEXT),
             "description": "why the snapshots in force are older than the inventory",
         },
-        "discovery": record({"source": TEXT, "problem": TEXT, "failures": COUNT, "age_s": or_null(NUMBER)}),
+        "discovery": record(
+            {
+                "source": TEXT,
+                "problem": TEXT,
+                "failures": COUNT,
+                "age_s": or_null(NUMBER),
+                "unread": {
+                    **list_of(TEXT),
+                    "description": "of which services labels cannot be read, and why",
+                },
+            }
+        ),
         "issuers": {
             **list_of(
                 record({"uri": TEXT, "keys": COUNT, "fetched_at": TEXT, "failures": COUNT, "error": TEXT})

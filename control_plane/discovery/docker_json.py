@@ -8,8 +8,9 @@ partial answer cannot look like a smaller Swarm.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from control_plane.discovery.labels import (
@@ -69,11 +70,14 @@ class _SwarmService:
         return ServiceName(self.namespace, key) if key else None
 
 
-def view_of(answers: Answers) -> View:
+def view_of(answers: Answers, last: Mapping[ServiceName, Service] | None = None) -> View:
     """Put the four lists together.
 
+    A service whose labels cannot be read, which whoever deploys can bring about, stays what it was in `last`,
+    or is not there: nobody calls it, and it holds up nobody else. `View.unread` tells.
+
     Raises:
-        DiscoveryError: an item is not of the documented shape, or a label of ours cannot be read.
+        DiscoveryError: an item is not of the documented shape.
     """
     try:
         names = {str(item["Id"]): str(item["Name"]) for item in answers.networks}
@@ -84,8 +88,10 @@ def view_of(answers: Answers) -> View:
         tasks = {t.task: t for t in _sidecar_tasks(answers.tasks, sidecars, nodes)}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DiscoveryError(f"the engine's answer is incomplete: {error!r}") from error
-    meshed = _with_endpoints(_meshed([s for s in services if s.namespace]), tasks.values())
-    return View(Inventory(meshed, localities), tasks)
+    stock = _Stock(last or {})
+    stock.take([s for s in services if s.namespace])
+    meshed = _with_endpoints(stock.found, tasks.values())
+    return View(Inventory(meshed, localities), tasks, tuple(sorted(stock.unread)))
 
 
 def _swarm_service(item: Mapping[str, Any], networks: Mapping[str, str]) -> _SwarmService:
@@ -167,44 +173,63 @@ def _addresses(item: Mapping[str, Any], doors: frozenset[str]) -> dict[str, tupl
     return found
 
 
-def _meshed(services: Sequence[_SwarmService]) -> dict[ServiceName, Service]:
-    """Apps joined with their sidecars, and everyone else with the reason why they are outside."""
-    apps = {s.name: s for s in services if s.workload is None}
-    found: dict[ServiceName, Service] = {}
-    for sidecar in services:
-        if sidecar.workload is not None:
-            found[sidecar.workload] = _from_sidecar(sidecar, sidecar.workload, apps.get(sidecar.workload))
-    meshed = {network for service in found.values() for network in service.networks}
-    for name, app in apps.items():
-        if name not in found:
-            found[name] = _exempt(app, meshed)
-    return found
+class _Stock:
+    """Services by name, as far as their labels can be read.
+
+    Args:
+        last: what they were at the last look.
+    """
+
+    def __init__(self, last: Mapping[ServiceName, Service]) -> None:
+        self._last = last
+        self.found: dict[ServiceName, Service] = {}
+        self.unread: list[str] = []
+
+    def take(self, services: Sequence[_SwarmService]) -> None:
+        """Apps joined with their sidecars, and everyone else with the reason why they are outside."""
+        apps = {s.name: s for s in services if s.workload is None}
+        sidecars = {name: s for s in services if (name := s.workload) is not None}
+        for name, sidecar in sidecars.items():
+            self._add(
+                name, f"{name.swarm_name}-sidecar", partial(_from_sidecar, sidecar, name, apps.get(name))
+            )
+        meshed = {network for service in self.found.values() for network in service.networks}
+        for name, app in apps.items():
+            if name not in sidecars:
+                self._add(name, name.swarm_name, partial(_exempt, app, meshed))
+
+    def _add(self, name: ServiceName, called: str, read: Callable[[], Service]) -> None:
+        try:
+            self.found[name] = read()
+        except DiscoveryError as error:
+            known = self._last.get(name)
+            if known is not None:
+                self.found[name] = replace(known, endpoints=())
+            stays = "it is left out" if known is None else "it stays what it was"
+            self.unread.append(f"labels of {called}: {error}; {stays}")
 
 
 def _from_sidecar(sidecar: _SwarmService, name: ServiceName, app: _SwarmService | None) -> Service:
     labels = sidecar.labels
     own = {**app.container_labels, **app.labels} if app else {}
     pod = labels.get("meshpy.pod", "")
-    try:
-        return Service(
-            name=name,
-            labels=selector_labels(own, name.namespace, name.name),
-            ports=ports_of(labels),
-            hosts=words(labels.get("meshpy.hosts", "")),
-            networks=frozenset(words(labels.get("meshpy.networks", ""))),
-            bind=bind_of(labels),
-            app=AppAddress(dns=f"tasks.{name.name}.{pod}" if pod else ""),
-            egress=egress_of(labels.get("meshpy.egress", "")),
-            servers=servers_of(labels.get("meshpy.servers", "")),
-            gateway_ports=gateway_ports_of(labels.get("meshpy.gateway", "")),
-            credentials=words(labels.get("meshpy.credentials", "")),
-            gateway=gateway_of(labels.get("meshpy.egress_gateway", "")),
-            is_gateway=labels.get("meshpy.gateway") == "egress",
-            outbound=labels.get("meshpy.outbound", ""),
-            patterns=words(labels.get("meshpy.patterns", "")),
-        )
-    except DiscoveryError as error:
-        raise DiscoveryError(f"labels of {name.swarm_name}-sidecar: {error}") from error
+    return Service(
+        name=name,
+        labels=selector_labels(own, name.namespace, name.name),
+        ports=ports_of(labels),
+        hosts=words(labels.get("meshpy.hosts", "")),
+        networks=frozenset(words(labels.get("meshpy.networks", ""))),
+        bind=bind_of(labels),
+        app=AppAddress(dns=f"tasks.{name.name}.{pod}" if pod else ""),
+        egress=egress_of(labels.get("meshpy.egress", "")),
+        servers=servers_of(labels.get("meshpy.servers", "")),
+        gateway_ports=gateway_ports_of(labels.get("meshpy.gateway", "")),
+        credentials=words(labels.get("meshpy.credentials", "")),
+        gateway=gateway_of(labels.get("meshpy.egress_gateway", "")),
+        is_gateway=labels.get("meshpy.role") == "egress-gateway",
+        outbound=labels.get("meshpy.outbound", ""),
+        patterns=words(labels.get("meshpy.patterns", "")),
+    )
 
 
 def _exempt(app: _SwarmService, meshed: set[str]) -> Service:
@@ -216,14 +241,10 @@ def _exempt(app: _SwarmService, meshed: set[str]) -> Service:
     own = {**app.container_labels, **app.labels}
     networks = {network for network, _ in app.networks}
     shared = sorted(networks & meshed) or sorted(networks)
-    try:
-        ports = ports_of(own) or app.ports
-    except DiscoveryError as error:
-        raise DiscoveryError(f"labels of {app.name.swarm_name}: {error}") from error
     return Service(
         name=app.name,
         labels=selector_labels(own, app.namespace, app.key),
-        ports=ports,
+        ports=ports_of(own) or app.ports,
         hosts=_further_names(app, own),
         networks=frozenset(networks),
         app=AppAddress(dns=f"tasks.{app.name.swarm_name}.{shared[0]}" if shared else ""),

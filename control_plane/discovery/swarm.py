@@ -9,6 +9,7 @@ again soon: an engine that is back is believed within seconds.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from control_plane.discovery.view import DiscoveryHealth, Publish, View
 from control_plane.errors import DiscoveryError
 
 __all__ = ["Engine", "SwarmDiscovery"]
+
+_log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 RELIST_S = 20.0
@@ -65,7 +68,8 @@ class SwarmDiscovery:
     def health(self) -> DiscoveryHealth:
         age_s = None if self._good_at is None else time.monotonic() - self._good_at
         problem = next(filter(None, self._problems.values()), "")
-        return DiscoveryHealth("swarm", problem, self._failures, age_s)
+        unread = self._view.unread if self._view is not None else ()
+        return DiscoveryHealth("swarm", problem, self._failures, age_s, unread)
 
     @property
     def _is_good(self) -> bool:
@@ -128,9 +132,12 @@ class SwarmDiscovery:
             answer = replace(before, tasks=answer)
         if before is not None:
             _refuse_sudden_emptiness(before, answer)
-        view = view_of(answer)
+        last = self._view or View()
+        view = view_of(answer, last.inventory.services)
         self._answers, self._good_at = answer, time.monotonic()
         if view != self._view:
+            for what in set(view.unread) - set(last.unread):
+                _log.warning("%s", what)
             self._view = view
             self._publish(view)
 

@@ -39,10 +39,15 @@ class SidecarTask:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One consistent look at the world."""
+    """One consistent look at the world.
+
+    Args:
+        unread: of which services labels cannot be read, and why.
+    """
 
     inventory: Inventory = field(default_factory=Inventory)
     tasks: Mapping[str, SidecarTask] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 def without(view: View, draining: Collection[str]) -> Inventory:
@@ -71,12 +76,14 @@ class DiscoveryHealth:
         problem: why the view may be out of date; empty when it is not.
         failures: reads that failed since the start.
         age_s: seconds since the last good read; None when there was none.
+        unread: services that the last good read could not take as they stand, and why.
     """
 
     source: str
     problem: str
     failures: int
     age_s: float | None
+    unread: tuple[str, ...] = ()
 
 
 class Discovery(Protocol):

@@ -124,6 +124,8 @@ def _discovery(site: Site) -> Verdict:
         return failed(
             f"{health['source']}: {health['problem']}", "the last good view stays in force meanwhile"
         )
+    if unread := health.get("unread"):  # not told by earlier versions
+        return warning("; ".join(unread), "mend the labels: `meshpy deploy` of its stack writes them anew")
     return ok()
 
 

@@ -98,12 +98,31 @@ def test_dropping_any_required_part_of_a_task_is_noticed():
         ("meshpy.ports", "80/htpp"),
         ("meshpy.egress", "api.stripe.com/tls"),
         ("meshpy.binds", "db2"),
+        ("meshpy.servers", "[{}]"),
+        ("meshpy.gateway", "443"),
+        ("meshpy.egress_gateway", "mesh-egress"),
     ],
 )
-def test_a_label_that_cannot_be_read_names_its_service(label, value):
-    services = [swarm_service("api-sidecar", labels={"meshpy.workload": "api", label: value})]
-    with pytest.raises(DiscoveryError, match="shop_api-sidecar"):
-        view_of(answers(services=services))
+def test_a_label_that_cannot_be_read_holds_up_its_service_alone(label, value):
+    """Without a last look it is not there, and its app is not taken for one outside of the mesh."""
+    api, db = ServiceName("shop", "api"), ServiceName("shop", "db")
+    bad = swarm_service("api-sidecar", labels={"meshpy.workload": "api", label: value})
+    services = [bad, swarm_service("api"), swarm_service("db")]
+    view = view_of(answers(services=services))
+    assert set(view.inventory.services) == {db}
+    assert "shop_api-sidecar" in view.unread[0]
+    assert "left out" in view.unread[0]
+    last = view_of(answers()).inventory.services
+    kept = view_of(answers(services=services, tasks=[]), last)
+    assert kept.inventory.services[api] == replace(last[api], endpoints=())
+    assert "stays what it was" in kept.unread[0]
+
+
+def test_a_label_of_an_app_outside_of_the_mesh_holds_up_that_app_alone():
+    services = [swarm_service("db", labels={"meshpy.ports": "many"}), swarm_service("web")]
+    view = view_of(answers(services=services))
+    assert set(view.inventory.services) == {ServiceName("shop", "web")}
+    assert view.unread == ("labels of shop_db: 'many' is no port; it is left out",)
 
 
 def test_an_exempt_service_is_reached_by_its_tasks_on_a_network_that_callers_were_on():

@@ -284,6 +284,12 @@ def without(path: str) -> dict:
             "error",
             "no quorum",
         ),
+        (
+            "discovery",
+            site(changed("/v1/status", lambda s: s["discovery"].update(unread=["labels of a_b-sidecar"]))),
+            "warning",
+            "labels of a_b-sidecar",
+        ),
         ("version-skew", site(changed("/v1/status", lambda s: s.update(meshpy="9.0.0"))), "error", "9.0.0"),
         ("trust-config", site(changed("/v1/bundle", lambda b: b.update(pem="new"))), "error", "other roots"),
         (
@@ -389,7 +395,7 @@ def test_what_is_wrong_is_found_and_named_with_what_to_do(anchor, looked, result
 
 def test_an_egress_gateway_needs_no_app_and_peers_of_a_group_share_a_network():
     documents = copy.deepcopy(WELL)
-    gateway = {"meshpy.workload": "gateway", "meshpy.gateway": "egress"}
+    gateway = {"meshpy.workload": "gateway", "meshpy.role": "egress-gateway"}
     peers = [
         service("shop_db", ("shop_db-pod", "shop_dbs-group")),
         service(
