@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -93,13 +94,19 @@ class CertificateAuthority:
         return TrustBundle(self.trust_domain, (self.root, *self.other_roots))
 
     def issue(
-        self, csr: bytes, attested: SpiffeId, now: datetime, ttl_s: int = LEAF_TTL_S
+        self,
+        csr: bytes,
+        attested: SpiffeId,
+        now: datetime,
+        ttl_s: int = LEAF_TTL_S,
+        hosts: Sequence[str] = (),
     ) -> IssuedCertificate:
         """Sign a leaf for the attested identity with the key of the request.
 
         Args:
             csr: PEM or DER; only its key is used.
             ttl_s: 1 to 86,400; cut where the intermediate ends.
+            hosts: DNS names that stand beside the identity; nothing that the request asks for.
 
         Raises:
             CsrRefused: the request is bad, or the identity is not a workload of this trust domain.
@@ -119,6 +126,7 @@ class CertificateAuthority:
             now=now,
             ttl_s=ttl_s,
             serial=x509.random_serial_number(),
+            hosts=hosts,
         )
         sent = (leaf, self.intermediate, *self.above)
         chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in sent)

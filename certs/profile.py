@@ -6,6 +6,7 @@ their URI SAN and cannot authenticate; a leaf carries one URI SAN, nothing of wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -84,14 +85,19 @@ def build_leaf(
     now: datetime,
     ttl_s: int,
     serial: int,
+    hosts: Sequence[str] = (),
 ) -> x509.Certificate:
     """An X509-SVID of `spiffe_id`, which does not outlive its issuer.
 
     The subject is empty, hence the SAN is critical (RFC 5280 §4.2.1.6).
+
+    Args:
+        hosts: DNS names beside it (X509-SVID §2 allows them), for clients that know nothing of SPIFFE.
     """
     not_after = min(whole_seconds(now) + timedelta(seconds=ttl_s), issuer.not_valid_after_utc)
     builder = _window(_certificate(x509.Name([]), issuer.subject, public, serial), now, not_after)
-    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
+    names = [x509.UniformResourceIdentifier(str(spiffe_id)), *map(x509.DNSName, hosts)]
+    san = x509.SubjectAlternativeName(names)
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -22,7 +22,7 @@ from certs.store import CaStore
 from certs.tls import judged, peer_id, server_context
 from control_plane.distribution import Trust
 from control_plane.errors import StartRefused
-from control_plane.signers.signer import LocalSigner, Signer
+from control_plane.signers.signer import OWN_HOSTS, LocalSigner, Signer
 from meshpy.model.names import CONTROL_PLANE, ServiceName
 
 __all__ = ["Signing", "load_authority"]
@@ -204,7 +204,7 @@ class Signing:
     def _own_under(self, issuer: Issuer) -> Identity:
         key, own = generate_key(), self.spiffe_id(CONTROL_PLANE)
         authority = issuer.authority(self.trust_domain, ())
-        issued = authority.issue(make_csr(key, own), own, datetime.now(UTC), self.ttl_s)
+        issued = authority.issue(make_csr(key, own), own, datetime.now(UTC), self.ttl_s, OWN_HOSTS)
         return Identity.from_pem(issued.chain_pem, key)
 
 

@@ -9,8 +9,12 @@ from typing import Protocol
 from certs.bundle import TrustBundle
 from certs.ca import CertificateAuthority, IssuedCertificate
 from certs.spiffe import SpiffeId
+from meshpy.model.names import CONTROL_PLANE
 
-__all__ = ["LocalSigner", "Signer"]
+__all__ = ["OWN_HOSTS", "LocalSigner", "Signer"]
+
+OWN_HOSTS = (CONTROL_PLANE.name,)
+"""The control plane's alias on the mesh network: Prometheus and curl look for a name, not for an identity."""
 
 
 class Signer(Protocol):
@@ -54,7 +58,8 @@ class LocalSigner:
         return self.authority.bundle
 
     async def sign(self, csr: bytes, attested: SpiffeId, ttl_s: int) -> IssuedCertificate:
-        return self.authority.issue(csr, attested, datetime.now(UTC), ttl_s)
+        hosts = OWN_HOSTS if attested.path == CONTROL_PLANE.spiffe_path else ()
+        return self.authority.issue(csr, attested, datetime.now(UTC), ttl_s, hosts)
 
     async def follow(self) -> bool:
         return False

@@ -141,6 +141,28 @@ def build_workshop(host: str) -> None:
     )
 
 
+def build_prometheus(host: str) -> None:
+    """The image `prom/prometheus` of stacks/observability.yml, with Debian's program."""
+    folder = Path("build/e2e/prometheus")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tarfile.open(os.environ["MESHPY_E2E_APPS"]) as tar, (folder / "prometheus").open("wb") as program:
+        shutil.copyfileobj(tar.extractfile("./usr/bin/prometheus"), program)
+    (folder / "prometheus").chmod(0o755)
+    (folder / "Dockerfile").write_text(
+        "FROM base:dev\nCOPY prometheus /prometheus-server\nWORKDIR /prometheus\n"
+        "RUN chown 65534 . && mkdir /var/lib/prometheus && ln -s /prometheus /var/lib/prometheus/metrics2\n"
+        'USER 65534:65534\nENTRYPOINT ["/prometheus-server"]\n'
+    )
+    subprocess.run(
+        ["docker", "-H", host, "build", "-q", "--network=none", "-t", "prom/prometheus:v3.5.0", str(folder)],
+        env=os.environ | {"DOCKER_BUILDKIT": "0"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=120,
+    )
+
+
 def grpc_library(cache: Path) -> Path:
     """The folder with the gRPC of the lock, for the image's Python; made once."""
     lock = Path("requirements/dev.txt").read_text()

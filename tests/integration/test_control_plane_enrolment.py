@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
+from cryptography import x509
 
-from certs.bundle import TrustBundle
+from certs.bundle import TrustBundle, certificates_from_pem
 from certs.identity import Identity
 from certs.keys import generate_key
 from certs.tls import client_context, verify_peer
@@ -49,6 +50,20 @@ async def test_the_server_is_the_control_plane_by_its_svid(mesh):
     assert found == wanted
     writer.close()
     del reader
+
+
+async def test_a_client_that_verifies_names_finds_that_of_the_control_plane_and_of_nobody_else(mesh):
+    """Prometheus, curl; leaves of sidecars carry their identity alone."""
+    context = mesh.anonymous()
+    context.check_hostname = True
+    port = mesh.running.sidecar_port
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="control-plane")
+    writer.close()
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="api")
+    leaf = certificates_from_pem((await mesh.enrol(API)).chain_pem)[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [type(name) for name in names] == [x509.UniformResourceIdentifier]
 
 
 async def test_no_token_or_a_wrong_one_gets_nothing(mesh):

@@ -14,25 +14,16 @@ from proxy.admin import Admin
 from proxy.series import prometheus_text
 from tests.helpers.backends import backend
 from tests.helpers.ports import free_port
+from tests.helpers.promql import istio_queries
 from tests.helpers.sidecars import LOOPBACK, Client
 from tests.integration.proxy.test_pair import pair, tcp_pair
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
-QUERIES = Path(__file__).with_name("istio_dashboards.promql")
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
 WITHIN_S = 40
 TRACE = "a" * 32
 SAMPLED = f"traceparent: 00-{TRACE}-{'b' * 16}-01\r\n"
-
-
-def queries() -> dict[str, str]:
-    found = {}
-    for line in QUERIES.read_text().splitlines():
-        if line and not line.startswith("#"):
-            dashboard, panel, query = line.split(" | ", 2)
-            found[f"{dashboard}: {panel}"] = query
-    return found
 
 
 async def _echo(reader, writer):
@@ -98,7 +89,7 @@ async def test_every_query_of_istios_dashboards_finds_series(processes, pki, tmp
         url = _start(processes, tmp_path, ports)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         load = loop.create_task(_load(http_port, tcp_port))
-        unanswered = queries()
+        unanswered = istio_queries()
         assert len(unanswered) >= 40
         end = loop.time() + WITHIN_S
         while unanswered and loop.time() < end:
