@@ -5,6 +5,7 @@ Last of all files, by its name: the stack of the other tests makes room for the 
 """
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,8 +22,8 @@ ON_THEIR_OWN = ("traefik", "migration")
 
 
 @pytest.fixture(scope="module")
-def shop(reader: Reader, mesh: Mesh) -> Reader:
-    """After the quick start; no other stack is in its way."""
+def shop(reader: Reader, mesh: Mesh) -> Iterator[Reader]:
+    """After the quick start; no other stack is in its way, and it is in nobody's way afterwards."""
     engine = mesh.engine
     engine.docker("stack", "rm", STACK)
     containers = ("ps", "-q", "-f", f"name={STACK}_")
@@ -32,11 +33,12 @@ def shop(reader: Reader, mesh: Mesh) -> Reader:
         {step.name for step in pages if not step.name.startswith("swarm: ")} | {"swarm: deploy"}
     )
     reader.follow("docs/quick-start.md", leave_out=elsewhere)
-    return reader
+    yield reader
+    engine.docker("stack", "rm", "shop")
 
 
 @pytest.fixture(scope="module")
-def workshop(shop: Reader, mesh: Mesh) -> Reader:
+def workshop(shop: Reader, mesh: Mesh) -> Iterator[Reader]:
     """The second stack of the examples."""
     images.build_workshop(mesh.engine.host)
     mesh.ok(
@@ -48,7 +50,8 @@ def workshop(shop: Reader, mesh: Mesh) -> Reader:
         "stacks/examples/workshop/stack.yml",
         "workshop",
     )
-    return shop
+    yield shop
+    mesh.engine.docker("stack", "rm", "workshop")
 
 
 def test_the_quick_start_works_word_by_word(shop: Reader):
