@@ -17,6 +17,12 @@ from proxy.net.timers import Timer, Wheel
 __all__ = ["Side", "Splice"]
 
 LINGER_S = 1.0
+"""For what may still come back to a client that has sent all it had."""
+
+UPSTREAM_LINGER_S = 0.05
+"""For what is on its way to an upstream that has ended: servers end by closing, as FastCGI does after each
+answer, and clients wait for that end."""
+
 _HIGH_WATER_BYTES = 256 * 1024
 
 
@@ -61,8 +67,8 @@ class Side(Accepted):
             other.transport.write_eof()
             return not other.is_at_eof
         if self.transport.can_write_eof():
-            # The loop's TLS cannot close one direction only. The answer may still be on its way.
-            self.splice.linger()
+            # Our TLS cannot close one direction only. Something may still be on its way from the other side.
+            self.splice.linger(other)
             return True
         return False
 
@@ -156,18 +162,19 @@ class Splice:
         else:
             wheel.after(idle_s / 4, lambda: self._watch(wheel, idle_s, progress))
 
-    def linger(self) -> None:
-        """One side sends no more and the other cannot be told: end when nothing has come back for a while."""
-        asyncio.get_running_loop().call_later(LINGER_S, self._end_if_silent, self.bytes_to_client)
+    def linger(self, other: Side) -> None:
+        """One side sends no more and `other` cannot be told: end when nothing has come from it for long."""
+        wait_s = UPSTREAM_LINGER_S if other.is_client else LINGER_S
+        asyncio.get_running_loop().call_later(wait_s, self._end_if_silent, other, other.bytes_in)
 
-    def _end_if_silent(self, before: int) -> None:
+    def _end_if_silent(self, other: Side, before: int) -> None:
         if self.is_over:
             return
-        if self.bytes_to_client == before:
+        if other.bytes_in == before:
             for side in (self.client, self.upstream):
                 side.transport.close()
         else:
-            self.linger()
+            self.linger(other)
 
     def cut(self) -> None:
         """End it at once."""

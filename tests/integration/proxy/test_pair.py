@@ -29,6 +29,7 @@ from meshpy.model.route import Destination, TcpRoute
 from meshpy.model.snapshot import mesh_sni
 from proxy.config import ConfigError
 from proxy.series import prometheus_text
+from proxy.tunnel import LINGER_S
 from tests.helpers.backends import Received, backend, ok, raw_server
 from tests.helpers.pki import mesh_pki
 from tests.helpers.ports import free_port
@@ -292,6 +293,38 @@ async def echo(reader, writer):
     while data := await reader.read(65536):
         writer.write(data.upper())
         await writer.drain()
+
+
+async def test_a_server_that_ends_a_connection_is_not_waited_for(pki):
+    """FastCGI and its like: the end is part of the answer."""
+
+    async def answer(reader, writer):
+        await reader.read(100)
+        writer.write(b"whole")
+        writer.close()
+
+    async with tcp_pair(pki, answer) as (port, *_):
+        begun = asyncio.get_running_loop().time()
+        for _ in range(8):
+            async with await Client.connect(port) as client:
+                await client.send(b"x")
+                assert await client.reader.read() == b"whole"
+        assert asyncio.get_running_loop().time() - begun < 8 * LINGER_S
+
+
+async def test_a_server_that_only_stops_talking_gets_what_is_still_sent(pki):
+    got = asyncio.get_running_loop().create_future()
+
+    async def listen(reader, writer):
+        await reader.readexactly(1)
+        writer.write_eof()
+        got.set_result(await reader.readexactly(2_000_000))
+        writer.close()
+
+    async with tcp_pair(pki, listen) as (port, *_), await Client.connect(port) as client:
+        await client.send(b"x" * 2_000_001)
+        async with asyncio.timeout(20):
+            assert len(await got) == 2_000_000
 
 
 async def test_what_passes_through_a_connection_that_goes_on_is_counted_once(pki):
