@@ -1,16 +1,15 @@
-"""Findings on Gateways and what is bound to them: ports, secrets, hosts, servers that exclude each other."""
+"""Findings on Gateways: ports, secrets, hosts, servers that exclude each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from meshpy.compile.check_bindings import check_bindings
 from meshpy.compile.findings import Notes, listed
-from meshpy.compile.ingress import Offer, gateway_servers, misfit, narrower, offers_of, picks
+from meshpy.compile.ingress import Offer, gateway_servers, misfit, offers_of, picks
 from meshpy.compile.snapshot import Mesh
-from meshpy.errors import Place
 from meshpy.model.inventory import GatewayPort, Service
 from meshpy.policy.gateway_kinds import GatewayDoc, ServerDoc
-from meshpy.policy.route_docs import OF_MESH, GatewayRef
 
 __all__ = ["check_gateways"]
 
@@ -24,7 +23,7 @@ def check_gateways(mesh: Mesh, notes: Notes) -> None:
     for service in services:
         for port, offers in offers_of(service, mesh.policies.gateways).items():
             _check_port(service, port, offers, notes)
-    _check_bindings(mesh, notes)
+    check_bindings(mesh, notes)
 
 
 def _check_server(
@@ -68,10 +67,16 @@ def _check_port(service: Service, port: GatewayPort, offers: Sequence[Offer], no
             what = f"{title}: there is no port with TLS to redirect to"
             notes.error(server.place, what, "add a server with tls: {mode: SIMPLE, credentialName: NAME}")
         for earlier in offers[:number]:
-            for host in server.hosts:
-                if any(host.host == other.host for other in earlier.server.hosts) and server.tls is not None:
-                    where = f"port {port.published} has a server for {host.host} at {earlier.server.place}"
-                    notes.error(server.place, f"{title}: {where}", "remove one of them")
+            for host in _claimed_twice(earlier, offer):
+                where = f"port {port.published} has a server for {host} at {earlier.server.place}"
+                notes.error(server.place, f"{title}: {where}", "remove one of them")
+
+
+def _claimed_twice(one: Offer, other: Offer) -> set[str]:
+    """Hosts of both; in plaintext Istio joins what several Gateways say of one."""
+    if one.server.tls is None and one.gateway is not other.gateway and one.gateway.leads_to_app:
+        return set()
+    return {host.host for host in one.server.hosts} & {host.host for host in other.server.hosts}
 
 
 def _check_secrets(service: Service, server: ServerDoc, title: str, notes: Notes) -> None:
@@ -82,39 +87,3 @@ def _check_secrets(service: Service, server: ServerDoc, title: str, notes: Notes
                 f"write meshpy.credentials below deploy.labels of the service; {listed(service.credentials)}"
             )
             notes.error(server.place, names, instead)
-
-
-def _check_bindings(mesh: Mesh, notes: Notes) -> None:
-    known = {(each.meta.namespace, each.meta.name): each for each in mesh.policies.gateways}
-    for title, place, ref, hosts, is_istio in _bindings(mesh):
-        gateway = known.get(ref.key)
-        if gateway is None or (gateway.selector is not None) != is_istio:
-            what = f"{title}: no Gateway is called {ref.namespace}/{ref.name}"
-            names = [f"{space}/{name}" for space, name in known]
-            notes.missing(ref.place, what, f"write NAMESPACE/NAME; {listed(names)}", expected=True)
-            continue
-        servers = [each for each in gateway.servers if ref.section in ("", each.name)]
-        servers = [each for each in servers if ref.port in (None, each.port)]
-        if not servers:
-            names = [f"{each.name} ({each.port})" for each in gateway.servers]
-            notes.error(ref.place, f"{title}: {gateway.meta.title} has no such listener", listed(names))
-        open_to = [
-            host.host for each in servers if each.is_http and not each.redirects for host in each.hosts
-        ]
-        for host in hosts:
-            if servers and not any(narrower(each, host) for each in open_to):
-                what = f"{title}: {gateway.meta.title} has no HTTP server for {host}"
-                notes.error(place, what, f"write a host of its servers; {listed(open_to)}")
-
-
-def _bindings(mesh: Mesh) -> Iterator[tuple[str, Place, GatewayRef, Sequence[str], bool]]:
-    """Each route and each Gateway that it names: title, place, reference, hosts, whether it is Istio's."""
-    for document in mesh.policies.virtual_services:
-        named = (*document.gateways, *(r for each in document.http for m in each.matches for r in m.gateways))
-        for ref in dict.fromkeys(named):
-            if ref != OF_MESH:
-                hosts = [each.host.lower() for each in document.hosts]
-                yield document.meta.title, document.meta.place, ref, hosts, True
-    for route in mesh.policies.gateway_routes:
-        for ref in route.gateways:
-            yield route.meta.title, route.meta.place, ref, route.hostnames, False

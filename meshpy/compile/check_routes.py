@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from meshpy.compile.bindings import is_served
 from meshpy.compile.clusters import checks_fit, rules_for, selected, subset_named
 from meshpy.compile.delegates import delegates_of, delegation_of
 from meshpy.compile.documents import seen_at
@@ -58,7 +59,8 @@ def check_virtual_services(mesh: Mesh, notes: Notes) -> None:
         for ref in document.hosts if any(True for _ in seen_at(OF_MESH, (document,))) else ():
             host = mesh.directory.resolve(ref.host, namespace) or external.get(ref.host, namespace)
             governed[namespace, host.label if host is not None else ref.host].append((document, ref))
-            if not ref.host.startswith("*"):
+            is_outside = host is None and is_served(ref.host, document, mesh.policies.gateways)
+            if not ref.host.startswith("*") and not is_outside:
                 _check_host(document, ref, host, mesh, notes)
         _check_dead_rules(document, notes)
         for target in targets_of(document):

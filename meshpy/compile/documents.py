@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from meshpy.compile.bindings import gateways_of
 from meshpy.compile.delegates import expanded
 from meshpy.compile.hosts import Directory, LogicalHost
 from meshpy.model.names import ROOT_NAMESPACE
@@ -29,10 +30,7 @@ def is_visible(document: VirtualServiceDoc, host: LogicalHost, caller_namespace:
 def seen_at(gateway: GatewayRef, documents: Iterable[VirtualServiceDoc]) -> Iterator[VirtualServiceDoc]:
     """What applies at a Gateway, or at `mesh`: a match that names gateways is for these alone (Istio)."""
     for document in documents:
-        named = (
-            *document.gateways,
-            *(ref for each in document.http for m in each.matches for ref in m.gateways),
-        )
+        named = gateways_of(document)
         if all(ref == gateway for ref in named):
             yield document
         elif any(ref == gateway for ref in named):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from meshpy.compile.bindings import is_in_scope, narrower, sections_of, takes
 from meshpy.compile.delegates import expanded
 from meshpy.compile.documents import seen_at
 from meshpy.compile.routes import RouteTable
 from meshpy.model.endpoint import Protocol, inbound_name, port_of_cluster
-from meshpy.model.ingress import IngressServer, ServerTls, TlsMode, covers_host
+from meshpy.model.ingress import IngressServer, ServerTls, TlsMode, specificity
 from meshpy.model.inventory import GatewayPort, Service
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.model.resilience import RetryOn, RetryPolicy
@@ -24,7 +25,7 @@ from meshpy.policy import PolicySet
 from meshpy.policy.gateway_kinds import GatewayDoc, ScopedHost, ServerDoc
 from meshpy.policy.route_docs import GatewayRef, GatewayRouteDoc
 
-__all__ = ["Offer", "gateway_routes", "gateway_servers", "misfit", "narrower", "offers_of", "routes_at"]
+__all__ = ["Offer", "gateway_routes", "gateway_servers", "misfit", "offers_of", "picks", "routes_at"]
 
 
 _TO_APP = RetryPolicy(attempts=2, on=frozenset({RetryOn.CONNECT_FAILURE, RetryOn.RESET_BEFORE_REQUEST}))
@@ -138,7 +139,7 @@ def _terminated(service: Service, servers: Iterable[ServerDoc]) -> Iterator[Serv
 def gateway_routes(
     routes: RouteTable, policies: PolicySet, servers: Sequence[IngressServer]
 ) -> tuple[OutboundListener, ...]:
-    """Where requests at these servers are led: for every server that some route is bound to."""
+    """Where requests at these servers are led, but for servers whose requests are all the app's."""
     service = routes.caller
     offers = {port.published: each for port, each in offers_of(service, policies.gateways).items()}
     found = []
@@ -146,7 +147,7 @@ def gateway_routes(
         if server.redirect_to:
             continue
         hosts = _virtual_hosts(routes, policies, server, offers.get(server.published, ()))
-        if any(host.rules for host in hosts):
+        if hosts:
             found.append(OutboundListener(EDGE, server.published, Protocol.HTTP, hosts))
     return tuple(found)
 
@@ -154,6 +155,7 @@ def gateway_routes(
 def _virtual_hosts(
     routes: RouteTable, policies: PolicySet, server: IngressServer, offers: Sequence[Offer]
 ) -> tuple[VirtualHost, ...]:
+    """One for each host; none where no route is bound, and no Gateway wants 404 then."""
     patterns = [(host, offer) for offer in offers if offer.server.is_http for host in offer.server.hosts]
     found: dict[str, list[RouteRule]] = {}
     for host, offer in patterns:
@@ -162,80 +164,61 @@ def _virtual_hosts(
         for domain, rules in routes_at(routes, policies, server.published, host, offer):
             if _most_specific(domain, patterns) == host.host:
                 found.setdefault(domain, []).extend(_led(routes.caller, rules))
-    if any(found.values()) or any(not offer.gateway.leads_to_app for _, offer in patterns):
-        for host, offer in patterns:
-            if offer.gateway.leads_to_app and host.host not in found:
-                found[host.host] = [RouteRule(Forward((_app(routes.caller, server.target),)), retry=_TO_APP)]
+    for host, offer in patterns if found else ():
+        if offer.gateway.leads_to_app and host.host not in found:
+            found[host.host] = [RouteRule(Forward((_app(routes.caller, server.target),)), retry=_TO_APP)]
     return tuple(VirtualHost(domain, (domain,), tuple(rules)) for domain, rules in found.items())
 
 
 def _most_specific(domain: str, patterns: Iterable[tuple[ScopedHost, Offer]]) -> str:
     """Which server's host a handshake for that name would find."""
     covering = [host.host for host, _ in patterns if narrower(host.host, domain) == domain]
-    return max(covering, key=lambda host: (not host.startswith("*"), len(host)), default="")
+    return max(covering, key=specificity, default="")
 
 
 def routes_at(
     routes: RouteTable, policies: PolicySet, port: int, host: ScopedHost, offer: Offer
 ) -> Iterator[tuple[str, list[RouteRule]]]:
-    """The rules bound to one host of one server: Gateway API's by rank, then Istio's in order of name."""
+    """The rules bound to one host of one server: Gateway API's by rank, then Istio's in order of name.
+
+    Of Gateway API's routes those with the most specific hostname come first, whatever their matches.
+    """
     attached = [
-        (name, route)
+        (name, written, route)
         for route in policies.gateway_routes
-        if _is_attached(route, offer, port)
-        for written in route.hostnames or ("*",)
+        if _is_attached(route, offer)
+        for written in route.hosts_written
         if (name := narrower(host.host, written))
     ]
-    for domain in dict.fromkeys(name for name, _ in attached):
-        ranked = routes.gateway.ranked(route for name, route in attached if name == domain)
-        yield domain, [routes.gateway_rule(entry) for entry in ranked]
+    for name, written in sorted(
+        {(name, written): None for name, written, _ in attached},
+        key=lambda pair: specificity(pair[1]),
+        reverse=True,
+    ):
+        ranked = routes.gateway.ranked(route for *pair, route in attached if pair == [name, written])
+        yield name, [routes.gateway_rule(entry) for entry in ranked]
     ref = GatewayRef(offer.gateway.meta.namespace, offer.gateway.meta.name)
     bound = sorted(expanded(policies.virtual_services), key=lambda doc: (doc.meta.namespace, doc.meta.name))
     for document in seen_at(ref, bound) if offer.gateway.selector is not None else ():
-        if not _is_in_scope(host, document.meta.namespace, offer.gateway):
+        if not is_in_scope(host, document.meta.namespace, offer.gateway):
             continue
         if not document.is_exported_to(routes.caller.name.namespace):
             continue
-        for written in document.hosts:
-            domain = narrower(host.host, written.host.lower())
+        for meant in document.hosts:
+            domain = narrower(host.host, meant.host)
             if domain:
                 rules = (routes.rule(route, document.meta, port) for route in document.http)
                 yield domain, [rule for rule in rules if rule is not None]
 
 
-def _is_attached(route: GatewayRouteDoc, offer: Offer, port: int) -> bool:
+def _is_attached(route: GatewayRouteDoc, offer: Offer) -> bool:
     gateway, server = offer.gateway, offer.server
     if gateway.selector is not None:  # Istio's, which Gateway API's routes do not know
         return False
-    spaces, kinds = server.routes.namespaces, server.routes.kinds
-    if (spaces is not None and route.meta.namespace not in spaces) or (
-        kinds is not None and route.meta.kind not in kinds
-    ):
-        return False
-    return any(
-        ref.key == (gateway.meta.namespace, gateway.meta.name)
-        and ref.section in ("", server.name)
-        and ref.port in (None, port)
+    return takes(server, route) and any(
+        ref.key == (gateway.meta.namespace, gateway.meta.name) and server in sections_of(gateway, ref)
         for ref in route.gateways
     )
-
-
-def _is_in_scope(host: ScopedHost, namespace: str, gateway: GatewayDoc) -> bool:
-    meant = gateway.meta.namespace if host.namespace == "." else host.namespace
-    return meant in ("*", namespace)
-
-
-def narrower(one: str, other: str) -> str:
-    """The hosts that two patterns have in common, as a pattern; empty when there is none."""
-    if one == other or _within(other, one):
-        return other
-    return one if _within(one, other) else ""
-
-
-def _within(inner: str, outer: str) -> bool:
-    if outer == "*" or not inner.startswith("*"):
-        return covers_host(outer, inner)
-    return outer.startswith("*.") and inner[1:].endswith(outer[1:])
 
 
 def _led(service: Service, rules: Iterable[RouteRule]) -> Iterator[RouteRule]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meshpy.model.ingress import covers_host
+from meshpy.model.ingress import covers_host, specificity
 from meshpy.model.names import ServiceName
 
 __all__ = ["GatewayGrant", "grant_for", "outside_of_sni", "outside_sni"]
@@ -39,7 +39,7 @@ def grant_for(
         for each in grants
         if each.port in (0, port) and caller in each.callers and covers_host(each.host, host)
     ]
-    return max(found, key=lambda each: (each.host[0] != "*", len(each.host), each.port), default=None)
+    return max(found, key=lambda each: (*specificity(each.host), each.port), default=None)
 
 
 def outside_sni(host: str, port: int) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "TlsMode",
     "TlsVersion",
     "covers_host",
+    "specificity",
 ]
 
 SECRETS = "/run/secrets/meshpy-tls-"
@@ -109,7 +110,7 @@ class IngressServer:
     def tls_for(self, name: str) -> ServerTls | None:
         """The most specific of `tls` for a server name, lower case; empty is none."""
         found = [(host, each) for each in self.tls for host in each.hosts if covers_host(host, name)]
-        return max(found, key=lambda pair: (not pair[0].startswith("*"), len(pair[0])))[1] if found else None
+        return max(found, key=lambda pair: specificity(pair[0]))[1] if found else None
 
 
 def covers_host(pattern: str, name: str) -> bool:
@@ -117,3 +118,8 @@ def covers_host(pattern: str, name: str) -> bool:
     if pattern == "*":
         return True
     return name.endswith(pattern[1:]) and len(name) >= len(pattern) if pattern[0] == "*" else name == pattern
+
+
+def specificity(pattern: str) -> tuple[bool, int]:
+    """Of patterns that mean a name the greatest counts: exact names, then the longest wildcard."""
+    return not pattern.startswith("*"), len(pattern)

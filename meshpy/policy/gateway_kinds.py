@@ -116,7 +116,7 @@ class ServerDoc:
     @property
     def is_http(self) -> bool:
         """Whether requests are read here, and routes may lead them elsewhere."""
-        return self.protocol in ("", "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB") and (
+        return self.protocol in ("", "HTTP", "HTTPS", "HTTP2", "GRPC") and (
             self.tls is None or self.tls.mode is not TlsMode.PASSTHROUGH
         )
 

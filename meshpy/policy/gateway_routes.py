@@ -58,7 +58,7 @@ def _route(
         at_names.problem(
             f"`hostnames` has no meaning on Swarm: {what}", "remove it, or attach to Gateways alone"
         )
-    names = tuple(host_ref(item, wildcard=True).host for item in fields.items("hostnames"))
+    names = tuple(host_ref(item, wildcard=True) for item in fields.items("hostnames"))
     return GatewayRouteDoc(meta, services, found, gateways, names)
 
 

@@ -74,6 +74,9 @@ def server(cursor: Cursor, *, is_document: bool) -> ServerDoc | None:
     at_port = fields.get("port")
     if protocol in ("HTTP", "HTTP2", "GRPC", "TCP") and at_port is not None:
         at_port.problem(f"{protocol} has no TLS", "write protocol: HTTPS, or httpsRedirect: true")
+    if is_document and "mode" not in tls:
+        what = "`mode` is missing, which is PASSTHROUGH with Istio"
+        at_tls.problem(what, "write mode: SIMPLE, or mode: PASSTHROUGH where the app ends TLS itself")
     return ServerDoc(cursor.place, number, protocol, hosts, _tls(tls), name=name)
 
 

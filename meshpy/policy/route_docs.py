@@ -258,11 +258,16 @@ class GatewayRouteDoc:
     parents: tuple[ParentDoc, ...]
     rules: tuple[GatewayRuleDoc, ...]
     gateways: tuple[GatewayRef, ...] = ()
-    hostnames: tuple[str, ...] = ()
+    hostnames: tuple[HostRef, ...] = ()
 
     @property
     def is_grpc(self) -> bool:
         return self.meta.kind == "GRPCRoute"
+
+    @property
+    def hosts_written(self) -> tuple[str, ...]:
+        """`hostnames`, or what it means that there are none."""
+        return tuple(each.host for each in self.hostnames) or ("*",)
 
 
 @dataclass(frozen=True, slots=True)
