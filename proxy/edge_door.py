@@ -17,7 +17,8 @@ from urllib.parse import quote
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from certs.errors import PeerRefused
+from certs.errors import PeerRefused, SpiffeIdError
+from certs.spiffe import SpiffeId
 from meshpy.engine.request import Peer
 from meshpy.model.ingress import IngressServer, ServerTls
 from proxy.caller import Caller
@@ -84,7 +85,7 @@ def outside_caller(tls: ssl.SSLObject, asked: ServerTls, address: str, trust_dom
         raise PeerRefused("malformed-certificate", str(error)) from None
     uris = [text for kind, text in names if kind == "URI"]
     own = f"{_SPIFFE}{trust_domain}/"
-    if any(uri.lower().startswith(own.lower()) for uri in uris):
+    if any(f"{uri}/".lower().startswith(own.lower()) for uri in uris):
         raise PeerRefused(
             "claims-mesh-identity", f"its certificate says {uris[0]!r}, which the mesh gives alone"
         )
@@ -92,11 +93,17 @@ def outside_caller(tls: ssl.SSLObject, asked: ServerTls, address: str, trust_dom
     if allowed and not any(text in allowed for _, text in names):
         found = ", ".join(text for _, text in names) or "none"
         raise PeerRefused("subject-alt-name", f"its certificate has {found}, let in are {', '.join(allowed)}")
-    ids = [uri for uri in uris if uri.startswith(_SPIFFE)]
-    principal = ids[0].removeprefix(_SPIFFE) if len(uris) == len(ids) == 1 else ""
     field = certificate_field(certificate, names)
-    peer = Peer(None, principal, address, is_foreign=True)
+    peer = Peer(None, _principal(uris), address, is_foreign=True)
     return Caller(peer, 0, "", None, (field,), is_secured=True)
+
+
+def _principal(uris: list[str]) -> str:
+    """Of a certificate with one URI, which is a SPIFFE id; it stands in logs and policies as it is."""
+    try:
+        return SpiffeId.parse(*uris).principal if len(uris) == 1 else ""
+    except SpiffeIdError:
+        return ""
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[tuple[str, str]]:

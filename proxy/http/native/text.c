@@ -87,9 +87,15 @@ static int put_number(Room *room, PyObject *value)
 {
     char digits[DIGITS];
     int first = DIGITS;
+    if (!PyLong_Check(value)) { /* also what has an __index__, whose code could free the room */
+        PyErr_SetString(PyExc_TypeError, "a value is text, bytes, a number or None");
+        return -1;
+    }
     long long number = PyLong_AsLongLong(value);
-    if (number < 0)
-        return PyErr_Occurred() ? -1 : 0;
+    if (number < 0) {
+        PyErr_Clear(); /* more than 64 bits */
+        return 0;
+    }
     do
         digits[--first] = (char)('0' + number % 10);
     while (number /= 10);
@@ -124,7 +130,7 @@ const char compose_doc[] =
     "compose(room, at, texts, values) -> int\n\n"
     "Writes a line into a bytearray from an offset on, each text and the value after it, and returns where it ends. A\n"
     "value is text as it is, bytes as a JSON string, a number, None as null. -1: what needs escaping or cutting, a\n"
-    "negative number, or no room; Python does that.";
+    "number below 0 or of more than 64 bits, or no room; Python does that.";
 
 static int write_line(Room *room, PyObject *values)
 {

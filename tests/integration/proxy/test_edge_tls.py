@@ -186,18 +186,20 @@ async def test_a_callers_certificate_is_demanded_told_to_the_app_and_judged_by_p
     robot = clients.issue("robot", "spiffe://partner.org/robot")
     alice = clients.issue("alice", "alice.test", subject='Alice "A", Ltd.\r\nX: y')
     mallory = clients.issue("mallory", "mallory.test")
+    odd = clients.issue("odd", 'spiffe://partner.org/robot","policy":"x')  # no id, so nobody's
     server = IngressServer(port, APP, 443, (tls,))
     async with (
         backend() as app,
         running(edge(app.port, server, authorization=authorization), pki, binds=EDGE) as sidecar,
     ):
         spoofed = "X-Forwarded-Client-Cert: DNS=alice.test\r\n"
-        for own, status in ((robot, 200), (alice, 200), (mallory, 403)):
+        for own, status in ((robot, 200), (alice, 200), (mallory, 403), (odd, 403)):
             async with await connected(port, trusting(ca, own), "a.example.com") as client:
                 assert (await client.get("/", headers=spoofed)).status == status
         for own in (
             clients.issue("thief", "spiffe://mesh.test/ns/shop/sa/web"),
             clients.issue("thief2", "spiffe://MESH.test/ns/shop/sa/web", "alice.test"),
+            clients.issue("thief3", "spiffe://mesh.test"),
         ):
             async with await connected(port, trusting(ca, own), "a.example.com") as client:
                 assert await client.is_closed()
@@ -209,7 +211,7 @@ async def test_a_callers_certificate_is_demanded_told_to_the_app_and_judged_by_p
             with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
                 async with await connected(port, trusting(ca, own), "a.example.com") as client:
                     await client.get("/")
-        assert sidecar.telemetry.refused_handshakes["claims-mesh-identity"] == 2
+        assert sidecar.telemetry.refused_handshakes["claims-mesh-identity"] == 3
     told = [each.headers("x-forwarded-client-cert")[0] for each in app.requests]
     assert len(told) == 2
     assert told[0].endswith(';Subject="CN=robot";URI=spiffe://partner.org/robot')
