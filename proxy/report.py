@@ -63,7 +63,7 @@ class Reporter:
         "_logs_all",
         "_observed",
         "_outcomes",
-        "_remember",
+        "_recent",
         "_sends_spans",
         "_shape",
         "_tags",
@@ -94,7 +94,7 @@ class Reporter:
         self.log = log
         self.telemetry = telemetry
         self.spans = spans
-        self._remember = spans.recent.add
+        self._recent = spans.recent
         self.tap = tap
         self._logs = self._sends_spans = True
         self._is_logged: LogTest | None = None
@@ -152,7 +152,7 @@ class Reporter:
             exchange.started_at + took_s, exchange.started_at, head.path[:MAX_TEXT], exchange.bytes_sent,
             exchange.bytes_received, odd,
         )  # fmt: skip
-        self._remember(seen)
+        self._recent.add(seen)
         if is_told:
             self.spans.record(seen, down, exchange, self._tags)
             edge.remember(exchange.trace, duration_ms, time.time())
