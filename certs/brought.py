@@ -12,12 +12,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.bundle import TrustBundle, certificates_from_pem
+from certs.bundle import TrustBundle
+from certs.certificates import certificates_from_pem
+from certs.chain import validate_chain
 from certs.csr import make_csr
 from certs.errors import CertError, PeerRefused
 from certs.identity import Identity
-from certs.keys import generate_key, key_from_pem, same_public_key
-from certs.peer import validate_chain
+from certs.keys import generate_key, key_from_pem, key_to_pem, same_public_key
 from certs.rotation import Issuer
 from certs.spiffe import SpiffeId
 from certs.tls import client_context, peer_id, server_context
@@ -83,10 +84,10 @@ def _try_out(issuer: Issuer, trust_domain: str, now: datetime) -> None:
     spiffe_id, key = SpiffeId.for_service(trust_domain, "mesh-system", "trial"), generate_key()
     authority = issuer.authority(trust_domain, ())
     issued = authority.issue(make_csr(key, spiffe_id), spiffe_id, now, _TRIAL_TTL_S)
-    bundle = TrustBundle(trust_domain, (issuer.root,))
+    bundle = TrustBundle.of(trust_domain, (issuer.root,))
     try:
         validate_chain([_der(each) for each in certificates_from_pem(issued.chain_pem)], bundle, now)
-        _shake_hands(Identity.from_pem(issued.chain_pem, key), bundle, trust_domain)
+        _shake_hands(Identity.from_pem(issued.chain_pem, key_to_pem(key)), bundle, trust_domain)
     except PeerRefused as error:
         raise CertError(f"chain: peers would refuse what it signs: {error}") from error
     except ssl.SSLError as error:

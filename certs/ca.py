@@ -91,7 +91,7 @@ class CertificateAuthority:
     @property
     def bundle(self) -> TrustBundle:
         """What peers must believe in to accept this authority's leaves: its own root first."""
-        return TrustBundle(self.trust_domain, (self.root, *self.other_roots))
+        return TrustBundle.of(self.trust_domain, (self.root, *self.other_roots))
 
     def issue(
         self,

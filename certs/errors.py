@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CertError", "CsrRefused", "PeerRefused", "SpiffeIdError", "StoreError"]
+__all__ = ["CertError", "CsrRefused", "KeyRefused", "PeerRefused", "SpiffeIdError", "StoreError"]
 
 
 class CertError(Exception):
@@ -11,6 +11,10 @@ class CertError(Exception):
 
 class SpiffeIdError(CertError, ValueError):
     """A text is no SPIFFE ID (SPIFFE-ID §2)."""
+
+
+class KeyRefused(CertError):  # noqa: N818 - a verdict, not a malfunction
+    """A private key cannot be read, or is of another kind."""
 
 
 class CsrRefused(CertError):  # noqa: N818 - a verdict, not a malfunction

@@ -6,7 +6,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certs.errors import CertError
+from certs.errors import KeyRefused
 
 __all__ = ["generate_key", "key_from_pem", "key_to_pem", "same_public_key"]
 
@@ -28,17 +28,17 @@ def key_from_pem(pem: bytes, passphrase: bytes | None = None) -> ec.EllipticCurv
     """Read an elliptic-curve private key.
 
     Raises:
-        CertError: no key, another kind of key, or a missing, wrong or needless passphrase.
+        KeyRefused: no key, another kind of key, or a missing, wrong or needless passphrase.
     """
     try:
         key = serialization.load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         # The library's text may quote key material: only its type is told.
-        raise CertError(
+        raise KeyRefused(
             f"no readable private key ({type(error).__name__}; is the passphrase right?)"
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CertError("the private key is not an elliptic-curve key")
+        raise KeyRefused("the private key is not an elliptic-curve key")
     return key
 
 

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from certs.lifetime import BACKDATE_S
 from certs.spiffe import SpiffeId
 
 __all__ = [
-    "BACKDATE_S",
     "INTERMEDIATE_LIFETIME",
     "LEAF_TTL_S",
     "MAX_LEAF_TTL_S",
@@ -32,8 +32,6 @@ ROOT_LIFETIME = timedelta(days=3650)
 INTERMEDIATE_LIFETIME = timedelta(days=365)
 LEAF_TTL_S = 3600
 MAX_LEAF_TTL_S = 24 * 3600
-BACKDATE_S = 60
-"""NotBefore lies this far in the past, so that a peer whose clock is behind still accepts the leaf."""
 
 _KEY_USAGES = (
     "digital_signature",

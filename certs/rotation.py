@@ -10,7 +10,6 @@ interrupted anywhere goes on from the state it left.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,12 +20,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certs.bundle import TrustBundle, certificates_from_pem
 from certs.ca import CertificateAuthority
+from certs.certificates import certificates_from_pem
 from certs.errors import CertError
 from certs.keys import key_from_pem, key_to_pem
 
-__all__ = ["CaState", "Issuer", "Phase", "bundle_id", "root_label"]
+__all__ = ["CaState", "Issuer", "Phase"]
 
 MAX_RETIRED = 4
 
@@ -102,7 +101,7 @@ class CaState:
     @property
     def bundle_id(self) -> str:
         """A short name of the set of roots, the same wherever it is made."""
-        return bundle_id(self.authority.bundle)
+        return self.authority.bundle.id
 
     def with_request(self, key: ec.EllipticCurvePrivateKey) -> CaState:
         """Keep the key of a signing request."""
@@ -185,16 +184,6 @@ class CaState:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CertError(f"the stored state of the CA is damaged: {error}") from error
-
-
-def bundle_id(bundle: TrustBundle) -> str:
-    """A short name of a set of roots; their order does not count."""
-    return hashlib.sha256("".join(sorted(bundle.fingerprints)).encode()).hexdigest()[:16]
-
-
-def root_label(fingerprint: str) -> str:
-    """The server name by which a client says which root it believes in (RFC 6066 §3: a host name)."""
-    return f"{fingerprint[:32]}.root.meshpy"
 
 
 def _issuer_out(issuer: Issuer, passphrase: bytes) -> dict[str, str]:

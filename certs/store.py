@@ -1,14 +1,7 @@
-"""Keys and certificates on disk: whole files or none, and never a key made up in place of a lost one.
-
-Source for the order of calls: rename(2) is atomic, but neither data nor names are durable before fsync(2)
-of the file and of its directory.
-"""
+"""A certificate authority on disk: whole files or none, and never a key made up in place of a lost one."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +11,13 @@ from typing import TypeVar
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certs.bundle import certificates_from_pem
 from certs.ca import CertificateAuthority
+from certs.certificates import certificates_from_pem
 from certs.errors import CertError, StoreError
+from certs.files import read_file, sync_directory, write_new
 from certs.keys import key_from_pem, key_to_pem, same_public_key
 
-__all__ = ["CaStore", "read_file", "write_atomic"]
+__all__ = ["CaStore"]
 
 _T = TypeVar("_T")
 
@@ -35,36 +29,6 @@ _FILES = (_ROOTS, _INTERMEDIATE, _KEY, _ROOT_KEY)
 _STAGING = ".creating"
 _STAGED = ".created"
 _NO_ROOT_KEY = "no-root.key"
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace `path` by `data`, durably; a reader or a crash sees the old file or the new one.
-
-    Raises:
-        StoreError: the disk is full, read-only or broken; the old file still stands.
-    """
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        _write_new(scratch, data, mode)
-        scratch.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of `path`.
-
-    Raises:
-        StoreError: it is missing or unreadable; the text names it.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +112,10 @@ class CaStore:
             self._recover()
             staging.mkdir(mode=0o700)
             for name, data in files.items():
-                _write_new(staging / name, data, 0o600 if name.endswith(".key") else 0o644)
-            _sync_directory(staging)
+                write_new(staging / name, data, 0o600 if name.endswith(".key") else 0o644)
+            sync_directory(staging)
             staging.rename(self.directory / _STAGED)
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
         except OSError as error:
             raise StoreError(f"{self.directory}: cannot be written: {error.strerror}") from error
         self._recover()
@@ -179,7 +143,7 @@ class CaStore:
                         file.unlink()
                     else:
                         file.replace(self.directory / file.name)
-                _sync_directory(self.directory)
+                sync_directory(self.directory)
                 staged.rmdir()
         except OSError as error:
             raise StoreError(
@@ -197,23 +161,6 @@ class CaStore:
             raise
         except CertError as error:
             raise StoreError(f"{path}: {error}") from error
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _empty(directory: Path) -> None:

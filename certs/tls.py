@@ -6,17 +6,14 @@ peer would be let in again (the class of CVE-2022-21654; shown for TLS 1.2 and 1
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from certs.bundle import TrustBundle
 from certs.errors import CertError, PeerRefused
 from certs.identity import Identity
-from certs.keys import key_to_pem
+from certs.openssl import load_pair
 from certs.peer import validate_leaf
 from certs.spiffe import SpiffeId
 
@@ -133,8 +130,7 @@ def _configured(
 ) -> ssl.SSLContext:
     _believing(context, bundle, alpn, allow_tls12=allow_tls12)
     try:
-        with _nameable(identity.chain_pem) as chain, _nameable(key_to_pem(identity.key)) as key:
-            context.load_cert_chain(chain, key)
+        load_pair(context, identity.chain_pem, identity.key_pem)
     except ssl.SSLError as error:
         raise CertError(f"OpenSSL refuses our own identity: {error.reason}") from error
     return context
@@ -157,26 +153,3 @@ def _believing(
     except ssl.SSLError as error:
         raise CertError(f"OpenSSL refuses the trust bundle: {error.reason}") from error
     return context
-
-
-@contextmanager
-def _nameable(data: bytes) -> Iterator[str]:
-    """A path under which OpenSSL can read `data`, in memory: a key must not touch a disk.
-
-    Where memory files or /proc are barred: a 0600 file in a directory of its own, removed at once.
-    """
-    with ExitStack() as undo:
-        try:
-            descriptor = os.memfd_create("meshpy", os.MFD_CLOEXEC)
-        except OSError:
-            descriptor = -1
-        else:
-            undo.callback(os.close, descriptor)
-        path = Path(f"/proc/self/fd/{descriptor}")
-        if descriptor < 0 or not os.access(path, os.W_OK):
-            import tempfile  # noqa: PLC0415 - a mebibyte of a sidecar, for hosts that bar memory files
-
-            path = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="meshpy-"))) / "pem"
-            path.touch(mode=0o600)
-        path.write_bytes(data)
-        yield str(path)

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from cryptography import x509
 
-from certs.bundle import TrustBundle, certificates_from_pem
+from certs.bundle import TrustBundle
 from certs.ca import CertificateAuthority, IssuedCertificate
+from certs.certificates import certificates_from_pem
 from certs.csr import make_csr
 from certs.errors import CertError
 from certs.errors import StoreError as CaStoreError
-from certs.identity import Identity, renew_after_s
-from certs.keys import generate_key
-from certs.rotation import CaState, Issuer, Phase, bundle_id, root_label
+from certs.identity import Identity
+from certs.keys import generate_key, key_to_pem
+from certs.lifetime import renew_after_s
+from certs.rotation import CaState, Issuer, Phase
 from certs.spiffe import SpiffeId
 from certs.store import CaStore
 from certs.tls import judged, peer_id, server_context
@@ -107,7 +109,7 @@ class Signing:
     def issuing(self) -> x509.Certificate:
         """Who signed our own certificate; where a root signs leaves, the root."""
         chain = certificates_from_pem(self._own.chain_pem)
-        return chain[1] if len(chain) > 1 else self.bundle.roots[0]
+        return chain[1] if len(chain) > 1 else self.bundle.certificates[0]
 
     @property
     def bundle(self) -> TrustBundle:
@@ -119,7 +121,7 @@ class Signing:
 
     @property
     def bundle_id(self) -> str:
-        return bundle_id(self.bundle)
+        return self.bundle.id
 
     def trust(self) -> Trust:
         """What sidecars believe in, and by whom their certificates have to be during a rotation."""
@@ -152,7 +154,7 @@ class Signing:
         """
         key, own = generate_key(), self.spiffe_id(CONTROL_PLANE)
         issued = await self.signer.sign(make_csr(key, own), own, self.ttl_s)
-        identity = Identity.from_pem(issued.chain_pem, key)
+        identity = Identity.from_pem(issued.chain_pem, key_to_pem(key))
         newest = server_context(identity, self.bundle, alpn=ALPN)
         self._own, self._newest = identity, newest
         self._older = self._contexts_of_older_roots()
@@ -196,7 +198,7 @@ class Signing:
             except CertError as error:
                 log.info("no certificate of ours under an older root any more: %s", error)
                 continue
-            label = root_label(TrustBundle(self.trust_domain, (issuer.root,)).fingerprints[0])
+            label = TrustBundle.of(self.trust_domain, (issuer.root,)).label
             if issuer.root != believed:
                 found[label] = server_context(identity, self.bundle, alpn=ALPN)
         return found
@@ -205,7 +207,7 @@ class Signing:
         key, own = generate_key(), self.spiffe_id(CONTROL_PLANE)
         authority = issuer.authority(self.trust_domain, ())
         issued = authority.issue(make_csr(key, own), own, datetime.now(UTC), self.ttl_s, OWN_HOSTS)
-        return Identity.from_pem(issued.chain_pem, key)
+        return Identity.from_pem(issued.chain_pem, key_to_pem(key))
 
 
 def _judge(tls: ssl.SSLObject, trust_domain: str) -> None:

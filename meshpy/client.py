@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from certs.bundle import TrustBundle
 from certs.errors import CertError
-from certs.rotation import root_label
 from certs.spiffe import SpiffeId
 from certs.tls import verify_peer
 from meshpy.errors import DocumentError, MeshpyError, Place, Problem
@@ -181,7 +180,7 @@ class _NamedRoot(http.client.HTTPSConnection):
     def __init__(self, host: str, port: int, timeout_s: float, tls: ssl.SSLContext, context: Context) -> None:
         super().__init__(host, port, timeout=timeout_s, context=tls)
         roots = TrustBundle.from_pem(context.trust_domain, context.ca_pem.encode())
-        self._tls, self._server_name = tls, root_label(roots.fingerprints[0])
+        self._tls, self._server_name = tls, roots.label
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from certs.bundle import certificates_from_pem
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
 from meshpy.model.metrics import Family
 from meshpy.wire import encode
@@ -140,13 +139,9 @@ def _trust(credentials: Credentials | None) -> dict[str, Any]:
     if credentials is None:
         return {"identity": None, "not_after": None, "root": None, "roots": []}
     identity, bundle = credentials.identity, credentials.bundle
-    issuer = certificates_from_pem(identity.chain_pem)[-1].issuer
-    above = [
-        each for each, root in zip(bundle.fingerprints, bundle.roots, strict=True) if root.subject == issuer
-    ]
     return {
         "identity": str(identity.spiffe_id),
         "not_after": identity.not_after.isoformat(),
-        "root": above[0] if above else None,
+        "root": bundle.root_above(identity.chain_pem),
         "roots": list(bundle.fingerprints),
     }

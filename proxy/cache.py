@@ -24,10 +24,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from certs.bundle import TrustBundle
 from certs.errors import CertError, StoreError
+from certs.files import read_file, write_atomic
 from certs.identity import Identity
-from certs.keys import key_from_pem, key_to_pem
-from certs.profile import BACKDATE_S
-from certs.store import read_file, write_atomic
+from certs.lifetime import BACKDATE_S
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import Snapshot
 from meshpy.wire import decode_snapshot
@@ -78,7 +77,7 @@ class Cache:
         content = self._read(_CREDENTIALS)
         path = self.directory / _CREDENTIALS
         try:
-            identity = Identity.from_pem(content["chain"].encode(), key_from_pem(content["key"].encode()))
+            identity = Identity.from_pem(content["chain"].encode(), content["key"].encode())
             bundle = TrustBundle.from_pem(self.options.trust_domain, content["bundle"].encode())
             addresses = {str(k): tuple(map(str, v)) for k, v in content["addresses"].items()}
         except (CertError, KeyError, AttributeError, TypeError) as error:
@@ -104,7 +103,7 @@ class Cache:
             _CREDENTIALS,
             {
                 "chain": enrolled.identity.chain_pem.decode("ascii"),
-                "key": key_to_pem(enrolled.identity.key).decode("ascii"),
+                "key": enrolled.identity.key_pem.decode("ascii"),
                 "bundle": enrolled.bundle.to_pem().decode("ascii"),
                 "addresses": {name: list(own) for name, own in enrolled.addresses.items()},
             },

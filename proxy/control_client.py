@@ -12,22 +12,26 @@ import logging
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from certs.bundle import TrustBundle
 from certs.errors import CertError
-from certs.identity import Identity, renew_after_s
+from certs.identity import Identity
+from certs.lifetime import renew_after_s
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
-from proxy.cache import Cache, CacheRefused
 from proxy.control_stream import ControlStream
-from proxy.enrolment import FAILURES, Enrolled, EnrolmentError, enrol, stream_context
+from proxy.enrolment import FAILURES, Enrolled, EnrolmentError, enrol, own_id, stream_context
 from proxy.net.interfaces import interfaces, moved
+from proxy.new_request import NewRequest, new_request
 from proxy.options import ControlOptions
 from proxy.replicas import to_any_replica
 from proxy.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    from proxy.cache import Cache
 
 __all__ = ["ControlClient"]
 
@@ -78,7 +82,11 @@ class ControlClient:
         self._enrolled: Enrolled | None = None
         self._is_from_cache = False
         self._failures = 0
-        self._cache = Cache(options.cache, options) if options.cache is not None else None
+        self._cache: Cache | None = None
+        if options.cache is not None:
+            from proxy.cache import Cache  # noqa: PLC0415 - it brings the X.509 library along
+
+            self._cache = Cache(options.cache, options)
         self._renewed = asyncio.Event()
         self._renewal_asked = asyncio.Event()
         self._unsaved: set[str] = set()
@@ -98,9 +106,11 @@ class ControlClient:
     async def _begin(self) -> None:
         pause, cache = _Pause(), self._cache
         kept = "; no cache is kept (MESHPY_CACHE)" if cache is None else ""
+        made = None
         while self._enrolled is None:
             try:
-                await self._enrol()
+                made = made or await new_request(own_id(self._options))
+                await self._enrol(made)
             except FAILURES as error:
                 why = f"{_told(error)}{kept}"
                 if cache is not None and not (isinstance(error, EnrolmentError) and error.is_verdict):
@@ -136,7 +146,7 @@ class ControlClient:
 
     # -- certificates
 
-    async def _enrol(self) -> None:
+    async def _enrol(self, made: NewRequest) -> None:
         """Have a certificate: by the current one while it is valid, else by the join token.
 
         Every other failure the token is tried: our certificate may be under a root that nobody believes in.
@@ -145,7 +155,7 @@ class ControlClient:
         bundle = current.bundle if current is not None else self._first_bundle()
         held = current.identity if current is not None and self._failures % 2 == 0 else None
         try:
-            enrolled = await enrol(self._options, held, bundle)
+            enrolled = await enrol(self._options, made, held, bundle)
         except FAILURES:
             self._failures += 1
             raise
@@ -173,23 +183,28 @@ class ControlClient:
             sidecar.mesh_bind = ("mesh", MESH_PORT)
 
     async def _keep_certificate(self) -> None:
-        """Renew at half-life, or when asked; a failed renewal is tried again, the current one serves on."""
-        pause = _Pause()
-        delay_s = 0.0 if self._is_from_cache else self._renew_after_s()
+        """Renew at half-life, or when asked; a failed renewal is tried again, the current one serves on.
+
+        The next key is made ahead: the process that makes it takes its time on a busy node.
+        """
+        loop, pause, made = asyncio.get_running_loop(), _Pause(), None
+        at = loop.time() + (0.0 if self._is_from_cache else self._renew_after_s())
         while True:
+            made = made or await new_request(own_id(self._options))
             try:
-                async with asyncio.timeout(delay_s):
+                async with asyncio.timeout_at(at):
                     await self._renewal_asked.wait()
             except TimeoutError:
                 pass
             self._renewal_asked.clear()
             try:
-                await self._enrol()
-                pause.reset()
-                delay_s = self._renew_after_s()
+                await self._enrol(made)
             except FAILURES as error:
                 _log.warning("certificate not renewed: %s", _told(error))
-                delay_s = pause.next_s()
+                at = loop.time() + pause.next_s()
+            else:
+                pause.reset()
+                at, made = loop.time() + self._renew_after_s(), None
 
     def _renew_after_s(self) -> float:
         jitter = random.random()  # noqa: S311 - no secret
@@ -297,7 +312,7 @@ class ControlClient:
                     await asyncio.to_thread(cache.save_credentials, self._enrolled)
                 if "snapshot" in todo and self.held is not None:
                     await asyncio.to_thread(cache.save_snapshot, self.held)
-            except CacheRefused as error:
+            except MeshpyError as error:
                 _log.error("the cache is not kept: %s", error)
                 self._unsaved |= todo
                 self._sidecar.wheel.after(_KEEP_AGAIN_S, self._to_save.set)

@@ -19,7 +19,6 @@ from proxy.caller import Caller, identify
 from proxy.config import Compiled
 from proxy.downstream import Downstream, H2Downstream
 from proxy.downstream.life import HttpConnection
-from proxy.edge_door import EdgeDoor
 from proxy.gateway import GatewayDoor
 from proxy.http.sniff import Spoken
 from proxy.inbound import Inbound
@@ -135,6 +134,8 @@ class Doors:
             known = self.live.value.servers.get(port)
             if known is None or not known.server.tls:
                 return None
+            from proxy.edge_door import EdgeDoor  # noqa: PLC0415 - brings the X.509 library along
+
             server = known.server
             claimed = (await take_proxy_header(connection)).source if server.proxy_protocol else ""
             name = (await peek_hello(connection)).server_name

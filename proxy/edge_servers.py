@@ -13,13 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from certs.edge import EdgePair, edge_context, load_pair
 from certs.errors import CertError
 from meshpy.errors import MeshpyError
 from meshpy.model.ingress import IngressServer, ServerTls, TlsMode, TlsVersion
 from meshpy.model.snapshot import Snapshot
 from proxy.net.tls import ALPN_H2, ALPN_HTTP
+
+if TYPE_CHECKING:
+    from certs.edge import EdgePair
 
 __all__ = ["EdgeServer", "edge_servers"]
 
@@ -75,6 +78,8 @@ def edge_servers(snapshot: Snapshot, before: Mapping[int, EdgeServer]) -> dict[i
 
 
 def _made(server: IngressServer, digest: str, *, is_http: bool) -> EdgeServer:
+    from certs.edge import edge_context, load_pair  # noqa: PLC0415 - the X.509 library, for gateways alone
+
     now = datetime.now(UTC)
     contexts: list[ssl.SSLContext | None] = []
     ends: list[datetime] = []

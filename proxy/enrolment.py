@@ -16,19 +16,17 @@ from typing import Any
 import aiohttp
 
 from certs.bundle import TrustBundle
-from certs.csr import csr_to_pem, make_csr
 from certs.errors import CertError
 from certs.identity import Identity
-from certs.keys import generate_key
-from certs.rotation import root_label
 from certs.spiffe import SpiffeId
 from certs.tls import anonymous_context, client_context, judged, verify_peer
 from meshpy.errors import MeshpyError
 from meshpy.model.names import CONTROL_PLANE
+from proxy.new_request import NewRequest
 from proxy.options import ControlOptions
 from proxy.replicas import to_any_replica
 
-__all__ = ["FAILURES", "Enrolled", "EnrolmentError", "enrol", "stream_context"]
+__all__ = ["FAILURES", "Enrolled", "EnrolmentError", "enrol", "own_id", "stream_context"]
 
 _ALPN = ("http/1.1",)
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
@@ -83,7 +81,9 @@ def stream_context(options: ControlOptions, identity: Identity, bundle: TrustBun
     return _to_control_plane(client_context(identity, bundle, alpn=_ALPN), options.trust_domain)
 
 
-async def enrol(options: ControlOptions, current: Identity | None, bundle: TrustBundle) -> Enrolled:
+async def enrol(
+    options: ControlOptions, made: NewRequest, current: Identity | None, bundle: TrustBundle
+) -> Enrolled:
     """Ask for a certificate of a new key: with `current` while it is valid, else with the join token.
 
     The server name says which root we believe in: a task may begin with a bundle from before a rotation.
@@ -93,9 +93,9 @@ async def enrol(options: ControlOptions, current: Identity | None, bundle: Trust
         CertError: the answer holds no certificate of ours.
         OSError, aiohttp.ClientError, TimeoutError: it cannot be reached, or the token cannot be read.
     """
-    spiffe_id, key = own_id(options), generate_key()
+    spiffe_id = own_id(options)
     request = {
-        "csr": csr_to_pem(make_csr(key, spiffe_id)),
+        "csr": made.csr,
         "service": options.service,
         "task": options.task,
     }
@@ -105,9 +105,9 @@ async def enrol(options: ControlOptions, current: Identity | None, bundle: Trust
         request["token"] = options.token_file.read_text(encoding="utf-8").strip()
         context = _to_control_plane(anonymous_context(bundle, alpn=_ALPN), options.trust_domain)
     url = f"https://{options.address}:{options.port}/v1/certificates"
-    answer = await _post(url, request, context, root_label(bundle.fingerprints[0]))
+    answer = await _post(url, request, context, bundle.label)
     try:
-        identity = Identity.from_pem(answer["chain"].encode(), key)
+        identity = Identity.from_pem(answer["chain"].encode(), made.key_pem)
         believed = TrustBundle.from_pem(options.trust_domain, answer["bundle"].encode())
         addresses = {str(name): tuple(map(str, own)) for name, own in answer["addresses"].items()}
     except (KeyError, AttributeError, TypeError) as error:

@@ -47,7 +47,7 @@ class CaRoutes:
                 "trust_domain": signing.trust_domain,
                 "signer": signing.signer.describe(),
                 "phase": str(state.phase) if state is not None else "steady",
-                "roots": [_certificate(root) for root in signing.bundle.roots],
+                "roots": [_certificate(root) for root in signing.bundle.certificates],
                 "intermediate": _certificate(signing.issuing),
                 "leaf_ttl_s": signing.ttl_s,
                 "audit": {

@@ -13,12 +13,13 @@ from typing import Any
 import aiohttp
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.bundle import TrustBundle, certificates_from_pem
+from certs.bundle import TrustBundle
 from certs.ca import IssuedCertificate
+from certs.certificates import certificates_from_pem
+from certs.chain import validate_chain
 from certs.csr import check_csr
 from certs.errors import CertError, PeerRefused
 from certs.keys import same_public_key
-from certs.peer import validate_chain
 from certs.spiffe import SpiffeId
 from control_plane.errors import SignerError, StartRefused
 
@@ -99,7 +100,8 @@ class Elsewhere:
         """
         now = datetime.now(UTC)
         try:
-            chain = [each for each in certificates_from_pem(pem.encode()) if each not in self._bundle.roots]
+            roots = self._bundle.certificates
+            chain = [each for each in certificates_from_pem(pem.encode()) if each not in roots]
             found = validate_chain([each.public_bytes(Encoding.DER) for each in chain], self._bundle, now)
         except (CertError, PeerRefused) as error:
             raise SignerError(f"{who}: peers would refuse what it signed: {error}") from error

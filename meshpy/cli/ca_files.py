@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from certs.brought import brought_issuer, brought_key
-from certs.bundle import certificates_from_pem
+from certs.certificates import certificates_from_pem
 from certs.errors import CertError
-from certs.store import CaStore, read_file, write_atomic
+from certs.files import read_file, write_atomic
+from certs.store import CaStore
 from meshpy.cli.ca_rotate import WAIT, drive, print_end, signed
 from meshpy.cli.output import ask_format, print_result
 from meshpy.client import Context, Operator

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.bundle import certificates_from_pem
+from certs.certificates import certificates_from_pem
 from certs.csr import checked_public_key
 from certs.errors import CertError
+from certs.files import read_file, write_atomic
 from certs.keys import generate_key, key_from_pem, key_to_pem, same_public_key
 from certs.profile import build_intermediate, build_root
-from certs.store import read_file, write_atomic
 from meshpy.cli.output import ask_format, duration_s, print_result
 from meshpy.client import CONTEXT_FILE, ApiError, Context, Operator
 from meshpy.errors import MeshpyError

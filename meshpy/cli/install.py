@@ -11,8 +11,8 @@ import click
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.ca import CertificateAuthority
+from certs.files import write_atomic
 from certs.keys import key_to_pem
-from certs.store import write_atomic
 from meshpy.cli.checks.carriers import subnets_of
 from meshpy.cli.control_plane_stack import (
     CA_CONFIG,

@@ -4,46 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
+from meshpy.jose.algorithms import ALGORITHMS
 from meshpy.jose.encoding import decode_base64url, strict_object
 from meshpy.jose.errors import TokenError
-from meshpy.jose.keys import KeySet, VerificationKey
+from meshpy.jose.keys import KeySet
 
 __all__ = ["ALGORITHMS", "MAX_TOKEN_CHARS", "Token", "read_token", "verify"]
 
 MAX_TOKEN_CHARS = 16 * 1024
 _MAX_TRIES = 8
 """Keys tried for a token without `kid`: each costs a signature check that a stranger can ask for."""
-
-
-class _Algorithm(NamedTuple):
-    family: str
-    digest: hashes.HashAlgorithm
-    is_pss: bool = False
-    coordinate_bytes: int = 0
-
-
-ALGORITHMS: Mapping[str, _Algorithm] = {
-    "RS256": _Algorithm("RSA", hashes.SHA256()),
-    "RS384": _Algorithm("RSA", hashes.SHA384()),
-    "RS512": _Algorithm("RSA", hashes.SHA512()),
-    "PS256": _Algorithm("RSA", hashes.SHA256(), is_pss=True),
-    "PS384": _Algorithm("RSA", hashes.SHA384(), is_pss=True),
-    "PS512": _Algorithm("RSA", hashes.SHA512(), is_pss=True),
-    "ES256": _Algorithm("P-256", hashes.SHA256(), coordinate_bytes=32),
-    "ES384": _Algorithm("P-384", hashes.SHA384(), coordinate_bytes=48),
-    "ES512": _Algorithm("P-521", hashes.SHA512(), coordinate_bytes=66),
-    "EdDSA": _Algorithm("Ed25519", hashes.SHA512()),
-    "Ed25519": _Algorithm("Ed25519", hashes.SHA512()),
-}
-"""RFC 7518 §3.1 and RFC 9864, asymmetric ones alone: `HS256` and `none` are not algorithms here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +79,8 @@ def verify(token: Token, keys: KeySet) -> None:
     ]
     if not fitting:
         raise TokenError("no key of the issuer has the token's kid and algorithm")
-    if not any(_is_signed_by(token, key, algorithm) for key in fitting[:_MAX_TRIES]):
+    from meshpy.jose.public_keys import is_signed_by  # noqa: PLC0415 - is here since the keys were read
+
+    tried = fitting[:_MAX_TRIES]
+    if not any(is_signed_by(key.key, token.signed, token.signature, algorithm) for key in tried):
         raise TokenError("the token's signature is wrong")
-
-
-def _is_signed_by(token: Token, key: VerificationKey, algorithm: _Algorithm) -> bool:
-    public, signature, digest = key.key, token.signature, algorithm.digest
-    try:
-        if isinstance(public, rsa.RSAPublicKey):
-            pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
-            public.verify(signature, token.signed, pss if algorithm.is_pss else padding.PKCS1v15(), digest)
-        elif isinstance(public, ec.EllipticCurvePublicKey):
-            half = algorithm.coordinate_bytes
-            if len(signature) != 2 * half:
-                return False
-            r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
-            public.verify(encode_dss_signature(r, s), token.signed, ec.ECDSA(digest))
-        elif isinstance(public, Ed25519PublicKey):
-            public.verify(signature, token.signed)
-    except InvalidSignature:
-        return False
-    return True

@@ -46,6 +46,7 @@ class Target:
     tls: object = None
     server_name: str = ""
     connections: int = CONNECTIONS
+    host: str = "127.0.0.1"
 
 
 def get(host, path="/api/v1/items?page=2"):
@@ -157,7 +158,7 @@ async def _connected(run):
     for _ in range(target.connections):
         _, client = await loop.create_connection(
             lambda: _Client(run),
-            "127.0.0.1",
+            target.host,
             target.port,
             ssl=target.tls,
             server_hostname=target.server_name if target.tls else None,

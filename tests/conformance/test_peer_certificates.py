@@ -8,8 +8,9 @@ from functools import cache
 
 import pytest
 
+from certs.chain import validate_chain
 from certs.errors import PeerRefused
-from certs.peer import validate_chain, validate_leaf
+from certs.peer import validate_leaf
 from certs.spiffe import SpiffeId
 from certs.tls import client_context, peer_id, server_context, verify_peer
 from tests.helpers.bad_certificates import Forge, Presented

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.bundle import certificates_from_pem
+from certs.certificates import certificates_from_pem
 from tests.helpers.pki import mesh_pki
 
 FOLDER = Path(__file__).parents[2] / "build/pkilint/bin"

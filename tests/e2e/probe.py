@@ -21,7 +21,7 @@ from pathlib import Path
 from certs.bundle import TrustBundle
 from certs.csr import csr_to_pem, make_csr
 from certs.identity import Identity
-from certs.keys import generate_key
+from certs.keys import generate_key, key_to_pem
 from certs.spiffe import SpiffeId
 from certs.tls import client_context
 
@@ -116,7 +116,7 @@ def enrol(what: dict) -> Identity:
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=20, context=context) as answer:
-        return Identity.from_pem(json.load(answer)["chain"].encode(), key)
+        return Identity.from_pem(json.load(answer)["chain"].encode(), key_to_pem(key))
 
 
 def context_of(what: dict) -> ssl.SSLContext:

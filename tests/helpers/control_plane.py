@@ -17,7 +17,7 @@ import aiohttp
 from certs.bundle import TrustBundle
 from certs.csr import csr_to_pem, make_csr
 from certs.identity import Identity
-from certs.keys import generate_key
+from certs.keys import generate_key, key_to_pem
 from certs.spiffe import SpiffeId
 from certs.tls import client_context
 from control_plane.app import Running, running
@@ -148,7 +148,7 @@ class Plane:
         body = {"csr": csr_pem(key, name), "service": str(name), "task": task, "token": token}
         status, answer = await self.ask(body)
         assert status == 200, answer
-        return Identity.from_pem(answer["chain"].encode(), key)
+        return Identity.from_pem(answer["chain"].encode(), key_to_pem(key))
 
     @asynccontextmanager
     async def stream(

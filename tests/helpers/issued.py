@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from certs.bundle import certificates_from_pem
 from certs.ca import CertificateAuthority, IssuedCertificate
+from certs.certificates import certificates_from_pem
 from certs.spiffe import SpiffeId
 
 __all__ = ["assert_fixed_profile"]

@@ -32,6 +32,21 @@ async def options(mesh: Plane, name: ServiceName, *, cache: Path | None = None) 
     return ControlOptions(LOOPBACK, port, TRUST_DOMAIN, str(name), "t1", "n1", token, bundle, cache)
 
 
+def environment(how: ControlOptions, address: str) -> dict[str, str]:
+    """What `meshpy inject` writes for a sidecar's process; its admin server is at `address`."""
+    return {
+        "MESHPY_CONTROL_PLANE": f"{how.address}:{how.port}",
+        "MESHPY_TRUST_DOMAIN": how.trust_domain,
+        "MESHPY_NAMESPACE": how.service.partition("/")[0],
+        "MESHPY_SERVICE": how.service.partition("/")[2],
+        "MESHPY_TASK_ID": how.task,
+        "MESHPY_JOIN_TOKEN_FILE": str(how.token_file),
+        "MESHPY_TRUST_BUNDLE_FILE": str(how.bundle_file),
+        "MESHPY_ADMIN": f"{address}:15000",
+        "MESHPY_ACCESS_LOG": os.devnull,
+    }
+
+
 @contextlib.asynccontextmanager
 async def line(
     how: ControlOptions, mesh_bind: tuple[str, int] = (LOOPBACK, 0)

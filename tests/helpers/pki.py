@@ -12,7 +12,7 @@ from certs.bundle import TrustBundle
 from certs.ca import CertificateAuthority
 from certs.csr import make_csr
 from certs.identity import Identity, save_bundle
-from certs.keys import generate_key
+from certs.keys import generate_key, key_to_pem
 from certs.spiffe import SpiffeId
 
 __all__ = ["MeshPki", "mesh_pki"]
@@ -42,7 +42,7 @@ class MeshPki:
     def identity_of(self, spiffe_id: SpiffeId, ttl_s: int = 3600, now: datetime | None = None) -> Identity:
         key = generate_key()
         issued = self.ca.issue(make_csr(key, spiffe_id), spiffe_id, now or datetime.now(UTC), ttl_s)
-        return Identity.from_pem(issued.chain_pem, key)
+        return Identity.from_pem(issued.chain_pem, key_to_pem(key))
 
     def save_identity(self, directory: Path, namespace: str, service: str, ttl_s: int = 3600) -> Identity:
         """Write `tls.crt`, `tls.key` and `ca.crt` into `directory` (made if absent), for `--identity`."""

@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 from cryptography import x509
 
-from certs.bundle import TrustBundle, certificates_from_pem
+from certs.bundle import TrustBundle
+from certs.certificates import certificates_from_pem
 from certs.identity import Identity
-from certs.keys import generate_key
+from certs.keys import generate_key, key_to_pem
 from certs.tls import client_context, verify_peer
 from control_plane.attest import SwarmAttestor
 from control_plane.discovery.docker_json import view_of
@@ -135,7 +136,7 @@ async def test_outside_the_swarm_a_token_joins_and_the_certificate_renews_until_
     key = generate_key()
     status, answer = await mesh.ask(_body(token=made["token"], csr=csr_pem(key, API)))
     assert status == 200
-    tls = mesh.speaking_as(Identity.from_pem(answer["chain"].encode(), key))
+    tls = mesh.speaking_as(Identity.from_pem(answer["chain"].encode(), key_to_pem(key)))
     assert (await mesh.ask(_body(), tls))[0] == 200
     assert (await mesh.call("DELETE", f"/v1/join-tokens/{made['id']}"))[0] == 200
     status, answer = await mesh.ask(_body(), tls)
@@ -180,7 +181,7 @@ def _old_identity(signing):
         serial=x509.random_serial_number(),
     )
     chain = b"".join(each.public_bytes(Encoding.PEM) for each in (leaf, authority.intermediate))
-    return Identity.from_pem(chain, key)
+    return Identity.from_pem(chain, key_to_pem(key))
 
 
 async def test_no_hostile_csr_is_answered_by_an_error_of_ours(mesh):

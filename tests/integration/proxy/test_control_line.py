@@ -14,8 +14,9 @@ from meshpy.wire import delta, encode
 from proxy.access_log import NO_LOG
 from proxy.control_client import ControlClient
 from proxy.control_stream import ControlStream
-from proxy.enrolment import Enrolled
+from proxy.enrolment import Enrolled, own_id
 from proxy.net.addresses import Addresses
+from proxy.new_request import new_request
 from proxy.options import ControlOptions
 from proxy.sidecar import Sidecar
 from tests.helpers.backends import backend
@@ -69,7 +70,7 @@ async def test_a_renewal_brings_the_stream_back_at_once_and_in_sync(mesh):
             await _until_state(mesh, ["SYNCED"])
         client._renewed.clear()
         stale = client._enrolled.identity
-        await client._enrol()
+        await client._enrol(await new_request(own_id(client._options)))
         client._renewed.clear()  # what a stream that was just connecting did with it
         async with asyncio.timeout(1):
             await client._until_renewed(stale)
@@ -168,7 +169,7 @@ async def test_when_the_certificate_ends_unrenewed_nothing_passes_until_there_is
         assert "ended at" in sidecar.why_closed
         with pytest.raises(ConnectionError):
             await Client.connect(mesh.app.port, f"{NET}.9")
-        await client._enrol()
+        await client._enrol(await new_request(own_id(client._options)))
         assert sidecar.is_ready
         async with await Client.connect(mesh.app.port, f"{NET}.9"):
             pass

@@ -9,8 +9,8 @@ from tests.helpers.pki import mesh_pki
 
 def test_a_bundle_reads_back_in_order_and_each_root_once():
     first, second = mesh_pki().ca.root, mesh_pki().ca.root
-    bundle = TrustBundle("mesh.test", (first, second, first))
-    assert bundle.roots == (first, second)
+    bundle = TrustBundle.of("mesh.test", (first, second, first))
+    assert bundle.certificates == (first, second)
     assert TrustBundle.from_pem("mesh.test", bundle.to_pem()) == bundle
     assert len(set(bundle.fingerprints)) == 2
 

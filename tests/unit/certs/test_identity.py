@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certs.errors import CertError, StoreError
-from certs.identity import Identity, load_bundle, renew_at
-from certs.keys import generate_key
+from certs.identity import Identity, load_bundle
+from certs.keys import generate_key, key_to_pem
+from certs.lifetime import renew_at
 from tests.helpers.pki import mesh_pki
 
 PKI = mesh_pki()
@@ -35,7 +36,7 @@ def test_a_bad_file_is_named(tmp_path, name, content):
 
 def test_the_key_must_be_the_certificates():
     with pytest.raises(CertError, match="not of this key"):
-        Identity.from_pem(PKI.identity("shop", "api").chain_pem, generate_key())
+        Identity.from_pem(PKI.identity("shop", "api").chain_pem, key_to_pem(generate_key()))
 
 
 def test_renewal_falls_in_the_middle_of_the_life():

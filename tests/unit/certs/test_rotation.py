@@ -36,7 +36,7 @@ def test_a_rotation_goes_a_then_both_then_b() -> None:
     steps.append(steps[-1].advance())
     assert [step.phase for step in steps] == [Phase.STEADY, Phase.TRUSTING, Phase.ISSUING, Phase.STEADY]
     assert [step.authority.root for step in steps] == [a.root, a.root, b.root, b.root]
-    believed = [set(step.authority.bundle.roots) for step in steps]
+    believed = [set(step.authority.bundle.certificates) for step in steps]
     assert believed == [{a.root}, {a.root, b.root}, {a.root, b.root}, {b.root}]
     assert steps[1].bundle_id == steps[2].bundle_id  # nobody has to take it twice
     assert steps[-1].retired == (a,)

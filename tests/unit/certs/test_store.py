@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from certs.errors import StoreError
-from certs.store import CaStore, write_atomic
+from certs.files import write_atomic
+from certs.store import CaStore
 from tests.helpers.pki import mesh_pki
 
 NOW = datetime(2026, 11, 24, 5, tzinfo=UTC)
