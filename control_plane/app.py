@@ -18,6 +18,7 @@ from control_plane.api.ca import CaRoutes
 from control_plane.api.ca_rotation import CaRotationRoutes
 from control_plane.api.capture import CaptureRoutes
 from control_plane.api.certificates import CertificateRoute
+from control_plane.api.compressed import compressed
 from control_plane.api.dashboard import PATH as DASHBOARD
 from control_plane.api.dashboard import DashboardRoutes
 from control_plane.api.events import EventRoutes
@@ -148,7 +149,7 @@ def operator_routes(parts: Parts) -> list[Route]:
 
 
 def operator_app(parts: Parts, operators: Operators) -> web.Application:
-    app = web.Application(middlewares=[guard, operators.middleware(OPEN_PATHS, DASHBOARD)])
+    app = web.Application(middlewares=[compressed, guard, operators.middleware(OPEN_PATHS, DASHBOARD)])
     app.on_response_prepare.append(_unsigned)
     app.add_routes(resources(operator_routes(parts)))
     app.add_routes(DashboardRoutes().routes())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
 import ssl
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,6 +79,15 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
+    @property
+    def content(self) -> bytes:
+        """The body without the coding that `Accept-Encoding` asked for."""
+        coded = any((name.lower(), value) == ("content-encoding", "gzip") for name, value in self.headers)
+        try:
+            return gzip.decompress(self.body) if coded else self.body
+        except (OSError, EOFError, zlib.error):
+            raise ApiError(self.status, "the control plane's answer is cut off") from None
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
@@ -92,13 +103,13 @@ class Operator:
             DocumentError: the documents sent are wrong, each problem with its place.
             ApiError: any other refusal, or no connection.
         """
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
         data = None
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
         answer = self.send(method, path, headers, data)
-        return _read(answer.status, answer.body)
+        return _read(answer.status, answer.content)
 
     def lines(self, path: str) -> Iterator[str]:
         """The lines of an answer that goes on, as they come; empty ones are left out.

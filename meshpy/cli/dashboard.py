@@ -23,9 +23,12 @@ __all__ = ["bridge", "dashboard"]
 
 MAX_BODY = 4 * 1024 * 1024
 _KEPT = frozenset(
-    ("content-type", "content-security-policy", "cache-control", "etag", "referrer-policy", "x-frame-options")
-)
-_SENT = ("Content-Type", "If-None-Match", "Accept")
+    (
+        "cache-control", "content-encoding", "content-security-policy", "content-type", "etag", "referrer-policy",
+        "vary", "x-frame-options",
+    )
+)  # fmt: skip
+_SENT = ("Content-Type", "If-None-Match", "Accept", "Accept-Encoding")
 
 
 @click.command()

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from control_plane.store.revisions import Document
+from meshpy.client import Context, Operator
 from tests.helpers.control_plane import ADMIN, DENY_ALL, EDITOR, VIEWER, plane
 
 OPEN = {"/healthz", "/readyz"}
@@ -269,3 +270,25 @@ async def test_the_ca_key_is_nowhere_in_what_the_api_says(mesh):
             answer = json.dumps((await mesh.call("GET", path))[1]) if path != "/metrics" else ""
             assert "PRIVATE" not in answer
             assert base64.b64encode(secret)[:40].decode() not in answer
+
+
+@pytest.mark.parametrize(
+    ("asked", "coding"),
+    [("gzip, deflate, br", "gzip"), ("gzip;q=0.5", "gzip"), ("gzip;q=0", None), ("br", None), ("", None)],
+)
+async def test_a_long_answer_is_compressed_for_who_takes_it(mesh, asked, coding):
+    headers = {"Authorization": f"Bearer {VIEWER}", "Accept-Encoding": asked}
+    async with mesh.http.get(mesh.operator + "/openapi.json", headers=headers) as answer:
+        assert (answer.headers.get("Content-Encoding"), answer.headers["Vary"]) == (coding, "Accept-Encoding")
+        assert (int(answer.headers["Content-Length"]) < 40_000) == (coding is not None)
+        assert (await answer.json())["openapi"]
+    async with mesh.http.get(mesh.operator + "/healthz", headers=headers) as answer:
+        assert "Content-Encoding" not in answer.headers  # short
+
+
+async def test_the_operators_client_reads_compressed_answers(mesh):
+    operator = Operator(Context(url=mesh.operator, token=VIEWER))
+    found = await asyncio.to_thread(operator.call, "GET", "/openapi.json")
+    raw = await asyncio.to_thread(operator.send, "GET", "/openapi.json", {"Accept-Encoding": "gzip"}, None)
+    assert found == json.loads(raw.content)
+    assert len(raw.body) < len(raw.content) / 4

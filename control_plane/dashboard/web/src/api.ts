@@ -5,10 +5,19 @@ import type { Finding } from "./types";
 
 const KEY = "meshpy-token";
 
+/** A part of an address; one that is malformed means itself, and finds nothing. */
+export function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function tokenFromLink(): string {
   const found = /(?:^#|&)token=([^&]+)/.exec(location.hash);
   if (!found) return sessionStorage.getItem(KEY) ?? "";
-  const token = decodeURIComponent(found[1]!);
+  const token = decoded(found[1]!);
   sessionStorage.setItem(KEY, token);
   history.replaceState(null, "", location.pathname + "#/");
   return token;

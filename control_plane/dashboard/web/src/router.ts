@@ -1,5 +1,6 @@
 // Views have URLs: `#/services/shop/api?tab=routes`. Back, forward, bookmarks and links work.
 import { computed, signal } from "@preact/signals";
+import { decoded } from "./api"; // which takes the token out of the address first
 
 const hash = signal(location.hash);
 addEventListener("hashchange", () => {
@@ -8,7 +9,7 @@ addEventListener("hashchange", () => {
 
 export const route = computed(() => {
   const [path = "", query = ""] = hash.value.replace(/^#/, "").split("?", 2);
-  const parts = path.split("/").filter(Boolean).map(decodeURIComponent);
+  const parts = path.split("/").filter(Boolean).map(decoded);
   return { page: parts[0] ?? "overview", rest: parts.slice(1), query: new URLSearchParams(query) };
 });
 

@@ -48,7 +48,7 @@ export function ServicePage({ name }: { name: string }) {
   const error = useSignal<unknown>(null);
   const revision = status.value?.revision;
   useEffect(() => {
-    call<ServiceDetail>("GET", `/v1/services/${name}`).then(
+    call<ServiceDetail>("GET", `/v1/services/${name.split("/").map(encodeURIComponent).join("/")}`).then(
       (found) => {
         detail.value = found;
         error.value = null;

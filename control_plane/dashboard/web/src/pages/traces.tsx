@@ -134,7 +134,7 @@ function One({ id }: { id: string }) {
   const error = useSignal<unknown>(null);
   const chosen = route.value.query.get("span") ?? "";
   useEffect(() => {
-    call<Envelope<Trace[]>>("GET", `/api/traces/${id}`).then(
+    call<Envelope<Trace[]>>("GET", `/api/traces/${encodeURIComponent(id)}`).then(
       (answer) => (trace.value = answer.data[0] ?? null),
       (reason) => (error.value = reason),
     );

@@ -79,6 +79,11 @@ export function Explain({ onDraft }: { onDraft: (yaml: string) => void }) {
 
 type Question = { source: string; destination: string; method: string; path: string };
 
+/** What an address brought stands in a draft as one text, whatever is in it: YAML reads JSON's. */
+const quoted = (text: string): string => JSON.stringify(text);
+const pathOf = (question: Question): string => question.path.split("?")[0]!;
+const isName = (text: string): boolean => /^[\w.:/-]+$/.test(text);
+
 function Explained({ question, answer, onDraft }: { question: Question; answer: Explanation; onDraft: (yaml: string) => void }) {
   const by = [answer.policy, answer.rule].filter(Boolean).join(" ");
   const target = answer.destinations[0]?.service ?? question.destination.split(":")[0]!;
@@ -122,6 +127,7 @@ function Explained({ question, answer, onDraft }: { question: Question; answer: 
 
 /** What would turn the verdict; what refuses before any policy allows can only be changed itself. */
 function Turned({ question, answer, target, onDraft }: { question: Question; answer: Explanation; target: string; onDraft: (yaml: string) => void }) {
+  if (!isName(question.source) || !isName(target)) return null;
   if (answer.allowed)
     return (
       <>
@@ -153,7 +159,7 @@ function networkPolicyFor(question: Question, target: string): string {
     `metadata: {name: ${service}-allow-${caller}, namespace: ${namespace}}\n` +
     `spec:\n  order: 0\n  selector: service == '${service}'\n  types: [Ingress]\n  ingress:\n  - action: Allow\n` +
     `    source: {selector: "service == '${caller}'"${where}}\n` +
-    `    http: {methods: ["${question.method}"], paths: [{exact: "${question.path.split("?")[0]}"}]}\n`
+    `    http: {methods: [${quoted(question.method)}], paths: [{exact: ${quoted(pathOf(question))}}]}\n`
   );
 }
 
@@ -166,7 +172,7 @@ function policyFor(question: Question, target: string, allows: boolean): string 
     question.source === "external"
       ? ""
       : `  - from:\n    - source: {serviceAccounts: ["${stack === namespace ? caller : `${stack}/${caller}`}"]}\n`;
-  const to = `to:\n    - operation: {methods: ["${question.method}"], paths: ["${question.path.split("?")[0]}"]}\n`;
+  const to = `to:\n    - operation: {methods: [${quoted(question.method)}], paths: [${quoted(pathOf(question))}]}\n`;
   return (
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" +
     `metadata: {name: ${service}-${allows ? "allow" : "deny"}-${question.source === "external" ? "outside" : caller}, namespace: ${namespace}}\n` +
