@@ -24,8 +24,8 @@ __all__ = ["bridge", "dashboard"]
 MAX_BODY = 4 * 1024 * 1024
 _KEPT = frozenset(
     (
-        "cache-control", "content-encoding", "content-security-policy", "content-type", "etag", "referrer-policy",
-        "vary", "x-frame-options",
+        "cache-control", "content-encoding", "content-security-policy", "content-type", "etag",
+        "referrer-policy", "vary", "x-frame-options",
     )
 )  # fmt: skip
 _SENT = ("Content-Type", "If-None-Match", "Accept", "Accept-Encoding")
