@@ -1,4 +1,4 @@
-"""Long answers in gzip for who takes it: the status of 1,000 services is 1.6 MiB, and each open page polls it."""
+"""Long answers in gzip for who takes it: the status of 1,000 services is 1.6 MiB, and open pages poll it."""
 
 from __future__ import annotations
 
