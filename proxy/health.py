@@ -91,7 +91,7 @@ async def _ask(upstream: Upstream, host: Host, check: HealthCheck) -> str | None
         return await _knock(upstream, host, check)
     problem = await _Probe(upstream, host, check).result()
     # A connection of the pool may have been closed while it was idle: that is no word on its endpoint.
-    return await _Probe(upstream, host, check).result() if problem == _STALE else problem
+    return await _Probe(upstream, host, check, 1).result() if problem == _STALE else problem
 
 
 async def _knock(upstream: Upstream, host: Host, check: HealthCheck) -> str:
@@ -134,7 +134,8 @@ _STALE = "stale"
 class _Probe:
     """One request of a check; a Client of the pool, as an exchange is."""
 
-    def __init__(self, upstream: Upstream, host: Host, check: HealthCheck) -> None:
+    def __init__(self, upstream: Upstream, host: Host, check: HealthCheck, silent_retries: int = 0) -> None:
+        self.silent_retries = silent_retries
         is_grpc = check.protocol is CheckProtocol.GRPC
         name = upstream.cluster.name.rpartition("|")[2] or "health"
         content = grpc_request(check.service) if is_grpc else b""

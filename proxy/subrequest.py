@@ -42,7 +42,6 @@ class Subrequest:
         "_is_over",
         "_is_reusable",
         "_timer",
-        "_tries",
         "_upstream",
         "connection",
         "drop",
@@ -51,6 +50,7 @@ class Subrequest:
         "host",
         "is_sent",
         "plan",
+        "silent_retries",
         "status",
     )
 
@@ -77,7 +77,7 @@ class Subrequest:
         self.status = 0
         self._upstream = upstream
         self._body = body
-        self._tries = 0
+        self.silent_retries = 0
         self._is_over = self._is_reusable = False
         self._timer: Timer = upstream.own.wheel.after(
             timeout_s, lambda: self.fail(Failure.TIMEOUT, "no answer in time")
@@ -102,7 +102,6 @@ class Subrequest:
 
     def start(self) -> None:
         """Pick a host and ask for a connection."""
-        self._tries += 1
         host = self._upstream.pick(())
         if host is None:
             self.fail(Failure.NO_HOST, "no healthy upstream")
@@ -158,7 +157,8 @@ class Subrequest:
         if self._is_over:
             return
         is_stale = is_unsent or (connection is not None and connection.is_reused)
-        if is_stale and not self.status and self._tries <= self.stale_retries:
+        if is_stale and not self.status and self.silent_retries < self.stale_retries:
+            self.silent_retries += 1
             if self.host is not None:
                 self.host.active -= 1
             self.host, self.is_sent = None, False

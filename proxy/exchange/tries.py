@@ -162,12 +162,13 @@ def _on_failed_try(exchange: Exchange, outcome: Outcome, reason: str) -> None:
     """Retry, or answer with what the last try came to."""
     end_try(exchange)
     plan = exchange.plan
-    if plan is not None and _may_retry(exchange, plan, outcome):
-        retry(
-            exchange,
-            is_silent=outcome is Outcome.STALE and not is_policy_retry(exchange, plan, Outcome.RESET),
-        )
-        return
+    if plan is not None and can_replay(exchange):
+        if _is_free(exchange, outcome):
+            retry(exchange, is_silent=True)
+            return
+        if is_policy_retry(exchange, plan, Outcome.RESET if outcome is Outcome.STALE else outcome):
+            retry(exchange)
+            return
     flags = {Outcome.CONNECT_FAILURE: "UF", Outcome.REFUSED: "UF", Outcome.PER_TRY_TIMEOUT: "UT"}.get(
         outcome, "UC"
     )
@@ -182,16 +183,17 @@ def _on_failed_try(exchange: Exchange, outcome: Outcome, reason: str) -> None:
     fail(exchange, 503, flags, details, body, is_unsent=is_unsent)
 
 
-def _may_retry(exchange: Exchange, plan: Plan, outcome: Outcome) -> bool:
-    if exchange.replay is None and exchange.replay_bytes > REPLAY_LIMIT_BYTES:
-        return False
-    if (
+def _is_free(exchange: Exchange, outcome: Outcome) -> bool:
+    """Whether one more try is neither the policy's affair nor the budget's.
+
+    It is made on a fresh connection, so that each kept one that a server has closed costs one such try: more
+    than there are connections an outage cannot add.
+    """
+    return (
         outcome is Outcome.STALE
         and exchange.head.method in IDEMPOTENT
         and exchange.silent_retries < _SILENT_RETRIES
-    ):
-        return True
-    return is_policy_retry(exchange, plan, Outcome.RESET if outcome is Outcome.STALE else outcome)
+    )
 
 
 def is_policy_retry(exchange: Exchange, plan: Plan, outcome: Outcome) -> bool:

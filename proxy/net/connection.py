@@ -31,13 +31,18 @@ _CHUNKED: Final = Framing.CHUNKED
 
 
 class Client(Protocol):
-    """What an exchange is to the connection and the pool that serve it."""
+    """What an exchange is to the connection and the pool that serve it.
+
+    Args:
+        silent_retries: how many kept connections it found dead: it gets a fresh one then, if one can be made.
+    """
 
     head: RequestHead
     plan: Plan | None
     extra: Headers
     drop: Collection[bytes]
     is_sent: bool
+    silent_retries: int
 
     def on_connection(self, connection: UpstreamSide) -> None: ...
     def on_connect_failure(self, reason: str) -> None: ...

@@ -70,7 +70,8 @@ class Host(Queue[UpstreamConnection]):
                 streams = self.streams = StreamPool(self)
             return streams.acquire(client)
         idle = self.idle
-        while idle:
+        # Who has met a dead one gets a fresh one: a server that closes kept connections closes them in rows.
+        while idle and not client.silent_retries:
             connection = idle.pop()
             if connection.is_open and not connection.transport.is_closing():
                 if client.head.method in IDEMPOTENT or connection.is_quiet():
@@ -105,9 +106,8 @@ class Host(Queue[UpstreamConnection]):
         """A connection is free: the one who waited longest gets it."""
         if self.waiting:
             self.take_next().on_connection(connection)
-            return
-        connection.idle_since = self.upstream.own.loop.time()
-        self.idle.append(connection)
+        else:
+            self._keep(connection)
 
     def release(self, connection: UpstreamConnection) -> None:
         """An exchange is over and the connection is between two messages."""
@@ -115,11 +115,17 @@ class Host(Queue[UpstreamConnection]):
         limit = self.upstream.cluster.pool.max_requests_per_connection
         if connection.is_retired or (limit and connection.served >= limit) or connection.parser.has_leftover:
             connection.close()
-        elif self.waiting:
-            self.offer(connection)
+        elif self.waiting and not (self.dialing and self.waiting[0].silent_retries):
+            if self.waiting[0].head.method in IDEMPOTENT or connection.is_quiet():
+                self.offer(connection)
+            else:
+                connection.abort()
         else:
-            connection.idle_since = self.upstream.own.loop.time()
-            self.idle.append(connection)
+            self._keep(connection)
+
+    def _keep(self, connection: UpstreamConnection) -> None:
+        connection.idle_since = self.upstream.own.loop.time()
+        self.idle.append(connection)
 
     def detach(self, connection: UpstreamConnection) -> None:
         """A connection became a tunnel: it is no longer of the pool."""

@@ -23,10 +23,12 @@ class Account:
 
     Args:
         refused: by method, what was answered with 5xx.
+        refused_paths: of those.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    refused_paths: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
 
     @property
@@ -104,6 +106,7 @@ async def _one(port: int, ask: Ask, account: Account, idle: list[Client], *, hal
         account.answers.append(answer)
         if answer.status >= 500:
             account.refused[ask.method] += 1
+            account.refused_paths.append(ask.path)
         if half_closing or answer.headers.get("connection") == "close":
             client.writer.close()
         else:

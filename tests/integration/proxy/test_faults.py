@@ -160,11 +160,11 @@ async def test_an_app_that_closes_kept_connections_without_a_word_costs_no_get_a
         account = await load(port)
         over_budget = beyond_budget(sidecar)
     account_for("early close on keep-alive", account, app)
-    lost = account.outcomes["503"]
-    assert account.outcomes["200"] + lost == account.sent
-    assert lost <= account.sent * 0.05
-    # POSTs that met a close on its way; GETs that did are sent again, as far as the budget goes.
-    assert account.refused["GET"] <= over_budget
+    assert set(account.outcomes) <= {"200", "503"}
+    assert account.outcomes["200"] >= account.sent * 0.9
+    assert (account.refused["GET"], over_budget) == (0, 0)
+    # POSTs that were written while the close was on its way: nobody but the app can know that it read none.
+    assert not any(app.seen[path] for path in account.refused_paths)
 
 
 async def test_connections_reset_before_an_answer_double_no_post(pki):

@@ -272,8 +272,11 @@ async def test_a_connection_serves_as_many_requests_as_the_pool_says(pki):
     assert app.connections == 3
 
 
+@pytest.mark.parametrize("way", ["idle", "released to one who waits"])
 @pytest.mark.parametrize(("method", "is_reused"), [("POST", False), ("PATCH", False), ("GET", True)])
-async def test_what_must_not_be_sent_twice_takes_no_connection_whose_end_has_arrived(pki, method, is_reused):
+async def test_what_must_not_be_sent_twice_takes_no_connection_whose_end_has_arrived(
+    pki, method, is_reused, way
+):
     """The kernel knows of the end, the loop does not yet; a GET would be tried again in silence."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted: list[socket.socket] = []
@@ -296,9 +299,40 @@ async def test_what_must_not_be_sent_twice_takes_no_connection_whose_end_has_arr
             accepted[0].close()
             time.sleep(0.05)  # noqa: ASYNC251 - the loop must not run meanwhile
             head = RequestParser().feed(b"%b / HTTP/1.1\r\nHost: api\r\n\r\n" % method.encode())[0]
-            caller = SimpleNamespace(head=head)
-            assert (host.acquire(caller) is idle) is is_reused
+            given: list[object] = []
+            caller = SimpleNamespace(head=head, silent_retries=0, on_connection=given.append)
+            if way == "idle":
+                given.append(host.acquire(caller))
+            else:
+                host.idle.clear()
+                host.wait(caller)
+                host.release(idle)
+            assert (given == [idle]) is is_reused
             host.give_up(caller)
+
+
+async def test_a_get_that_met_a_dead_kept_connection_gets_a_fresh_one_whatever_is_kept_beside_it(pki):
+    """A server that closes kept connections closes many: the second is as dead as the first."""
+    both = asyncio.Barrier(2)
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"GET /both " in head:
+            await both.wait()
+        writer.write(ok())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with (
+        raw_server(once) as app,
+        road(pki, app, rule=route("c", retry=RetryPolicy(attempts=0))) as (port, sidecar),
+        await Client.connect(port) as one,
+        await Client.connect(port) as two,
+    ):
+        answers = await asyncio.gather(one.get("/both"), two.get("/both"))
+        assert [each.status for each in answers] == [200, 200]
+        assert len(sidecar.clusters.live["c"].hosts[0].idle) == 2
+        assert (await one.get()).status == 200
 
 
 async def test_retry_after_is_honoured_and_a_long_one_is_the_caller_s_affair(pki):
