@@ -50,6 +50,8 @@ class Clusters:
         self.pods: Sequence[ipaddress.IPv4Network] = ()
         self.is_alone = False
         """Whether there was a control plane, and none tells now who is where."""
+        self.changed = asyncio.Event()
+        """Set when others are live, and when a name was found: `has_app` may be another."""
         self._moved = Moved()
         self._looped: set[str] = set()
 
@@ -84,6 +86,7 @@ class Clusters:
     def commit(self, prepared: dict[str, Upstream]) -> list[Upstream]:
         """Make the prepared set the live one; returns those that are no longer wanted."""
         before, self.live = self.live, prepared
+        self.changed.set()
         return [upstream for name, upstream in before.items() if name not in prepared]
 
     async def refresh(self, turns: Turns) -> None:
@@ -153,7 +156,9 @@ class Clusters:
         endpoints = tuple(Endpoint(address, cluster.dns_port) for address in addresses)
         if endpoints and endpoints != tuple(host.endpoint for host in upstream.hosts):
             upstream.set_endpoints(endpoints)
-        upstream.is_resolved = upstream.is_resolved or bool(endpoints)
+        if endpoints and not upstream.is_resolved:
+            upstream.is_resolved = True
+            self.changed.set()
 
     def _outside_pods(self, cluster: Cluster, addresses: list[str]) -> list[str]:
         """What is not ourselves, which we would dial until no descriptor is left; else what we were told."""

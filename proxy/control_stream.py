@@ -33,7 +33,6 @@ _SPANS_OF_FRAME = 100
 _MAX_RECALLED = 1000
 _WAITING_FRAMES = 16
 _REPORT_EVERY_S = 1.0
-_APP_EVERY_S = 0.5
 _TAP_EVERY_S = 0.25
 _ADMITTED_EVERY_S = 5.0
 _VERSION = "0.1.0"
@@ -239,14 +238,15 @@ class ControlStream:
 
     async def _tell_app(self) -> None:
         """Whether the app was found: until then callers whom we let in get 503."""
+        clusters = self._sidecar.clusters
         told: bool | None = None
         while True:
-            if self._sidecar.snapshot.value is not None and told is not (
-                now := self._sidecar.clusters.has_app
-            ):
+            clusters.changed.clear()
+            now = clusters.has_app
+            if self._sidecar.snapshot.value is not None and told is not now:
                 told = now
                 await self._socket.send_json({"type": "app", "found": now})
-            await asyncio.sleep(_APP_EVERY_S)
+            await clusters.changed.wait()
 
     async def _report(self) -> None:
         while True:
