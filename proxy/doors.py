@@ -26,7 +26,7 @@ from proxy.net.listener import Accepted, Opening
 from proxy.net.peek import OpeningRefusedError, peek_hello, take_proxy_header
 from proxy.net.pool import Surroundings
 from proxy.net.timers import Timer
-from proxy.net.tls import ALPN_H2, ALPN_HTTP, ALPN_TCP
+from proxy.net.tls import ALPN_H2, ALPN_HTTP, ALPN_TCP, ALPN_TUNNEL
 from proxy.opaque import OpaqueSide
 from proxy.opaque_roles import InboundTcp, OutboundTcp
 from proxy.outbound import Outbound
@@ -37,7 +37,12 @@ from proxy.sniffed import Sniffed
 
 __all__ = ["Doors"]
 
-_TOLD = {ALPN_HTTP: Spoken.HTTP1, ALPN_H2: Spoken.HTTP2, ALPN_TCP: Spoken.OPAQUE}
+_TOLD = {
+    ALPN_HTTP: Spoken.HTTP1,
+    ALPN_H2: Spoken.HTTP2,
+    ALPN_TCP: Spoken.OPAQUE,
+    ALPN_TUNNEL: Spoken.OPAQUE,
+}
 """On a port declared `auto` the caller's sidecar has looked already, and says so in its handshake."""
 
 _UNRECOGNIZED_NAME = bytes((21, 3, 1, 0, 2, 2, 112))

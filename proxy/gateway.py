@@ -18,6 +18,7 @@ from meshpy.model.endpoint import Cluster, Endpoint, Protocol, Transport
 from meshpy.model.gateway import grant_for
 from proxy.caller import Caller
 from proxy.config import Compiled
+from proxy.net.ending import allow_half_close
 from proxy.net.outside import is_outside, local_networks, reachable
 from proxy.net.pool import Surroundings, Upstream
 from proxy.opaque import OpaqueSide
@@ -102,8 +103,10 @@ class GatewayDoor(Waiting):
         self._shared, self._own, self._reporter = own
         self._on_side = on_side
         self._early = b""
+        self._is_at_eof = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        allow_half_close(transport)
         self.wait(transport, self._shared.wheel, _LOOK_UP_S, lambda: self._go_on(()))
         self._own.own(self._own.loop.create_task(self._look_up()))
 
@@ -111,6 +114,10 @@ class GatewayDoor(Waiting):
         self._early += data
         if len(self._early) > _EARLY_BYTES:
             self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._is_at_eof = True
+        return self._transport.can_write_eof()
 
     async def _look_up(self) -> None:
         host, port = self._outside
@@ -135,6 +142,8 @@ class GatewayDoor(Waiting):
         side = OpaqueSide(role, self._shared, self._own, self._reporter)
         self._on_side(side)
         self.hand_over(self._transport, side, self._early)
+        if self._is_at_eof:
+            side.eof_received()
 
 
 async def _endpoints(own: Surroundings, name: str, port: int) -> list[Endpoint]:

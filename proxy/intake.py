@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.consult import Consultation
 from proxy.decide.grpc import call_of
-from proxy.exchange import NOT_SENT, TIMEOUT_MS, TOO_LARGE, Exchange
+from proxy.exchange import HALF_CLOSE, NOT_SENT, TIMEOUT_MS, TOO_LARGE, Exchange
 from proxy.http.events import Framing, Headers
 from proxy.overload import OVERLOADED
 from proxy.plan import NO_OPS, Plan, Reply
@@ -63,8 +63,11 @@ def forward(exchange: Exchange, role: Role, plan: Plan) -> None:
     """Begin the exchange with the fields that the mesh and the route add."""
     extra: Headers = []
     dropped = role.write_fields(exchange.down.connection, exchange, extra)
-    if plan.timeout_s is not None and plan.refusal_is_trusted:
-        extra.append((TIMEOUT_MS, b"%d" % (plan.timeout_s * 1000)))
+    if plan.refusal_is_trusted:
+        if plan.timeout_s is not None:
+            extra.append((TIMEOUT_MS, b"%d" % (plan.timeout_s * 1000)))
+        if exchange.head.upgrade is not None or exchange.head.method == "CONNECT":
+            extra.append((HALF_CLOSE, b"1"))
     ops = plan.request_ops
     if ops is NO_OPS:
         exchange.begin(plan, extra, dropped)

@@ -21,10 +21,11 @@ from proxy.denial import decider
 from proxy.http.client_hello import ClientHello, HelloReader, NoHello
 from proxy.http.proxy_protocol import header_v1, header_v2
 from proxy.net.dial import Dialed, DialError, keep_alive
+from proxy.net.ending import allow_half_close
 from proxy.net.host import Host
 from proxy.net.pool import Surroundings, Upstream
 from proxy.net.timers import Timer
-from proxy.net.tls import ALPN_TCP
+from proxy.net.tls import ALPN_TUNNEL
 from proxy.opaque_roles import OpaqueRole, Way
 from proxy.report import Reporter
 from proxy.sides import Shared
@@ -50,6 +51,7 @@ class _Fresh(Dialed):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self.is_admitted(transport):
             self.transport = cast("asyncio.Transport", transport)
+            allow_half_close(transport)
             keep_alive(transport, self._pool)
 
     def data_received(self, data: bytes) -> None:
@@ -190,7 +192,7 @@ class OpaqueSide(Side):
                     upstream.cluster,
                     host.endpoint,
                     lambda: _Fresh(upstream.cluster.pool),
-                    alpn=ALPN_TCP,
+                    alpn=ALPN_TUNNEL,
                 )
             except DialError as error:
                 self.flags, self.details = "UF", "upstream_connect_failure"

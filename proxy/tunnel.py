@@ -1,5 +1,9 @@
 """Tunnels: two connections joined byte by byte, for opaque TCP and for upgraded HTTP.
 
+Each direction ends by itself: the end of one side's sending is passed on and the other direction goes on,
+over TLS 1.3 as well where the peer has agreed to that (`net.ending`). Other TLS peers take a goodbye for the
+end of both directions: they are waited for instead.
+
 Hot file: a relayed read costs 16 µs of which 15 are the kernel's and the loop's (PERFORMANCE.md: opaque TCP),
 so a side does nothing but write what it read to the other side.
 """
@@ -11,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from proxy.decide.progress import Progress
+from proxy.net.ending import allow_half_close, reset
 from proxy.net.listener import Accepted, Ticket
 from proxy.net.timers import Timer, Wheel
 
@@ -21,7 +26,10 @@ LINGER_S = 1.0
 
 UPSTREAM_LINGER_S = 0.05
 """For what is on its way to an upstream that has ended: servers end by closing, as FastCGI does after each
-answer, and clients wait for that end."""
+answer, and clients wait for that end. Like `LINGER_S` for peers that know no half-close."""
+
+HALF_CLOSED_IDLE_S = 3600.0
+"""For a tunnel of which one direction has ended and that has no idle limit: no byte for so long ends it."""
 
 _HIGH_WATER_BYTES = 256 * 1024
 
@@ -44,6 +52,7 @@ class Side(Accepted):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.is_made = True
+        allow_half_close(transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -65,9 +74,10 @@ class Side(Accepted):
             return False
         if other.transport.can_write_eof():
             other.transport.write_eof()
+            self.splice.on_half_closed()
             return not other.is_at_eof
         if self.transport.can_write_eof():
-            # Our TLS cannot close one direction only. Something may still be on its way from the other side.
+            # Its peer knows no half-close. Something may still be on its way from there.
             self.splice.linger(other)
             return True
         return False
@@ -79,7 +89,7 @@ class Side(Accepted):
         other = self.other
         if other is not None and not other.is_lost:
             if exc is not None:
-                other.transport.abort()
+                reset(other.transport)
             else:
                 other.transport.close()
         self.splice.on_side_lost(self)
@@ -114,6 +124,7 @@ class Splice:
         self.count: Callable[[], None] = _nothing
         """Adds what passed since the last time to the figures: a tunnel may live for days."""
         self._end_timer: Timer | None = None
+        self._wheel: Wheel | None = None
         live.add(self)
 
     @property
@@ -152,6 +163,16 @@ class Splice:
             self._end_timer = wheel.after(duration_s, self.cut)
         if idle_s is not None:
             self._watch(wheel, idle_s, Progress())
+            return
+        self._wheel = wheel
+        if self.client.is_at_eof or self.upstream.is_at_eof:
+            self.on_half_closed()
+
+    def on_half_closed(self) -> None:
+        """One direction has ended: the other may not be idle for ever."""
+        wheel, self._wheel = self._wheel, None
+        if wheel is not None:
+            self._watch(wheel, HALF_CLOSED_IDLE_S, Progress())
 
     def _watch(self, wheel: Wheel, idle_s: float, progress: Progress) -> None:
         if self.is_over:
@@ -181,7 +202,7 @@ class Splice:
         self.is_cut = True
         for side in (self.client, self.upstream):
             if side.is_made and not side.is_lost:
-                side.transport.abort()
+                reset(side.transport)
 
     def on_side_lost(self, side: Side) -> None:
         other = self.upstream if side is self.client else self.client

@@ -5,8 +5,6 @@ Hot file: the head and content of an answer leave in one write (PERFORMANCE.md "
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Collection
 from typing import Final
 
@@ -15,6 +13,7 @@ from proxy.exchange import Exchange
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_response_head, response_framing
 from proxy.http.events import Framing, Header, Headers
 from proxy.http.head import ResponseHead
+from proxy.net.ending import reset
 from proxy.plan import Reply
 from proxy.sides import Role, Shared
 
@@ -24,7 +23,6 @@ _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
 _CHUNKED: Final = Framing.CHUNKED
 _UNTIL_CLOSE: Final = Framing.UNTIL_CLOSE
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _REASONS: Final = {
     200: b"OK", 204: b"No Content", 301: b"Moved Permanently", 302: b"Found", 303: b"See Other",
@@ -147,10 +145,7 @@ class H1Answers(HttpConnection):
         self.is_last = True
         if self._response_framing is _UNTIL_CLOSE:
             # For this client the end of the connection is the end of the message: only a reset tells.
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self.transport.abort()
+            reset(self.transport)
             return
         self.transport.close()
 

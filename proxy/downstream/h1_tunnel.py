@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.exchange import Exchange
+from proxy.exchange import HALF_CLOSE, Exchange
 from proxy.http.encode import encode_response_head
 from proxy.http.head import ResponseHead
 from proxy.net.connection import UpstreamConnection
+from proxy.net.ending import allow_half_close
 from proxy.plan import Plan, Reply
 from proxy.tunnel import Splice
 
@@ -30,10 +31,14 @@ def join_tunnel(
     splice = Splice(down.own.splices, lambda each: _end(down, exchange, each))
     splice.is_still_admitted = lambda: not isinstance(down.role.rejudge(down, exchange.head), Reply)
     splice.join(down.transport, upstream.transport, ticket=down.ticket)
+    is_agreed = down.tells_not_sent and HALF_CLOSE in exchange.head.fields
+    allow_half_close(down.transport, is_agreed=is_agreed)
+    allow_half_close(upstream.transport, is_agreed=plan.refusal_is_trusted and HALF_CLOSE in head.fields)
     pool = plan.upstream.cluster.pool
     splice.limit(down.own.wheel, pool.tunnel_idle_timeout_s, pool.max_connection_duration_s)
     ops = plan.response_ops
-    down.transport.write(encode_response_head(head, list(ops.extra), drop=ops.drop) + to_client)
+    extra = [*ops.extra, (HALF_CLOSE, b"1")] if is_agreed else list(ops.extra)
+    down.transport.write(encode_response_head(head, extra, drop=(*ops.drop, HALF_CLOSE)) + to_client)
     if to_upstream:
         upstream.transport.write(to_upstream)
 

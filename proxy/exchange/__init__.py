@@ -11,9 +11,17 @@ asks one host after the other, `ends` is how it may end, `straight` the short wa
 imports only those named after it, as functions; what others call on an exchange are its methods.
 """
 
-from proxy.exchange.between import NOT_SENT, TIMEOUT_MS
+from proxy.exchange.between import HALF_CLOSE, NOT_SENT, TIMEOUT_MS
 from proxy.exchange.ends import OVERLOADED
 from proxy.exchange.exchange import TOO_LARGE, Exchange
 from proxy.exchange.tries import REPLAY_LIMIT_BYTES
 
-__all__ = ["NOT_SENT", "OVERLOADED", "REPLAY_LIMIT_BYTES", "TIMEOUT_MS", "TOO_LARGE", "Exchange"]
+__all__ = [
+    "HALF_CLOSE",
+    "NOT_SENT",
+    "OVERLOADED",
+    "REPLAY_LIMIT_BYTES",
+    "TIMEOUT_MS",
+    "TOO_LARGE",
+    "Exchange",
+]

@@ -7,7 +7,8 @@ from typing import cast
 
 from meshpy.model.endpoint import Cluster, Endpoint
 from proxy.net.dial import Dialed, Dialer
-from proxy.net.tls import ALPN_TCP
+from proxy.net.ending import allow_half_close
+from proxy.net.tls import ALPN_TUNNEL
 
 __all__ = ["dial_streams"]
 
@@ -20,6 +21,7 @@ class _DialedStream(asyncio.StreamReaderProtocol, Dialed):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self.is_admitted(transport):
             self.made_on = transport
+            allow_half_close(transport)
             super().connection_made(transport)
 
 
@@ -33,6 +35,10 @@ async def dial_streams(
     """
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(_CHUNK, loop)
-    protocol = await dialer.dial(cluster, endpoint, lambda: _DialedStream(reader, loop=loop), alpn=ALPN_TCP)
+
+    def made() -> _DialedStream:
+        return _DialedStream(reader, loop=loop)
+
+    protocol = await dialer.dial(cluster, endpoint, made, alpn=ALPN_TUNNEL)
     transport = cast("asyncio.WriteTransport", protocol.made_on)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -278,9 +278,11 @@ class Listener:
             refuse(error)
 
     def close(self) -> None:
-        """Accept no more; connections that were accepted live on."""
+        """Accept no more; connections that were accepted live on, those that the kernel holds for us too."""
         if not self._is_closed:
             self._is_closed = True
+            if self._is_accepting:
+                self._accept()
             if self._is_accepting:
                 self._loop.remove_reader(self._sock.fileno())
             self._sock.close()

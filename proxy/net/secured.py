@@ -25,11 +25,16 @@ _GOODBYE_S: Final = 30.0
 
 _WAITING: Final = 0
 _SHAKING: Final = 1
-_OPEN: Final = 2
-_CLOSING: Final = 3
-_LOST: Final = 4
+_SAID: Final = 2
+"""We have said goodbye, and read on."""
+_OPEN: Final = 3
+_HEARD: Final = 4
+"""The peer has said it, and reads on."""
+_CLOSING: Final = 5
+_LOST: Final = 6
 
 _CUT_OFF: Final = "the peer ended the connection within the TLS handshake"
+_NO_GOODBYE: Final = "the peer ended the connection without a goodbye"
 
 _NOBODY: Final = asyncio.Protocol()
 
@@ -43,9 +48,12 @@ class Secured:
 
     Attributes:
         limit: runs until the handshake is over.
+        is_half_closable: whether a goodbye (close_notify) ends one direction only, as TLS 1.3 has it (RFC
+            8446 §6.1). Set by the protocol above, before the first end, when both peers have agreed: many
+            take a goodbye for the end of both directions.
 
     Invariants: the protocol above is told of its connection once, and then of its end once. A peer that ends
-    without a goodbye (close_notify) has lost its connection, so that no one takes what was cut off for whole.
+    without a goodbye has lost its connection, so that no one takes what was cut off for whole.
     """
 
     def __init__(
@@ -75,6 +83,8 @@ class Secured:
         self._state = _WAITING
         self._is_paused = False
         self._is_partial = False
+        self._is_goodbye_due = False
+        self.is_half_closable = False
         self._error: Exception | None = None
         self.limit: Timer | None = None
         self._goodbye: asyncio.TimerHandle | None = None
@@ -97,12 +107,14 @@ class Secured:
     def data_received(self, data: bytes) -> None:
         """Records have come, or parts of them."""
         self._incoming.write(data)
-        if self._state == _OPEN:
+        if _SAID <= self._state <= _OPEN:
             self._deliver(len(data))
         elif self._state == _SHAKING:
             self._shake()
         elif self._state == _CLOSING:
             self._await_goodbye()
+        elif self._state == _HEARD:
+            self._incoming.read()  # what follows a goodbye does not count (RFC 8446 §6.1)
 
     def eof_received(self) -> bool:
         """The peer's end of the connection below, with or without a goodbye before."""
@@ -115,6 +127,8 @@ class Secured:
             self._goodbye.cancel()
             self._goodbye = None
         self.fail(exc or ConnectionResetError(_CUT_OFF))
+        if exc is None and self.is_half_closable and _SAID <= self._state <= _OPEN:
+            exc = ConnectionResetError(_NO_GOODBYE)
         self._state = _LOST
         # Whoever ended is held by nobody here: two that hold each other wait for the collector.
         protocol, self._protocol = self._protocol, _NOBODY
@@ -122,12 +136,12 @@ class Secured:
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as is written."""
-        if self._state == _OPEN:
+        if _SAID <= self._state <= _HEARD:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """It has caught up."""
-        if self._state == _OPEN:
+        if _SAID <= self._state <= _HEARD:
             self._protocol.resume_writing()
 
     # -- the handshake
@@ -180,7 +194,8 @@ class Secured:
     # -- reading
 
     def _deliver_held(self) -> None:
-        if self._state == _OPEN and not self._is_paused and self._incoming.pending:
+        is_read = _SAID <= self._state <= _OPEN
+        if is_read and not self._is_paused and self._incoming.pending:
             self._deliver(_RECORD_BYTES)
 
     def _deliver(self, size: int) -> None:
@@ -223,9 +238,36 @@ class Secured:
             self._flush()
         if first:
             self._protocol.data_received(first if more is None else b"".join(more))
-        if is_over and self._state == _OPEN:
-            self._protocol.eof_received()
+        if is_over or self._is_goodbye_due:
+            self._part(is_over=is_over)
+
+    def _part(self, *, is_over: bool) -> None:
+        """All that has come is read: the peer's goodbye is passed on, or ours can be said."""
+        if not is_over:
+            self._say_goodbye()
+        elif _SAID <= self._state <= _OPEN:
+            if self._protocol.eof_received() and self.is_half_closable and self._state == _OPEN:
+                self._state = _HEARD
+            else:
+                self.close()
+
+    def _say_goodbye(self) -> None:
+        # OpenSSL looks for the peer's goodbye as well, and would break on content that comes before it.
+        self._is_goodbye_due = self._state == _SAID and self._incoming.pending > 0
+        if self._state == _SAID and not self._is_goodbye_due and self._unwrap():
             self.close()
+
+    def _unwrap(self) -> bool:
+        """Say goodbye; whether the peer has said it too."""
+        is_over = True
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            is_over = False
+        except ssl.SSLError:
+            pass
+        self._flush()
+        return is_over
 
     def _break(self, error: Exception) -> None:
         """What has come is no TLS, or the peer says that ours is none."""
@@ -239,7 +281,7 @@ class Secured:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send; what the peer does not take yet waits in the transport below."""
-        if self._state != _OPEN or not data:
+        if not _OPEN <= self._state <= _HEARD or not data:
             return
         try:
             written = self._records.write(data)
@@ -268,7 +310,7 @@ class Secured:
         """Send what waits, say goodbye, and end when the peer has said it too."""
         if self._state <= _SHAKING:
             self.abort()
-        elif self._state == _OPEN:
+        elif self._state < _CLOSING:
             self._state = _CLOSING
             self._goodbye = self._loop.call_later(_GOODBYE_S, self._raw.abort)
             if self._is_paused:
@@ -280,23 +322,14 @@ class Secured:
         """Drop what still comes until the peer's goodbye, and say ours."""
         is_over = False
         try:
-            while True:
-                if not self._tls.read(_RECORD_BYTES):
-                    break
+            while self._tls.read(_RECORD_BYTES):
+                pass
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
             is_over = True
-        if not is_over:
-            try:
-                self._tls.unwrap()
-                is_over = True
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError:
-                is_over = True
-        self._flush()
-        if is_over:
+        if is_over or self._unwrap():
+            self._flush()
             self._raw.close()
 
     def abort(self) -> None:
@@ -309,18 +342,18 @@ class Secured:
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
-        return self._state != _OPEN or self._raw.is_closing()
+        return not _SAID <= self._state <= _HEARD or self._raw.is_closing()
 
     def pause_reading(self) -> None:
         """Take no more from the peer for now."""
-        if self._state == _OPEN and not self._is_paused:
+        if _SAID <= self._state <= _OPEN and not self._is_paused:
             self._is_paused = True
             if not self._raw.is_closing():
                 self._raw.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on; first with what was there already."""
-        if self._state == _OPEN and self._is_paused:
+        if _SAID <= self._state <= _HEARD and self._is_paused:
             self._is_paused = False
             if not self._raw.is_closing():
                 self._raw.resume_reading()
@@ -329,7 +362,7 @@ class Secured:
 
     def is_reading(self) -> bool:
         """Whether it is not paused."""
-        return self._state == _OPEN and not self._is_paused
+        return _SAID <= self._state <= _OPEN and not self._is_paused
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """From how many waiting bytes on the protocol is paused."""
@@ -340,8 +373,16 @@ class Secured:
         return self._raw.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
-        """Never: TLS 1.3 could, but peers end both directions."""
-        return False
+        """Whether a goodbye is for one direction only."""
+        return self.is_half_closable
+
+    def write_eof(self) -> None:
+        """Send what waits and say goodbye; what the peer sends until its own is still read."""
+        if not self.is_half_closable or self._state == _HEARD:
+            self.close()
+        elif self._state == _OPEN:
+            self._state = _SAID
+            self._say_goodbye()
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         """Somebody else goes on with the connection."""

@@ -23,6 +23,7 @@ __all__ = [
     "ALPN_H2",
     "ALPN_HTTP",
     "ALPN_TCP",
+    "ALPN_TUNNEL",
     "Credentials",
     "PeerCertificate",
     "accepted_peer",
@@ -33,6 +34,11 @@ __all__ = [
 ALPN_H2 = "h2"
 ALPN_HTTP = "http/1.1"
 ALPN_TCP = "tcp"
+ALPN_TUNNEL = "tcp-half-close"
+"""Opaque as `tcp`, and a goodbye ends one direction. Who dials for a tunnel offers both: older sidecars and
+others know the one alone."""
+
+_OFFERS = {alpn: (alpn,) for alpn in (ALPN_H2, ALPN_HTTP, ALPN_TCP)} | {ALPN_TUNNEL: (ALPN_TUNNEL, ALPN_TCP)}
 
 _SNI = "meshpy_server_name"
 
@@ -43,7 +49,7 @@ class Credentials:
 
     Args:
         generation: grows with every replacement.
-        clients: to dial with, by the ALPN that they offer.
+        clients: to dial with, by the ALPN that they offer first.
     """
 
     generation: int
@@ -59,14 +65,14 @@ class Credentials:
         Raises:
             CertError: OpenSSL refuses the certificate, its key or the bundle.
         """
-        server = server_context(identity, bundle, alpn=(ALPN_H2, ALPN_HTTP, ALPN_TCP))
+        server = server_context(identity, bundle, alpn=(ALPN_H2, ALPN_HTTP, ALPN_TUNNEL, ALPN_TCP))
         server.sni_callback = _keep_server_name
         return cls(
             generation,
             identity,
             bundle,
             server,
-            {alpn: client_context(identity, bundle, alpn=(alpn,)) for alpn in (ALPN_H2, ALPN_HTTP, ALPN_TCP)},
+            {alpn: client_context(identity, bundle, alpn=offers) for alpn, offers in _OFFERS.items()},
         )
 
 

@@ -101,5 +101,32 @@ def config(
     return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
 
 
+def opaque_config(
+    listen: int,
+    upstream: int,
+    *,
+    alpn: str,
+    accepts: tuple[Path, str] | None = None,
+    dials: tuple[Path, str, str] | None = None,
+) -> str:
+    """As `config`, for bytes."""
+    kind = f"{TYPES}.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    forward = {"@type": kind, "stat_prefix": "peer", "cluster": "next"}
+    chain = {"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": forward}]}
+    if accepts is not None:
+        chain["transport_socket"] = _tls("Downstream", *accepts, alpn=[alpn])
+    endpoint = {"lb_endpoints": [{"endpoint": {"address": _address(upstream)}}]}
+    cluster = {
+        "name": "next",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "next", "endpoints": [endpoint]},
+    }
+    if dials is not None:
+        folder, peer, sni = dials
+        cluster["transport_socket"] = _tls("Upstream", folder, peer, alpn=[alpn], sni=sni)
+    listener = {"name": "peer", "address": _address(listen), "filter_chains": [chain]}
+    return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+
+
 def _address(port: int) -> dict:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 
 import pytest
 
 from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.names import ServiceName
+from meshpy.model.route import Destination, TcpRoute
 from meshpy.model.snapshot import mesh_sni
-from tests.helpers.backends import backend, ok
-from tests.helpers.envoy import config, find_envoy
+from proxy.net.tls import ALPN_TUNNEL
+from tests.helpers.backends import backend, ok, raw_server
+from tests.helpers.envoy import config, find_envoy, opaque_config
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     API,
@@ -157,3 +160,46 @@ async def test_grpc_passes_through_envoy_and_our_sidecar_both_ways(processes, pk
         async with running(outbound_snapshot(port, {"c": cluster}), pki):
             assert await asyncio.to_thread(unary, port, "Echo") == b"re:hi"
             assert (await asyncio.to_thread(unary, port, "Refuse")).trailers["x-reason"] == "why"
+
+
+@pytest.mark.parametrize("who_ends", ["client", "server"])
+@pytest.mark.parametrize("ours", ["caller", "callee"])
+async def test_each_direction_ends_by_itself_with_envoy_as_the_other_sidecar(processes, pki, ours, who_ends):
+    """Envoy passes a half-close on as a goodbye, and takes a goodbye for one; by ALPN it says so here."""
+    told = asyncio.get_running_loop().create_future()
+
+    async def serve(reader, writer):
+        if who_ends == "server":
+            await reader.readexactly(1)
+            writer.write_eof()
+        rest = await reader.read()
+        if who_ends == "client":
+            await asyncio.sleep(0.2)
+            writer.write(b"late")
+        told.set_result(rest)
+
+    port, mesh = free_port(), free_port()
+    web, api = _identity(processes, pki, "web"), _identity(processes, pki, "api")
+    async with raw_server(serve) as app, contextlib.AsyncExitStack() as stack:
+        if ours == "caller":
+            text = opaque_config(mesh, app, alpn=ALPN_TUNNEL, accepts=(api, _spiffe("web")))
+            tcp = TcpRoute("db.shop", (Destination("c", services=(API,)),))
+            cluster = mesh_cluster(mesh, 5432, protocol=Protocol.TCP)
+            snapshot = outbound_snapshot(port, {"c": cluster}, tcp=tcp)
+            await stack.enter_async_context(running(snapshot, pki))
+            await asyncio.to_thread(_start, processes, mesh, text)
+        else:
+            dials = (web, _spiffe("api"), mesh_sni(API, 5432))
+            text = opaque_config(port, mesh, alpn=ALPN_TUNNEL, dials=dials)
+            snapshot = inbound_snapshot(5432, (Endpoint(LOOPBACK, app),), protocol=Protocol.TCP)
+            await stack.enter_async_context(running(snapshot, pki, mesh_port=mesh))
+            await asyncio.to_thread(_start, processes, port, text)
+        async with await Client.connect(port) as client, asyncio.timeout(10):
+            await client.send(b"x")
+            if who_ends == "server":
+                assert await client.reader.read() == b""
+            await asyncio.sleep(0.2)
+            await client.send(b"y" * 100_000)
+            client.writer.write_eof()
+            assert len(await told) == 100_001 - (who_ends == "server")
+            assert await client.reader.read() == (b"late" if who_ends == "client" else b"")

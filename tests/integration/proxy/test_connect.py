@@ -76,6 +76,50 @@ async def test_a_route_that_names_connect_makes_a_tunnel(pki):
     assert (line["method"], line["response_code"], line["bytes_received"]) == ("CONNECT", 200, 10)
 
 
+UPGRADE = b"GET /attach HTTP/1.1\r\nHost: api\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "rules"),
+    [(CONNECT, b"HTTP/1.1 200 OK\r\n\r\n", [{"matches": (BY_NAME,)}]), (UPGRADE, SWITCHED, [])],
+    ids=["CONNECT", "upgrade"],
+)
+async def test_each_direction_of_such_a_tunnel_ends_by_itself(pki, asked, granted, rules):
+    """As `docker attach` does it: the end of the input is sent, the output goes on."""
+    heads = []
+
+    async def serve(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(granted)
+        if await reader.readexactly(1) != b"o":
+            writer.write(b"no more")
+            writer.write_eof()
+        told = await reader.read()
+        await asyncio.sleep(0.2)
+        writer.write(b"got %d" % len(told))
+
+    async with raw_server(serve) as app, pair(pki, app, *(rules or [{}])) as (port, _):
+        async with await Client.connect(port) as client:
+            await client.send(asked)
+            _, headers = await client.head()
+            await client.send(b"o" + b"x" * 100_000)
+            client.writer.write_eof()
+            assert await client.reader.read() == b"got 100000"
+        async with await Client.connect(port) as client:
+            await client.send(asked)
+            await client.head()
+            await client.send(b"i")
+            assert await client.reader.readexactly(7) == b"no more"
+            assert await client.reader.read() == b""
+            await asyncio.sleep(0.2)
+            await client.send(b"late")
+            client.writer.write_eof()
+            await asyncio.sleep(0.3)
+    assert not any(name.startswith("x-meshpy") for name in headers)
+    assert b"x-meshpy-half-close" not in heads[0].lower()
+
+
 async def test_without_such_a_route_connect_is_refused(pki):
     async with backend() as app, pair(pki, app.port, {}) as (port, _), await Client.connect(port) as client:
         await client.send(CONNECT)

@@ -30,10 +30,17 @@ def client_tls(pki):
 
 
 class Above(asyncio.Protocol):
-    """Writes down what it is told."""
+    """Writes down what it is told.
+
+    Args:
+        goes_on: writes on after the peer's end.
+    """
+
+    goes_on = False
 
     def __init__(self):
         self.told = []
+        self.why = None
         self.received = b""
         self.changed = asyncio.Event()
         self.lost = asyncio.Event()
@@ -48,6 +55,7 @@ class Above(asyncio.Protocol):
 
     def eof_received(self):
         self.note("eof")
+        return self.goes_on
 
     def pause_writing(self):
         self.note("pause")
@@ -55,7 +63,8 @@ class Above(asyncio.Protocol):
     def resume_writing(self):
         self.note("resume")
 
-    def connection_lost(self, _exc):
+    def connection_lost(self, exc):
+        self.why = exc
         self.note("lost")
         self.lost.set()
 
@@ -72,19 +81,19 @@ class Above(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def serving(context, failures=None):
+async def serving(context, failures=None, build=Above):
     """A port, and the protocols of who came through the handshake."""
     loop, met = asyncio.get_running_loop(), []
     arrived = asyncio.Event()
 
-    def build():
-        met.append(Above())
+    def made():
+        met.append(build())
         arrived.set()
         return met[-1]
 
     def accept():
         failed = failures.append if failures is not None else None
-        return Secured(loop, context, build, on_failed=failed, is_server=True).as_protocol()
+        return Secured(loop, context, made, on_failed=failed, is_server=True).as_protocol()
 
     server = await loop.create_server(accept, "127.0.0.1", 0)
     try:
@@ -318,3 +327,113 @@ async def test_both_ends_may_be_ours_and_either_may_abort(server_tls, client_tls
             await mine.lost.wait()
             await above.lost.wait()
         assert "eof" not in mine.told
+
+
+class Halves(Above):
+    """Knows that a goodbye ends one direction only."""
+
+    goes_on = True
+
+    def connection_made(self, transport):
+        transport.is_half_closable = True
+        super().connection_made(transport)
+
+
+@contextlib.asynccontextmanager
+async def both_ours(server_tls, client_tls):
+    """A client and a server that have agreed on half-closing."""
+    async with serving(server_tls, build=Halves) as (port, met, arrived):
+        mine, opened = Halves(), asyncio.Event()
+        ours = Secured(
+            asyncio.get_running_loop(), client_tls, lambda: mine, on_open=opened.set, server_name="api"
+        )
+        await asyncio.get_running_loop().create_connection(ours.as_protocol, "127.0.0.1", port)
+        async with asyncio.timeout(10):
+            await opened.wait()
+        yield mine, await met_by(met, arrived)
+        mine.transport.abort()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_direction_ends_by_itself_where_both_have_agreed(is_late, server_tls, client_tls):
+    """Said at once, before the server's tickets have come, or later; the other direction goes on for as long
+    as it likes."""
+    async with both_ours(server_tls, client_tls) as (mine, above):
+        mine.transport.write(b"question")
+        if is_late:
+            await above.until(lambda it: it.received)
+        assert mine.transport.can_write_eof()
+        mine.transport.write_eof()
+        mine.transport.write(b"too late")
+        await above.until(lambda it: it.told[-1] == "eof")
+        assert above.received == b"question"
+        sent = b""
+        for size in (1, 100_000, 16 * 1024):
+            sent += b"x" * size
+            above.transport.write(b"x" * size)
+            await mine.until(lambda it, sent=sent: it.received == sent)
+        assert not above.transport.is_closing()
+        above.transport.write(b"answer")
+        above.transport.write_eof()
+        async with asyncio.timeout(10):
+            await mine.lost.wait()
+            await above.lost.wait()
+        assert mine.received == sent + b"answer"
+        assert (mine.told[-2:], above.told[-1]) == (["eof", "lost"], "lost")
+        assert (mine.why, above.why) == (None, None)
+
+
+async def test_a_goodbye_waits_for_what_has_come_and_is_not_read(server_tls, client_tls):
+    """OpenSSL breaks on content that it finds while it says goodbye."""
+    async with both_ours(server_tls, client_tls) as (mine, above):
+        above.transport.write(b"a")
+        await mine.until(lambda it: it.received)
+        mine.transport.pause_reading()
+        above.transport.write(b"b" * 100_000)
+        await asyncio.sleep(0.05)
+        mine.transport.write(b"question")
+        mine.transport.write_eof()
+        await above.until(lambda it: it.received == b"question")
+        mine.transport.resume_reading()
+        await above.until(lambda it: it.told[-1] == "eof")
+        above.transport.write(b"c")
+        above.transport.close()
+        async with asyncio.timeout(10):
+            await mine.lost.wait()
+        assert mine.received == b"a" + b"b" * 100_000 + b"c"
+        assert mine.why is None
+
+
+@pytest.mark.parametrize("is_said", [False, True])
+async def test_an_end_without_a_goodbye_is_a_fault_where_both_have_agreed(is_said, server_tls, client_tls):
+    async with both_ours(server_tls, client_tls) as (mine, above):
+        above.transport.write(b"half of it")
+        await mine.until(lambda it: it.received)
+        if is_said:
+            mine.transport.write_eof()
+            await above.until(lambda it: it.told[-1] == "eof")
+        above.transport.abort()
+        async with asyncio.timeout(10):
+            await mine.lost.wait()
+        assert isinstance(mine.why, ConnectionResetError)
+        assert "eof" not in mine.told
+
+
+async def test_nothing_counts_that_follows_a_goodbye(server_tls, client_tls):
+    async with serving(server_tls, build=Halves) as (port, met, arrived):
+        tls, outgoing, writer = await by_hand(port, client_tls)
+        tls.write(b"first")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        writer.write(outgoing.read() + b"no record at all")
+        above = await met_by(met, arrived)
+        await above.until(lambda it: it.told[-1] == "eof")
+        writer.write(b"\x17\x03\x03\x00\x02xx" * 1000)
+        await asyncio.sleep(0.05)
+        above.transport.write(b"answer")
+        assert above.told == ["made", "data", "eof"]
+        above.transport.close()
+        async with asyncio.timeout(10):
+            await above.lost.wait()
+        assert above.received == b"first"
+        writer.close()
