@@ -79,7 +79,7 @@ class Distribution:
         self.replica = replica
         self._shelf, self._reports, self._trust = shelf, reports, trust
         reports.taps.changed = reports.asks.changed = self._wake_all
-        self.is_lost: Callable[[int], bool] = lambda _revision: False
+        self.is_lost: Callable[[int, str], bool] = lambda _revision, _version: False
         self.draining: Callable[[Stream], None] = lambda _stream: None
         self._live: dict[Stream, asyncio.Event] = {}
         self._of: dict[ServiceName, set[Stream]] = {}
@@ -95,7 +95,7 @@ class Distribution:
             for stream in self._of.get(service, ()):
                 self._live[stream].set()
         for stream, wake in self._live.items():
-            if stream.kept and not self.is_lost(stream.kept):
+            if stream.kept and not self.is_lost(stream.kept, stream.held):
                 stream.kept, stream.reason = 0, ""
                 wake.set()
         self._told()
@@ -292,7 +292,7 @@ class Distribution:
         held = field_of(message, "held")
         stream.hello(held, self._shelf.known(stream.service, held), now_s)
         revision = message.get("revision")
-        if held and isinstance(revision, int) and self.is_lost(revision):
+        if held and isinstance(revision, int) and self.is_lost(revision, held):
             stream.keep(revision)
             log.error("%s task %s %s", stream.service, stream.task, stream.reason)
         self._gone.pop((stream.service, stream.task), None)

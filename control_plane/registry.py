@@ -19,7 +19,7 @@ from control_plane.compiling import Compiled, Language
 from control_plane.discovery.view import View, without
 from control_plane.errors import Conflict, NotFound, StoreError, Unavailable
 from control_plane.policy_set import stored
-from control_plane.snapshots import Printed, Shelf
+from control_plane.snapshots import Printed, Shelf, is_candidate
 from control_plane.store.revisions import EMPTY, Document, Revision, Store
 from meshpy.compile import keys_uris
 from meshpy.errors import DocumentError, MeshpyError
@@ -76,7 +76,6 @@ class Registry:
         self.problems: tuple[str, ...] = ()
         self.compile_s = 0.0
         self._found = 0
-        self._has_staged = False
         self.unread = ""
         self._read_at_s = time.monotonic()
         self._viewed = asyncio.Event()
@@ -101,14 +100,13 @@ class Registry:
         await self._catch_up()
         self._found = self.revision.number
 
-    def is_lost(self, revision: int) -> bool:
-        """Whether a sidecar that holds this revision shows that the store lost it, and nobody acted since.
+    def is_lost(self, revision: int, version: str) -> bool:
+        """Whether a sidecar that holds this shows that the store lost a revision, and nobody acted since.
 
-        One more than ours may be the candidate of a canary that ended with another replica.
+        The candidate of a canary, which may have ended with another replica, was never in the store.
         """
-        newest = self.revision.number
-        candidate = 1 if newest or self._has_staged else 0
-        return newest == self._found and revision > newest + candidate
+        stored = revision - 1 if is_candidate(version) else revision
+        return self.revision.number == self._found and stored > self.revision.number
 
     async def read(self, documents: Sequence[Document]) -> Sequence[PolicyDocument]:
         """Cut texts into policies.
@@ -233,7 +231,7 @@ class Registry:
             if self._staged is not None:
                 raise Conflict.during_rollout(self._staged[1].number)
             prepared = await self._prepare(change)
-            self._staged, self._has_staged = (change, prepared), True
+            self._staged = (change, prepared)
             return Applied(prepared.number, prepared.compiled.warnings, self._stage(prepared.compiled))
 
     async def promote(self) -> Applied:

@@ -11,8 +11,9 @@ from meshpy.model.names import ServiceName
 from meshpy.model.snapshot import Snapshot
 from meshpy.wire import delta, encode, version_of
 
-__all__ = ["Printed", "Shelf", "printed"]
+__all__ = ["Printed", "Shelf", "is_candidate", "printed"]
 
+_CANDIDATE = "-canary"
 HISTORY = 8
 """Versions of one service that a reconnecting sidecar can be brought forward from; older ones get all."""
 
@@ -31,6 +32,16 @@ class Printed:
             return self
         version = f"{self.version.partition('-')[0]}-{revision}"
         return Printed(version, revision, {**self.data, "revision": revision, "version": version})
+
+    def as_candidate(self) -> Printed:
+        """The same content, named as what no store ever held."""
+        version = self.version + _CANDIDATE
+        return Printed(version, self.revision, {**self.data, "version": version})
+
+
+def is_candidate(version: str) -> bool:
+    """Whether a version is that of a canary's candidate, so that a store without it has lost nothing."""
+    return version.endswith(_CANDIDATE)
 
 
 def printed(snapshot: Snapshot) -> Printed:
@@ -73,8 +84,8 @@ class Shelf:
 
     def stage(self, candidates: Mapping[ServiceName, Printed]) -> None:
         """Hold these beside the newest ones, in the place of the candidates before; none ends it."""
-        self._candidates = candidates
-        for name, candidate in candidates.items():
+        self._candidates = {name: each.as_candidate() for name, each in candidates.items()}
+        for name, candidate in self._candidates.items():
             row = self._rows.get(name)
             if row is not None:
                 row.history = _remembered(row.history, candidate)

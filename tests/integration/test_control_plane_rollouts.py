@@ -78,7 +78,8 @@ async def test_a_canary_reaches_one_sidecar_and_is_promoted_when_it_keeps_its_bo
     for other in others:
         await other.take()
         assert other.snapshot["revision"] == 1
-    await _is_silent(first)  # it holds that version already
+    delta = await first.take()  # it decides so already: the version alone is no candidate's any more
+    assert (delta["set"], delta["remove"], delta["base"]) == ({}, [], f"{delta['version']}-canary")
     assert await _in_force(mesh) == 1
 
 

@@ -265,14 +265,20 @@ async def test_a_change_that_concerns_it_not_lets_a_sidecar_go_on_too(mesh):
         await _until(mesh, "SYNCED")
 
 
-@pytest.mark.parametrize("ours", [1, 2])
-async def test_the_candidate_of_a_canary_that_ended_elsewhere_is_taken_back(mesh, ours):
-    """Held is one revision more than the newest: nothing is lost."""
-    for number in range(ours):
-        await mesh.put(DENY_ALL.replace("deny-all", f"deny-{number}"))
-    async with mesh.stream(await mesh.enrol(), held="a-candidate", revision=ours + 1) as sidecar:
-        await sidecar.take()
-        assert (await _until(mesh, "SYNCED"))["revision"] == ours
+@pytest.mark.parametrize("ours", [0, 2])
+async def test_the_candidate_of_a_canary_that_ended_elsewhere_is_taken_back(tmp_path, ours):
+    """What no store ever held is not lost, but a revision of the same number would be."""
+    async with plane(tmp_path) as mesh:
+        for number in range(ours):
+            await mesh.put(DENY_ALL.replace("deny-all", f"deny-{number}"))
+    async with plane(tmp_path) as mesh:
+        async with mesh.stream(await mesh.enrol(), held=f"a-{ours + 1}-canary", revision=ours + 1) as sidecar:
+            await sidecar.take()
+            assert (await _until(mesh, "SYNCED"))["revision"] == ours
+        for held in (f"a-{ours + 1}", f"a-{ours + 2}-canary"):
+            revision = ours + 1 + held.endswith("-canary")
+            async with mesh.stream(await mesh.enrol(), held=held, revision=revision):
+                assert "restore it" in (await _until(mesh, "STALE"))["reason"]
 
 
 async def test_a_folder_of_policies_is_right_whatever_its_numbers_were(tmp_path):

@@ -100,15 +100,17 @@ async def until_states(mesh, *wanted: str) -> None:
 async def enforced(site):
     """Both sidecars under revision 3, which closes what revision 1 left open; the control plane has gone.
 
-    `older` has the data as they were at revision 1, `policies.json` the backup of revision 3.
+    `older` has the data as they were at revision 1, `older by one` at 2, `policies.json` the backup of 3.
     """
     async with contextlib.AsyncExitStack() as lines:
         async with site.plane() as mesh:
             await mesh.put(OPEN)
         shutil.copytree(site.data, site.folder / "older")
         async with site.plane() as mesh:
+            await mesh.put(OPEN, OPEN.replace("no-orders", "first-try"))
+        shutil.copytree(site.data, site.folder / "older by one")
+        async with site.plane() as mesh:
             sidecars = await lines.enter_async_context(pair(mesh))
-            await mesh.put(OPEN, NO_ORDERS.replace("no-orders", "first-try"))
             await mesh.put(NO_ORDERS)
             await until(lambda: all(each.snapshot.value.revision == 3 for each in sidecars[:2]))
             code, backup, err = await meshpy(mesh, "get", "-o", "json", token=ADMIN)
@@ -118,19 +120,19 @@ async def enforced(site):
         yield sidecars
 
 
-@pytest.mark.parametrize("left", ["nothing", "an older copy"])
-async def test_a_lost_volume_opens_nothing_and_the_backup_brings_it_back(site, left):
+@pytest.mark.parametrize(("left", "revisions"), [("", 0), ("older", 1), ("older by one", 2)])
+async def test_a_lost_volume_opens_nothing_and_the_backup_brings_it_back(site, left, revisions):
     """Sidecars keep what they hold and are STALE; `meshpy apply --prune -f policies.json` ends it."""
     async with enforced(site):
         shutil.rmtree(site.data)
-        if left == "an older copy":
-            shutil.copytree(site.folder / "older", site.data)
+        if left:
+            shutil.copytree(site.folder / left, site.data)
         async with site.plane() as mesh:
             await until_states(mesh, "STALE", "STALE")
             assert await site.served() == (200, 403)
             code, out, err = await meshpy(mesh, "history", "-o", "json", token=ADMIN)
             assert code == 0, err
-            assert len(json.loads(out)["revisions"]) == (1 if left == "an older copy" else 0)
+            assert len(json.loads(out)["revisions"]) == revisions
             async with mesh.stream(await mesh.enrol(API, task="new"), task="new") as fresh:
                 await fresh.take()  # who starts anew knows of no policy that was lost
                 assert '"/orders"' not in json.dumps(fresh.snapshot)
