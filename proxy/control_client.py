@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from certs.bundle import TrustBundle
 from certs.errors import CertError
 from certs.identity import Identity
@@ -27,8 +25,9 @@ from proxy.enrolment import FAILURES, Enrolled, EnrolmentError, enrol, own_id, s
 from proxy.net.interfaces import interfaces, moved
 from proxy.new_request import NewRequest, new_request
 from proxy.options import ControlOptions
-from proxy.replicas import to_any_replica
+from proxy.replicas import dial, host_of
 from proxy.sidecar import Sidecar
+from proxy.websocket import WebSocket
 
 if TYPE_CHECKING:
     from proxy.cache import Cache
@@ -41,9 +40,6 @@ _MIN_PAUSE_S = 0.2
 _MAX_PAUSE_S = 3.0
 _CONNECT_S = 3.0
 _UPGRADE_S = 5.0
-_HEARTBEAT_S = 10.0
-_CLOSING = aiohttp.ClientWSTimeout(ws_close=2.0)
-_MAX_FRAME_BYTES = 64 * 1024 * 1024
 _CLOCK_S = 5.0
 _KEEP_EVERY_S = 1.0
 _KEEP_AGAIN_S = 30.0
@@ -246,21 +242,18 @@ class ControlClient:
     async def _stream(self, identity: Identity, pause: _Pause) -> None:
         options = self._options
         context = stream_context(options, identity, self._current().bundle)
-        url = f"https://{options.address}:{options.port}/v1/stream"
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_connect=_CONNECT_S)
-        async with aiohttp.ClientSession(timeout=timeout, connector=to_any_replica()) as session:
-            # Bounded as a whole: a peer that takes the connection and never answers must not hold us.
-            async with asyncio.timeout(_CONNECT_S + _UPGRADE_S):
-                socket = await session.ws_connect(
-                    url, ssl=context, heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_FRAME_BYTES, timeout=_CLOSING
-                )
-            try:
-                pause.reset()
-                self._sidecar.clusters.is_alone = False
-                stream = ControlStream(socket, self._sidecar, options, self)
-                await stream.run(lambda: self._until_renewed(identity))
-            finally:
-                await socket.close()
+        # Bounded as a whole: a peer that takes the connection and never answers must not hold us.
+        async with asyncio.timeout(_CONNECT_S + _UPGRADE_S):
+            async with asyncio.timeout(_CONNECT_S):
+                link = await dial(options.address, options.port, context)
+            socket = await WebSocket.open(link, host_of(options.address, options.port), "/v1/stream")
+        try:
+            pause.reset()
+            self._sidecar.clusters.is_alone = False
+            stream = ControlStream(socket, self._sidecar, options, self)
+            await stream.run(lambda: self._until_renewed(identity))
+        finally:
+            socket.close()
 
     async def _until_renewed(self, identity: Identity) -> None:
         """The stream comes back with the new certificate before the old one ends."""

@@ -14,14 +14,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-import aiohttp
-
 from meshpy import wire
 from meshpy.errors import MeshpyError
 from meshpy.model.tap import TapFilter
 from proxy.look import answer, read_question
 from proxy.options import ControlOptions
 from proxy.sidecar import Sidecar
+from proxy.websocket import WebSocket
 
 __all__ = ["ControlStream", "Holder", "StreamError"]
 
@@ -63,7 +62,7 @@ class ControlStream:
 
     def __init__(
         self,
-        socket: aiohttp.ClientWebSocketResponse,
+        socket: WebSocket,
         sidecar: Sidecar,
         options: ControlOptions,
         holder: Holder,
@@ -95,9 +94,8 @@ class ControlStream:
             works = (self._work(), *telling, self._close_after(until))
             beside = [group.create_task(work) for work in works]
             try:
-                async for message in self._socket:
-                    if message.type is aiohttp.WSMsgType.TEXT:
-                        await self._frames.put(message.data)
+                async for text in self._socket.texts():
+                    await self._frames.put(text)
             finally:
                 self._sidecar.tap.ask((), 0)
                 self._sidecar.recording.end()
@@ -106,7 +104,7 @@ class ControlStream:
 
     async def _close_after(self, until: Callable[[], Awaitable[None]]) -> None:
         await until()
-        await self._socket.close(message=b"coming back")
+        self._socket.begin_close("coming back")
 
     async def _hello(self, *, from_nothing: bool = False) -> None:
         held = None if from_nothing else self._holder.held

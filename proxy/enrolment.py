@@ -6,14 +6,13 @@ nothing.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-
-import aiohttp
 
 from certs.bundle import TrustBundle
 from certs.errors import CertError
@@ -24,12 +23,14 @@ from meshpy.errors import MeshpyError
 from meshpy.model.names import CONTROL_PLANE
 from proxy.new_request import NewRequest
 from proxy.options import ControlOptions
-from proxy.replicas import to_any_replica
+from proxy.posting import post
+from proxy.replicas import dial, host_of
 
 __all__ = ["FAILURES", "Enrolled", "EnrolmentError", "enrol", "own_id", "stream_context"]
 
 _ALPN = ("http/1.1",)
-_TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
+_CONNECT_S = 3.0
+_TOTAL_S = 10.0
 
 
 class EnrolmentError(MeshpyError):
@@ -49,7 +50,7 @@ class EnrolmentError(MeshpyError):
         return self.status in (401, 403)
 
 
-FAILURES = (MeshpyError, CertError, OSError, aiohttp.ClientError, TimeoutError, UnicodeError)
+FAILURES = (MeshpyError, CertError, OSError, TimeoutError, UnicodeError)
 """What an attempt to reach the control plane may end with."""
 
 
@@ -91,7 +92,7 @@ async def enrol(
     Raises:
         EnrolmentError: the control plane refuses, or its answer is not understood.
         CertError: the answer holds no certificate of ours.
-        OSError, aiohttp.ClientError, TimeoutError: it cannot be reached, or the token cannot be read.
+        PostingError, OSError, TimeoutError: it cannot be reached, or the token cannot be read.
     """
     spiffe_id = own_id(options)
     request = {
@@ -104,8 +105,7 @@ async def enrol(
     else:
         request["token"] = options.token_file.read_text(encoding="utf-8").strip()
         context = _to_control_plane(anonymous_context(bundle, alpn=_ALPN), options.trust_domain)
-    url = f"https://{options.address}:{options.port}/v1/certificates"
-    answer = await _post(url, request, context, bundle.label)
+    answer = await _post(options, request, context, bundle.label)
     try:
         identity = Identity.from_pem(answer["chain"].encode(), made.key_pem)
         believed = TrustBundle.from_pem(options.trust_domain, answer["bundle"].encode())
@@ -122,18 +122,20 @@ def _to_control_plane(context: ssl.SSLContext, trust_domain: str) -> ssl.SSLCont
     return judged(context, lambda tls: verify_peer(tls, trust_domain, datetime.now(UTC), expected=expected))
 
 
-async def _post(url: str, body: object, context: ssl.SSLContext, server_name: str | None) -> Any:
-    async with (
-        aiohttp.ClientSession(timeout=_TIMEOUT, connector=to_any_replica()) as session,
-        session.post(url, json=body, ssl=context, server_hostname=server_name) as response,
-    ):
-        text = await response.text()
-        if response.status != 200:
-            raise EnrolmentError(f"{response.status} {_problem_of(text)}", response.status)
+async def _post(options: ControlOptions, body: object, context: ssl.SSLContext, server_name: str) -> Any:
+    async with asyncio.timeout(_TOTAL_S):
+        async with asyncio.timeout(_CONNECT_S):
+            link = await dial(options.address, options.port, context, server_name)
         try:
-            return json.loads(text)
-        except ValueError as error:
-            raise EnrolmentError("no JSON in the control plane's answer") from error
+            status, text = await post(link, host_of(options.address, options.port), "/v1/certificates", body)
+        finally:
+            link[1].transport.abort()
+    if status != 200:
+        raise EnrolmentError(f"{status} {_problem_of(text)}", status)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise EnrolmentError("no JSON in the control plane's answer") from error
 
 
 def _problem_of(text: str) -> str:

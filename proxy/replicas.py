@@ -1,4 +1,4 @@
-"""Which replica of the control plane: any of those behind its name.
+"""A connection to the control plane: to any of the replicas behind its name.
 
 The system's resolver sorts addresses by their likeness to our own (RFC 6724 §6, rule 9), so that all sidecars
 of a subnet would ask the same replica; and one that is gone would be asked first for ever.
@@ -6,32 +6,50 @@ of a subnet would ask the same replica; and one that is gone would be asked firs
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
+import ssl
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+__all__ = ["Link", "dial", "host_of"]
 
-__all__ = ["AnyReplica", "to_any_replica"]
+Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-
-class AnyReplica(AbstractResolver):
-    """The addresses of a name in random order; the next ones are tried where the first does not answer."""
-
-    def __init__(self, resolver: AbstractResolver | None = None) -> None:
-        self._resolver = resolver if resolver is not None else aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = list(await self._resolver.resolve(host, port, family))
-        random.shuffle(found)
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
+_ADDRESS_S = 1.0
+"""For one address to take the connection, while there are others."""
 
 
-def to_any_replica() -> aiohttp.TCPConnector:
-    """For a session that speaks to the control plane."""
-    return aiohttp.TCPConnector(resolver=AnyReplica(), use_dns_cache=False)
+async def dial(host: str, port: int, tls: ssl.SSLContext | None, server_name: str = "") -> Link:
+    """Connect to the addresses of a name, in random order, until one answers.
+
+    Args:
+        server_name: which TLS says; the host where it is empty.
+
+    Raises:
+        OSError, TimeoutError: the name is not known, or nobody answers there.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    random.shuffle(found)
+    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+        is_last = number == len(found)
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            async with asyncio.timeout(None if is_last else _ADDRESS_S):
+                await loop.sock_connect(connection, address)
+            name = server_name or host if tls is not None else None
+            return await asyncio.open_connection(sock=connection, ssl=tls, server_hostname=name)
+        except (OSError, TimeoutError):
+            connection.close()
+            if is_last:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+    raise OSError(f"{host}: has no address")
+
+
+def host_of(address: str, port: int) -> str:
+    """As a Host field has it."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,5 +1,7 @@
 """Three replicas behind one name: sidecars spread over them, and move over when one is gone."""
 
+import asyncio
+import socket
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -21,31 +23,40 @@ ALONE = Inventory(
 NAME = "control-plane.mesh-system"
 
 
-class Names:
-    """A resolver that knows one name; the addresses come sorted, as the system's do."""
-
-    def __init__(self, addresses):
-        self.addresses = addresses
-
-    async def resolve(self, host, port=0, _family=0):
-        assert host == NAME
-        return [
-            {"hostname": host, "host": each, "port": port, "family": 2, "proto": 0, "flags": 0}
-            for each in self.addresses
-        ]
-
-    async def close(self):
-        pass
-
-
-async def test_the_addresses_of_a_name_come_in_any_order():
+async def test_the_addresses_of_a_name_are_asked_in_any_order(monkeypatch):
+    """And the next one, where the first takes no connection."""
     first = Counter()
-    resolver = replicas.AnyReplica(Names(["127.0.0.1", "127.0.0.2", "127.0.0.3"]))
-    for _ in range(300):
-        found = await resolver.resolve(NAME, 1)
-        assert len({each["host"] for each in found}) == 3
-        first[found[0]["host"]] += 1
-    assert min(first[f"127.0.0.{each}"] for each in (1, 2, 3)) > 50
+
+    async def serve(_reader, writer):
+        first[writer.get_extra_info("sockname")[0]] += 1
+        writer.close()
+
+    addresses = [f"{own_net()}.{number}" for number in (11, 12, 13)]
+    servers = [await asyncio.start_server(serve, addresses[0], 0)]
+    port = servers[0].sockets[0].getsockname()[1]
+    servers.append(await asyncio.start_server(serve, addresses[1], port))
+    called(monkeypatch, addresses)
+    for _ in range(60):
+        _, writer = await replicas.dial(NAME, port, None)
+        writer.transport.abort()
+    await until(lambda: first.total() == 60)
+    assert min(first[each] for each in addresses[:2]) > 10  # by chance not once in 100,000 runs
+    for server in servers:
+        server.close()
+    with pytest.raises(ConnectionRefusedError):
+        await replicas.dial(NAME, port, None)
+
+
+def called(monkeypatch, addresses):
+    """NAME has these addresses, always in this order."""
+    known = socket.getaddrinfo
+
+    def look_up(host, port, *rest, **more):
+        if host != NAME:
+            return known(host, port, *rest, **more)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
 @asynccontextmanager
@@ -68,8 +79,7 @@ async def three(tmp_path, monkeypatch):
             port = mesh.running.sidecar_port
             stack.push_async_callback(ends.aclose)
             planes.append((mesh, ends))
-        names = Names([f"{net}.{number}" for number in (1, 2, 3)])
-        monkeypatch.setattr(replicas.aiohttp, "ThreadedResolver", lambda: names)
+        called(monkeypatch, [f"{net}.{number}" for number in (1, 2, 3)])
         yield planes
 
 

@@ -16,7 +16,9 @@ from proxy.access_log import NO_LOG
 from proxy.control_stream import ControlStream
 from proxy.net.addresses import Addresses
 from proxy.options import ControlOptions
+from proxy.replicas import dial
 from proxy.sidecar import Sidecar
+from proxy.websocket import WebSocket
 from tests.helpers.control_plane import API, TRUST_DOMAIN, WEB, plane
 
 RECORDS = sorted((Path(__file__).parents[1] / "fixtures" / "wire").glob("*.json"))
@@ -92,21 +94,20 @@ async def test_a_sidecar_of_now_understands_a_control_plane_of_then(file, servic
     how = ControlOptions("127.0.0.1", port, TRUST_DOMAIN, service, "t1", "n1", Path(), Path())
     wanted = [frame["delta"]["version"] for frame in frames if frame.get("type") == "snapshot"]
     told = []
-    import aiohttp
-
-    async with aiohttp.ClientSession() as http, http.ws_connect(f"http://127.0.0.1:{port}/") as socket:
-        stream = ControlStream(socket, sidecar, how, holder)
-        running = asyncio.get_running_loop().create_task(stream.run(asyncio.Event().wait))
-        try:
-            async with asyncio.timeout(10):
-                while len(told) < len(wanted):
-                    answer = await answers.get()
-                    if answer["type"] in ("ack", "nack"):
-                        told.append((answer["version"], answer["type"], answer.get("reason", "")))
-            assert not running.done()
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+    socket = await WebSocket.open(await dial("127.0.0.1", port, None), "control-plane", "/")
+    stream = ControlStream(socket, sidecar, how, holder)
+    running = asyncio.get_running_loop().create_task(stream.run(asyncio.Event().wait))
+    try:
+        async with asyncio.timeout(10):
+            while len(told) < len(wanted):
+                answer = await answers.get()
+                if answer["type"] in ("ack", "nack"):
+                    told.append((answer["version"], answer["type"], answer.get("reason", "")))
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        socket.close()
     await sidecar.close()
     await runner.cleanup()
     assert [version for version, _, _ in told] == wanted

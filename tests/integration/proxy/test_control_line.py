@@ -18,7 +18,9 @@ from proxy.enrolment import Enrolled, own_id
 from proxy.net.addresses import Addresses
 from proxy.new_request import new_request
 from proxy.options import ControlOptions
+from proxy.replicas import dial
 from proxy.sidecar import Sidecar
+from proxy.websocket import WebSocket
 from tests.helpers.backends import backend
 from tests.helpers.control_plane import API, DENY_ALL, TRUST_DOMAIN, WEB, plane, write_inventory
 from tests.helpers.lines import line, options, own_net, pair_inventory, until
@@ -120,13 +122,14 @@ async def test_pings_are_answered_while_a_snapshot_is_being_applied():
     how = ControlOptions("127.0.0.1", port, TRUST_DOMAIN, "shop/web", "t", "n", Path(), Path())
     client = ControlClient(sidecar, how)
     await sidecar._apply_lock.acquire()  # another snapshot that takes for ever
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"http://127.0.0.1:{port}/") as socket:
-        stream = asyncio.create_task(ControlStream(socket, sidecar, how, client).run(asyncio.Event().wait))
-        async with asyncio.timeout(5):  # statistics may come between
-            while await answers.get() is not aiohttp.WSMsgType.PONG:
-                pass
-        stream.cancel()
-        await asyncio.gather(stream, return_exceptions=True)
+    socket = await WebSocket.open(await dial("127.0.0.1", port, None), "control-plane", "/")
+    stream = asyncio.create_task(ControlStream(socket, sidecar, how, client).run(asyncio.Event().wait))
+    async with asyncio.timeout(5):  # statistics may come between
+        while await answers.get() is not aiohttp.WSMsgType.PONG:
+            pass
+    stream.cancel()
+    await asyncio.gather(stream, return_exceptions=True)
+    socket.close()
     await runner.cleanup()
     await sidecar.close()
 

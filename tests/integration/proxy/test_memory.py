@@ -37,20 +37,21 @@ def test_what_every_sidecar_imports_holds_no_library_that_few_features_need():
     imported = set(done.stdout.split())
     needless = {
         "cryptography",
+        "aiohttp",
         "re2",
         "_re2",
         "h2",
-        "hpack",
         "rich",
         "ruamel",
         "click",
+        "tempfile",
         "unittest",
     }
     assert not imported & needless
 
 
-async def test_sidecars_with_a_control_plane_exchange_over_mtls_without_the_x509_library(tmp_path):
-    """They have made keys, were given certificates, have read each other's."""
+async def test_sidecars_with_a_control_plane_exchange_over_mtls_without_libraries(tmp_path):
+    """The X.509 library and aiohttp: they have made keys, were given certificates, have read each other's."""
     async with backend() as app:
         write_inventory(tmp_path / "inventory.json", pair_inventory(app.port, NET))
         async with plane(tmp_path) as mesh:
@@ -62,7 +63,7 @@ async def test_sidecars_with_a_control_plane_exchange_over_mtls_without_the_x509
                     while not await _is_answered(app.port):  # noqa: ASYNC110 - another process
                         await asyncio.sleep(0.1)
                 for each in started:
-                    assert not libraries(each.pid) & {"cryptography", "google_re2"}
+                    assert not libraries(each.pid) & {"cryptography", "aiohttp", "google_re2"}
             finally:
                 for each in started:
                     each.kill()
