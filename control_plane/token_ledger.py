@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from control_plane.errors import Conflict, Unauthenticated, Unavailable
+from control_plane.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from control_plane.shared_record import SharedRecord
 from control_plane.store.revisions import Document, Revision, Store
 from control_plane.tokens import JoinToken
@@ -86,14 +86,22 @@ class TokenLedger(SharedRecord):
         entry = Entry(token.id, str(token.service), issued, author, expires, token.is_once)
         await self._change(lambda _: entry, token.id, author)
 
-    async def revoke(self, ident: str, *, author: str, now: datetime) -> None:
+    async def revoke(self, ident: str, *, author: str, now: datetime, force: bool = False) -> None:
         """Refuse a token from now on, and the renewals of who came in by it.
 
+        Args:
+            force: also one that is not on record, as after the record was lost.
+
         Raises:
+            NotFound: no such token is on record.
             StoreError: it could not be stored; nothing was revoked.
         """
 
         def step(held: Entry | None) -> Entry:
+            if held is None and not force:
+                listed = "`meshpy join-token list` shows those on record"
+                lost = "`--force` (?force=true) refuses it all the same, should the record have been lost"
+                raise NotFound(f"no join token has the id {ident}: {listed}, {lost}")
             return replace(held or Entry(ident, "", now.isoformat()), revoked=now.isoformat())
 
         await self._change(step, ident, author)

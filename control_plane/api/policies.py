@@ -14,7 +14,7 @@ from aiohttp import web
 from control_plane.api.body import check_members, json_body, member
 from control_plane.api.conditions import expected_by, tagged
 from control_plane.api.operators import Role, require
-from control_plane.api.routes import Route
+from control_plane.api.routes import Route, flag
 from control_plane.api.schemas import APPLIED, DOCUMENTS, PINNED, POLICIES, REVISION_LIST, WAITED
 from control_plane.api.texts import is_line, is_prose, prose
 from control_plane.errors import BadRequest, Conflict, NotFound, PreconditionFailed
@@ -200,7 +200,7 @@ class PolicyRoutes:
         return found
 
     async def _change(self, request: web.Request, change: Change, plan: Plan | None = None) -> web.Response:
-        dry_run = _flag(request, "dry_run")
+        dry_run = flag(request, "dry_run")
         try:
             if plan is not None and not dry_run:
                 applied = await self._parts.rollouts.begin(change, plan)
@@ -304,13 +304,6 @@ def _revision_number(request: web.Request) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise BadRequest("a revision is a whole number")
     return int(text)
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    text = request.query.get(name, "false")
-    if text not in ("true", "false"):
-        raise BadRequest(f"`{name}` is true or false")
-    return text == "true"
 
 
 def _number(request: web.Request, name: str, default: float, low: float, high: float) -> float:

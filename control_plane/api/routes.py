@@ -11,7 +11,7 @@ from aiohttp import web
 from control_plane.api.operators import Role, require
 from control_plane.errors import BadRequest
 
-__all__ = ["Route", "resources"]
+__all__ = ["Route", "flag", "resources"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -70,3 +70,15 @@ def _check_query(request: web.Request, route: Route) -> None:
             raise BadRequest(f"{name[:100]!r} is no parameter of this call; known are {known}")
         if names.count(name) > 1:
             raise BadRequest(f"`{name}` is there more than once")
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """A parameter that is true or false, which it is when it is not there.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadRequest(f"`{name}` is true or false")
+    return text == "true"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from control_plane.api.body import check_members, json_body, member
 from control_plane.api.operators import Role, require
-from control_plane.api.routes import Route
+from control_plane.api.routes import Route, flag
 from control_plane.api.trust_schemas import REVOKED, TOKEN, TOKEN_LIST, TOKEN_WANTED
 from control_plane.errors import BadRequest
 from control_plane.parts import Parts
@@ -20,6 +20,7 @@ __all__ = ["TokenRoutes"]
 MAX_BODY = 64 * 1024
 MAX_ID = 64
 MAX_TTL_S = 30 * 86_400
+FORCE = {"force": ({"type": "boolean", "default": False}, "also an id that is not on record here")}
 
 
 class TokenRoutes:
@@ -36,7 +37,15 @@ class TokenRoutes:
         return [
             Route("GET", tokens, self.list, Role.VIEWER, "Join tokens", listed),
             Route("POST", tokens, self.issue, Role.EDITOR, "Make a join token", made, body=TOKEN_WANTED),
-            Route("DELETE", tokens + "/{id}", self.revoke, Role.ADMIN, "Revoke a join token", revoked),
+            Route(
+                "DELETE",
+                tokens + "/{id}",
+                self.revoke,
+                Role.ADMIN,
+                "Revoke a join token",
+                revoked,
+                query=FORCE,
+            ),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
@@ -79,7 +88,8 @@ class TokenRoutes:
         ident = request.match_info["id"]
         if len(ident) > MAX_ID or not ident.isalnum():
             raise BadRequest("a token's id is what POST /v1/join-tokens answered")
-        await self._parts.ledger.revoke(ident, author=author, now=datetime.now(UTC))
+        force = flag(request, "force")
+        await self._parts.ledger.revoke(ident, author=author, now=datetime.now(UTC), force=force)
         await self._parts.audit.write("join-token-revoked", author=author, id=ident)
         return web.json_response({"revoked": ident})
 

@@ -100,15 +100,17 @@ def list_tokens(output: str) -> None:
 
 @join_token.command()
 @click.argument("ident", metavar="ID")
+@click.option("--force", is_flag=True, help="Also an ID that is not on record, should the record be lost.")
 @ask_format
-def revoke(ident: str, output: str) -> None:
+def revoke(ident: str, force: bool, output: str) -> None:
     """Refuse the token ID from now on, and renewals of who came in by it.
 
     \b
     Example:
       meshpy join-token revoke 5f0c9e1b2a3d4c5e
     """
-    answer = Operator(Context.load()).call("DELETE", f"/v1/join-tokens/{quote(ident)}")
+    path = f"/v1/join-tokens/{quote(ident, safe='')}{'?force=true' if force else ''}"
+    answer = Operator(Context.load()).call("DELETE", path)
     if output == "json":
         print_json(answer)
     else:

@@ -90,6 +90,19 @@ async def test_a_revoked_token_gets_nothing(mesh):
     assert (await mesh.ask(_body(token=made["token"])))[0] == 401
 
 
+async def test_an_id_that_no_token_has_is_told_and_refused_by_force_alone(mesh):
+    """A token whose record was lost is still one."""
+    await mesh.call("POST", "/v1/join-tokens", {"service": "shop/api"})
+    tokens, now = mesh.running.parts.tokens, datetime.now(UTC)
+    token = tokens.issue(API, now)
+    path = f"/v1/join-tokens/{tokens.read(token, now).id}"
+    status, answer = await mesh.call("DELETE", path)
+    assert (status, "join-token list" in answer["detail"]) == (404, True)
+    assert len((await mesh.call("GET", "/v1/join-tokens"))[1]["tokens"]) == 1
+    assert (await mesh.call("DELETE", f"{path}?force=true"))[0] == 200
+    assert (await mesh.ask(_body(token=token)))[0] == 401
+
+
 async def _once(mesh, **fields):
     body = {"service": "shop/api", "once": True, "ttl_s": 60, **fields}
     return (await mesh.call("POST", "/v1/join-tokens", body))[1]

@@ -84,7 +84,7 @@ ON_A_MESH = {
     "token revoke": "token revoke nobody",
     "join-token create": "join-token create shop/api",
     "join-token list": "join-token list",
-    "join-token revoke": "join-token revoke nobody",
+    "join-token revoke": "join-token revoke --force nobody",
     "bug-report": "bug-report -f report.tar.gz",
     "capture": "capture shop/nobody -w api.pcapng --for 1s",
     "dashboard": "dashboard --port TAKEN",
