@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 __all__ = ["IN_A_ROW", "EdgeBaseline", "Finding", "Window"]
 
 Z = 5.0
+Z_SLOWER = 3.0
 MEMORY_WINDOWS = 60
 """An exponentially weighted mean over so many windows."""
 MIN_WINDOWS = 6
@@ -29,7 +30,7 @@ SILENT_WINDOWS = 6
 MIN_RATE = 10.0
 """Requests a window of an edge whose silence or change of rate is told."""
 RATE_FACTOR = 4.0
-SLOW_FACTOR = 4.0
+SLOW_FACTOR, SLOWER_FACTOR = 4.0, 2.0
 ADOPT_WINDOWS = 60
 """What stays unusual for ten minutes is the new usual."""
 
@@ -76,6 +77,16 @@ class EdgeBaseline:
         """Whether a window has enough of requests, and what is usual is known, to tell slow from quick."""
         is_known = self.is_learned and bool(self.slow_bound_ms) and bool(window.bounds_ms)
         return is_known and window.requests >= MIN_REQUESTS
+
+    def is_slower(self, window: Window) -> bool:
+        """Whether a window is slower than usual at all, for which no edge is told of."""
+        share = self._slow_share(window)
+        return share > SLOWER_FACTOR * self.slow and _is_beyond(share, self.slow, window.requests, Z_SLOWER)
+
+    def _slow_share(self, window: Window) -> float:
+        """How many of its requests were slower than nearly all are."""
+        above = window.counts[bisect_left(window.bounds_ms, self.slow_bound_ms) + 1 :]
+        return sum(above) / window.requests
 
     def to_row(self) -> list[Any]:
         """What is usual, as it is kept; for how long something has been unusual is not."""
@@ -141,8 +152,7 @@ class EdgeBaseline:
             figures = {"expected": round(self.errors, 5), "observed": round(ratio, 5), "requests": n}
             found.append(Finding("error_shift", figures))
         if self.slow_bound_ms and window.bounds_ms:
-            above = sum(window.counts[bisect_left(window.bounds_ms, self.slow_bound_ms) + 1 :])
-            share = above / n
+            share = self._slow_share(window)
             if share > max(SLOW_FACTOR * self.slow, 0.25) and _is_beyond(share, self.slow, n):
                 figures = {"slower_than_ms": self.slow_bound_ms, "expected": round(self.slow, 5),
                            "observed": round(share, 5), "requests": n}  # fmt: skip
@@ -192,7 +202,7 @@ def _needed(kind: str) -> int:
     return {"denied_burst": 1, "silent": SILENT_WINDOWS}.get(kind, IN_A_ROW)
 
 
-def _is_beyond(ratio: float, usual: float, n: int) -> bool:
+def _is_beyond(ratio: float, usual: float, n: int, z: float = Z) -> bool:
     """Whether chance alone hardly brings so high a ratio; a usual ratio of 0 counts as one in n more."""
     p = min(0.5, max(usual, 1 / (n + 1000)))
-    return ratio > p + Z * math.sqrt(p * (1 - p) / n)
+    return ratio > p + z * math.sqrt(p * (1 - p) / n)

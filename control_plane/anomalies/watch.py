@@ -24,7 +24,11 @@ SETTLE_S = 60.0
 FORGET_S = 14 * 86_400.0
 """An edge without traffic for so long is new when it comes again."""
 SLOW_EDGES, SLOW_SHARE = 3, 0.75
-"""Of so many edges at least so large a share is slow at once: the machine or the network, not each of it."""
+"""Of so many edges at least so large a share is slow at once: the machine or the network, not each of it.
+
+Where they are slower than usual at all, but few so much that they would be told of, an edge is not told of
+whose callee waits for another: in a chain of calls the first waits for all, and is the first to be slow.
+"""
 _AT_A_TIME = 200
 _EDGE_KINDS = (Kind.DENIED_BURST, Kind.ERROR_SHIFT, Kind.LATENCY_SHIFT, Kind.RATE_SHIFT)
 _WORDS = {
@@ -57,6 +61,7 @@ class Watch:
         self._sources: set[str] = set()
         self._silent: dict[str, int] = {}
         self._slow_windows = self._hushed = 0
+        self._waiting: dict[str, int] = {}
         self.paths = PathClasses()
         self._told_paths: dict[str, tuple[float, int]] = {}
         self.unwatched = 0
@@ -138,7 +143,7 @@ class Watch:
                 seen.append((key, window, findings))
         is_slow = self._see_slow([(key, window) for key, window, _ in seen])
         for key, _, findings in seen:
-            self._tell(key, findings, is_slow=is_slow)
+            self._tell(key, findings, is_slow=is_slow or key.destination in self._waiting)
         self._see_silent(active)
 
     def _see(self, key: EdgeKey, window: Window) -> dict[Kind, Finding] | None:
@@ -159,11 +164,16 @@ class Watch:
 
     def _see_slow(self, windows: Sequence[tuple[EdgeKey, Window]]) -> bool:
         """Whether nearly all edges are slow at once, which is told as one event in the place of many."""
-        judged = [key for key, window in windows if self._edges[key].judges_latency(window)]
-        slow = [key for key in judged if Kind.LATENCY_SHIFT in self._edges[key].unusual]
-        is_slow = len(judged) >= SLOW_EDGES and len(slow) >= SLOW_SHARE * len(judged)
+        judged = [(key, window) for key, window in windows if self._edges[key].judges_latency(window)]
+        slow = [key for key, _ in judged if Kind.LATENCY_SHIFT in self._edges[key].unusual]
+        slower = [key for key, window in judged if self._edges[key].is_slower(window)]
+        least = max(SLOW_EDGES, SLOW_SHARE * len(judged))
+        is_slow = len(slow) >= least
         self._slow_windows = self._slow_windows + 1 if is_slow else 0
         self._hushed = IN_A_ROW if is_slow else max(0, self._hushed - 1)  # not all end in the same window
+        self._waiting = {name: left - 1 for name, left in self._waiting.items() if left > 1}
+        if len(slower) >= least:
+            self._waiting |= dict.fromkeys((key.source for key in slower), IN_A_ROW)
         subject: dict[str, str] = {}
         if self._slow_windows >= IN_A_ROW:
             cause = "the machine, the network, or what all wait for"
@@ -178,7 +188,7 @@ class Watch:
         """Raise and close the events of an edge.
 
         Args:
-            is_slow: the whole mesh is, or was just now, so no edge is told of alone.
+            is_slow: the whole mesh is, or was just now, so that this edge is not told of alone.
         """
         baseline = self._edges[key]
         subject = {"source": key.source, "destination": key.destination, "protocol": key.protocol}

@@ -28,10 +28,10 @@ class Mesh:
         self.tell(requests, errors, denied, counts, caller)
         await self.watch.look(self.now)
 
-    def tell(self, requests=100, errors=0, denied=0, counts=None, caller=WEB):
+    def tell(self, requests=100, errors=0, denied=0, counts=None, caller=WEB, callee=API):
         counts = counts or [0, requests, 0, 0, 0, 0]
         record = {
-            "direction": "outbound", "source": str(caller), "destination": str(API), "protocol": "http",
+            "direction": "outbound", "source": str(caller), "destination": str(callee), "protocol": "http",
             "mtls": True, "requests": requests, "success": requests - errors - denied,
             "responses": {"200": requests - errors}, "denied": {"p": denied} if denied else {},
             "latency_ms": {"bounds": BOUNDS, "counts": counts},
@@ -166,6 +166,39 @@ async def test_a_machine_that_is_slow_is_one_event_and_a_slow_service_is_told_by
     assert event.until_s is not None
     await _windows(mesh, 3, slow=2)
     assert mesh.kinds == ["mesh_slow", "latency_shift", "latency_shift"]
+
+
+CHAIN = ("loadgen", "web", "api", "catalog")
+
+
+async def _chain(mesh, number, *slow_pct):
+    """Windows of a chain of calls, so many percent of each edge's requests slower than nearly all are."""
+    for _ in range(number):
+        mesh.now += 10
+        for source, destination, slow in zip(CHAIN, CHAIN[1:], slow_pct, strict=False):
+            counts = [0, 2 * (100 - slow), 0, 0, 2 * slow, 0]
+            callee = ServiceName("shop", destination)
+            mesh.tell(200, counts=counts, caller=ServiceName("shop", source), callee=callee)
+        await mesh.watch.look(mesh.now)
+
+
+@pytest.mark.parametrize(
+    ("slow_pct", "told"),
+    [
+        ((40, 15, 12), []),  # a machine that is loaded: the first waits for all
+        ((40, 15, 0), ["web"]),
+        ((12, 15, 40), ["catalog"]),  # who waits for nobody is told, and those that wait for it are not
+        ((40, 15, 40), ["catalog"]),
+        ((40, 40, 40), [None]),
+    ],
+)
+async def test_of_a_chain_of_calls_that_is_slower_as_a_whole_only_its_end_is_told(slow_pct, told):
+    mesh = Mesh()
+    await _chain(mesh, 14, 1, 1, 1)
+    await _chain(mesh, 5, *slow_pct)
+    await _chain(mesh, 2, 30, 1, 1)  # not all end in the same window
+    found = [event.subject.get("destination") for event in mesh.watch.events.after(0)]
+    assert found == [each and f"shop/{each}" for each in told]
 
 
 async def test_of_two_edges_each_is_told_by_name():
