@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from struct import Struct, calcsize
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from meshpy.model.tap import verdict_of
 from proxy.decide.grpc import Call
 from proxy.telemetry import Edge
 
@@ -109,11 +110,8 @@ class Seen(NamedTuple):
     @property
     def verdict(self) -> str:
         """One of VERDICTS (meshpy.model.tap)."""
-        if self.is_denied:
-            return "DENIED"
-        if self.status >= 500 or not self.status:
-            return "ERROR"
-        return "AUDIT" if self.audit else "FORWARDED"
+        is_failed = self.status >= 500 or not self.status
+        return verdict_of(is_denied=self.is_denied, is_failed=is_failed, is_audited=bool(self.audit))
 
     @property
     def policy(self) -> str:

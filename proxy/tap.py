@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshpy.model.tap import TapFilter
+from meshpy.model.tap import TapFilter, verdict_of
 from proxy.records import SIDES, record_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class Tap:
                 "path": "",
                 "status": 0,
                 "flags": line.flags,
-                "verdict": _verdict_of(line),
+                "verdict": verdict_of(
+                    is_denied=bool(line.stage), is_failed=bool(line.failure), is_audited=bool(line.audit)
+                ),
                 "duration_ms": line.duration_ms,
                 "bytes_sent": line.bytes_sent,
                 "bytes_received": line.bytes_received,
@@ -89,14 +91,6 @@ class Tap:
         self._left -= 1
         record["at"] = round(now, 3)
         self._kept.append(record)
-
-
-def _verdict_of(line: Line) -> str:
-    if line.stage:
-        return "DENIED"
-    if line.failure:
-        return "ERROR"
-    return "AUDIT" if line.audit else "FORWARDED"
 
 
 def _ends(edge: Edge) -> dict[str, Any]:

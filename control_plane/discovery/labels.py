@@ -41,13 +41,14 @@ def ports_of(labels: Mapping[str, str]) -> tuple[Port, ...]:
     ingress = {_number(part) for part in words(labels.get("meshpy.ingress", ""))}
     secured = {_number(part) for part in words(labels.get("meshpy.secured", ""))}
     proxied = {_number(part) for part in words(labels.get("meshpy.proxy_protocol", ""))}
-    found = []
-    for part in words(labels.get("meshpy.ports", "")):
+
+    def read(part: str) -> Port:
         number, _, protocol = part.partition("/")
         port = _number(number)
         known = _protocol(protocol or "tcp")
-        found.append(Port(port, known, port in ingress, port in proxied, port in secured))
-    return tuple(sorted(found))
+        return Port(port, known, port in ingress, port in proxied, port in secured)
+
+    return tuple(sorted(map(read, words(labels.get("meshpy.ports", "")))))
 
 
 def servers_of(text: str) -> tuple[IngressServer, ...]:
@@ -69,14 +70,15 @@ def gateway_ports_of(text: str) -> tuple[GatewayPort, ...]:
     Raises:
         DiscoveryError: an entry of another form.
     """
-    found = []
-    for part in words(text):
-        published, equals, rest = part.partition("=")
-        port, slash, target = rest.partition("/")
-        if not (equals and slash):
-            raise DiscoveryError(f"meshpy.gateway: {part!r} is not PUBLISHED=PORT/TARGET")
-        found.append(GatewayPort(_number(published), _number(port), _number(target)))
-    return tuple(found)
+    return tuple(map(_gateway_port, words(text)))
+
+
+def _gateway_port(part: str) -> GatewayPort:
+    published, equals, rest = part.partition("=")
+    port, slash, target = rest.partition("/")
+    if not (equals and slash):
+        raise DiscoveryError(f"meshpy.gateway: {part!r} is not PUBLISHED=PORT/TARGET")
+    return GatewayPort(_number(published), _number(port), _number(target))
 
 
 def egress_of(text: str) -> tuple[EgressHost, ...]:
@@ -85,14 +87,15 @@ def egress_of(text: str) -> tuple[EgressHost, ...]:
     Raises:
         DiscoveryError: an entry of another form.
     """
-    found = []
-    for part in words(text):
-        address, _, protocol = part.partition("/")
-        host, colon, port = address.rpartition(":")
-        if not colon or not host:
-            raise DiscoveryError(f"meshpy.egress: {part!r} is not HOST:PORT/PROTOCOL")
-        found.append(EgressHost(host, _number(port), _protocol(protocol or "tcp")))
-    return tuple(found)
+    return tuple(map(_egress_host, words(text)))
+
+
+def _egress_host(part: str) -> EgressHost:
+    address, _, protocol = part.partition("/")
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise DiscoveryError(f"meshpy.egress: {part!r} is not HOST:PORT/PROTOCOL")
+    return EgressHost(host, _number(port), _protocol(protocol or "tcp"))
 
 
 def gateway_of(text: str) -> ServiceName | None:

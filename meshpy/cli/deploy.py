@@ -16,22 +16,14 @@ from meshpy.cli.preflight import preflight
 from meshpy.cli.progress import Progress
 from meshpy.cli.stack_deploy import Deployment, services_behind
 from meshpy.cli.stack_policies import stated_policies
-from meshpy.cli.stack_source import StackSource
+from meshpy.cli.stack_source import StackSource, compose_file
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.inject import Injected, InjectOptions
 
 __all__ = ["deploy", "prepare", "services_behind"]
 
-FILE = click.option(
-    "-c",
-    "--compose-file",
-    "files",
-    required=True,
-    multiple=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="The stack file, repeatable; `-` is standard input.",
-)
+FILE = compose_file("files", "The stack file, repeatable; `-` is standard input.", required=True)
 
 
 @click.command()

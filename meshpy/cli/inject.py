@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from meshpy.cli.output import ask_format, print_json
-from meshpy.cli.stack_source import StackSource, read_stack
+from meshpy.cli.stack_source import StackSource, compose_file, read_stack
 from meshpy.inject import Injected, InjectOptions
 from meshpy.inject import uninject as uninject_text
 from meshpy.inject.original import ROOT_KEY
@@ -29,13 +29,8 @@ FILES = click.argument(
     nargs=-1,
     type=click.Path(path_type=Path, allow_dash=True),
 )
-COMPOSED = click.option(
-    "-c",
-    "--compose-file",
-    "composed",
-    multiple=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="A stack file, in the words of `docker stack deploy`; before those without an option.",
+COMPOSED = compose_file(
+    "composed", "A stack file, in the words of `docker stack deploy`; before those without an option."
 )
 
 

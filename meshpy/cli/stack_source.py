@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -16,7 +17,22 @@ from meshpy.inject import Injected, InjectOptions, PortsUnknownError, inject
 from meshpy.inject.merge import Merged, merge_files
 from meshpy.inject.words import parse_ports
 
-__all__ = ["StackSource", "read_stack"]
+__all__ = ["StackSource", "compose_file", "read_stack"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def compose_file(name: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """`-c, --compose-file`, the option of `docker stack deploy`, for a command that knows it as `name`."""
+    return click.option(
+        "-c",
+        "--compose-file",
+        name,
+        required=required,
+        multiple=True,
+        type=click.Path(path_type=Path, allow_dash=True),
+        help=text,
+    )
 
 
 def read_stack(file: Path) -> str:

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["VERDICTS", "TapFilter"]
+__all__ = ["VERDICTS", "TapFilter", "verdict_of"]
 
 VERDICTS = ("FORWARDED", "DENIED", "ERROR", "AUDIT")
+
+
+def verdict_of(*, is_denied: bool, is_failed: bool, is_audited: bool) -> str:
+    """Of what became of a request or a connection the word that says most."""
+    if is_denied:
+        return "DENIED"
+    if is_failed:
+        return "ERROR"
+    return "AUDIT" if is_audited else "FORWARDED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,24 +222,39 @@ async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
     Raises:
         DialError: too slow.
     """
-    loop = asyncio.get_running_loop()
-    slices: list[asyncio.TimerHandle] = []
     try:
         async with asyncio.timeout(None) as scope:
-
-            def next_slice() -> None:
-                if len(slices) < _SLICES:
-                    slices.append(loop.call_later(limit_s / _SLICES, next_slice))
-                else:
-                    scope.reschedule(loop.time())
-
-            next_slice()
+            slices = _Slices(asyncio.get_running_loop(), scope, limit_s)
+            slices.begin()
             try:
                 yield
             finally:
-                slices[-1].cancel()
+                slices.end()
     except TimeoutError:
         raise DialError(f"{what} did not answer within {limit_s:g} s") from None
+
+
+class _Slices:
+    """The parts of a time limit, one timer after the other; at the last one's end the time is over."""
+
+    __slots__ = ("_left", "_loop", "_scope", "_slice_s", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, scope: asyncio.Timeout, limit_s: float) -> None:
+        self._loop, self._scope, self._slice_s, self._left = loop, scope, limit_s / _SLICES, _SLICES
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if not self._left:
+            self._scope.reschedule(self._loop.time())
+            return
+        self._left -= 1
+        self._timer = self._loop.call_later(self._slice_s, self.begin)
+
+    def end(self) -> None:
+        """Stop, and leave no reference to itself that the collector would have to find."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def cluster_port(cluster: Cluster) -> int:
