@@ -34,8 +34,7 @@ __all__ = [
 ]
 
 REPLAY_LIMIT_BYTES: Final = 64 * 1024
-"""A request whose content is longer is not kept for a retry (Envoy's and Istio's buffers are of this size).
-"""
+"""A request whose content is longer is not kept for a retry (Linkerd's limit; Envoy keeps up to 1 MiB)."""
 _SILENT_RETRIES: Final = 1
 
 

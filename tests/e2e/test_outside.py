@@ -12,16 +12,13 @@ pytestmark = pytest.mark.docker
 STACK, GATEWAY = "abroad", "mesh-egress"
 FILE = """
 version: "3.8"
+x-idle: &idle {image: "meshpy-shop:dev", command: [sleep, infinity], init: true}
 services:
   tourist:
-    image: meshpy-shop:dev
-    command: [sleep, infinity]
-    init: true
+    <<: *idle
     deploy: {labels: {meshpy.ports: "", meshpy.dependencies: shop}}
   homebody:
-    image: meshpy-shop:dev
-    command: [sleep, infinity]
-    init: true
+    <<: *idle
     deploy:
       labels:
         meshpy.ports: ""
@@ -29,9 +26,7 @@ services:
         meshpy.outbound: REGISTRY_ONLY
         meshpy.egress: "outside.example.com:80/http,*.farther.example.com:80"
   named:
-    image: meshpy-shop:dev
-    command: [sleep, infinity]
-    init: true
+    <<: *idle
     deploy:
       labels:
         meshpy.ports: ""
@@ -39,9 +34,7 @@ services:
         meshpy.outbound: CLOSED
         meshpy.egress: "outside.example.com:80/http,farther.example.com:9000/tcp"
   inland:
-    image: meshpy-shop:dev
-    command: [sleep, infinity]
-    init: true
+    <<: *idle
     deploy:
       labels:
         meshpy.ports: ""
@@ -50,9 +43,7 @@ services:
         meshpy.egress: "outside.example.com:80/http"
         meshpy.egress_gateway: mesh-egress/gateway
   asking:
-    image: meshpy-shop:dev
-    command: [sleep, infinity]
-    init: true
+    <<: *idle
     deploy:
       labels: {meshpy.ports: "", meshpy.dependencies: shop, meshpy.egress_gateway: mesh-egress/gateway}
   shop:
