@@ -48,8 +48,8 @@ class IssuedToken:
             "name": self.name,
             "role": self.role.name.lower(),
             "created": self.created.isoformat(),
-            "ends": self.ends.isoformat(),
-            "by": self.by,
+            "expires": self.ends.isoformat(),
+            "author": self.by,
         }
 
 
@@ -120,7 +120,8 @@ class OperatorTokens(SharedRecord):
 
 
 def _printed(token: IssuedToken) -> str:
-    return json.dumps({**token.to_json(), "sha256": token.digest})
+    shown = token.to_json()
+    return json.dumps({**shown, "ends": shown["expires"], "by": token.by, "sha256": token.digest})
 
 
 def _read(document: Document) -> IssuedToken:

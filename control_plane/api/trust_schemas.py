@@ -107,7 +107,7 @@ _TOKEN_SHOWN = record(
     }
 )
 TOKEN_LIST = record({"tokens": list_of(_TOKEN_SHOWN)})
-_TOKEN_KEPT = {"id": TEXT, "name": TEXT, "role": ROLE, "created": TEXT, "ends": TEXT, "by": TEXT}
+_TOKEN_KEPT = {"id": TEXT, "name": TEXT, "role": ROLE, "created": TEXT, "expires": TEXT, "author": TEXT}
 OPERATOR_TOKEN = record({**_TOKEN_KEPT, "token": TEXT})
 OPERATOR_TOKENS = record({"tokens": list_of(record(_TOKEN_KEPT))})
 NEW_TOKEN = closed(

@@ -51,7 +51,7 @@ def create(name: str, role: str, ttl: float, output: str) -> None:
     if output == "json":
         print_json(answer)
         return
-    click.echo(f"token {answer['id']} of a {role}, until {answer['ends'][:19]}:", err=True)
+    click.echo(f"token {answer['id']} of a {role}, until {answer['expires'][:19]}:", err=True)
     click.echo(answer["token"])
 
 
@@ -68,8 +68,8 @@ def list_tokens(output: str) -> None:
     if output == "json":
         print_json(answer)
         return
-    rows = [(e["id"], e["name"], e["role"], e["created"][:19], e["ends"][:19]) for e in answer["tokens"]]
-    print_table(("ID", "NAME", "ROLE", "CREATED", "ENDS"), rows)
+    rows = [(e["id"], e["name"], e["role"], e["created"][:19], e["expires"][:19]) for e in answer["tokens"]]
+    print_table(("ID", "NAME", "ROLE", "CREATED", "EXPIRES"), rows)
 
 
 @token.command()

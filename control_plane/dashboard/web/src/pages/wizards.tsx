@@ -47,13 +47,13 @@ export function Explain({ onDraft }: { onDraft: (yaml: string) => void }) {
         }}
       >
         <datalist id="services">
-          {[...names, "external"].map((name) => (
+          {[...names, "outside"].map((name) => (
             <option key={name} value={name} />
           ))}
         </datalist>
         <label>
           From
-          <input name="source" list="services" required value={question.source} placeholder="shop/web, external" />
+          <input name="source" list="services" required value={question.source} placeholder="shop/web, outside" />
         </label>
         <label>
           To
@@ -136,7 +136,7 @@ function Turned({ question, answer, target, onDraft }: { question: Question; ans
       </>
     );
   const stage = answer.stage.toLowerCase();
-  const isNetwork = stage === "network" && question.source !== "external";
+  const isNetwork = stage === "network" && question.source !== "outside";
   if (!isNetwork && !["allow", "baseline"].includes(stage))
     return <p class="quiet">Stage {answer.stage} refuses before any policy allows: only a change there lets it pass.</p>;
   return (
@@ -169,13 +169,13 @@ function policyFor(question: Question, target: string, allows: boolean): string 
   const service = target.split("/").at(-1)!;
   const [stack, caller] = question.source.includes("/") ? question.source.split("/") : [namespace, question.source];
   const from =
-    question.source === "external"
+    question.source === "outside"
       ? ""
       : `  - from:\n    - source: {serviceAccounts: ["${stack === namespace ? caller : `${stack}/${caller}`}"]}\n`;
   const to = `to:\n    - operation: {methods: [${quoted(question.method)}], paths: [${quoted(pathOf(question))}]}\n`;
   return (
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" +
-    `metadata: {name: ${service}-${allows ? "allow" : "deny"}-${question.source === "external" ? "outside" : caller}, namespace: ${namespace}}\n` +
+    `metadata: {name: ${service}-${allows ? "allow" : "deny"}-${caller}, namespace: ${namespace}}\n` +
     `spec:\n  selector: {matchLabels: {service: ${service}}}\n  action: ${allows ? "ALLOW" : "DENY"}\n  rules:\n` +
     (from ? `${from}    ${to}` : `  - ${to}`)
   );
