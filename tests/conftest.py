@@ -1,9 +1,17 @@
-"""Where tests write: in memory, where there is room; most of their time was waiting for a disk's fsync."""
+"""Where tests write: in memory, where there is room; most of their time was waiting for a disk's fsync.
+
+And no example of hypothesis has a deadline: on a machine with neighbours any takes 200 ms now and then.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from hypothesis import settings
+
+settings.register_profile("meshpy", settings(), deadline=None)  # of that in force: CI has one of its own
+settings.load_profile("meshpy")
 
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 4 << 30

@@ -164,7 +164,7 @@ def reference(auth, peer, port, request):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     auth=authorizations,
     service=st.none() | services,
@@ -190,7 +190,7 @@ def test_inbound_verdicts_are_those_of_the_reference(auth, service, port, method
 route_matches = st.builds(RequestMatch, path=st.none() | paths, method=st.none() | methods)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rules=st.lists(st.lists(route_matches, max_size=2).map(tuple), max_size=30),
     method=st.sampled_from(METHODS),
@@ -256,7 +256,7 @@ long_lists = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     auth=long_lists,
     service=services,

@@ -43,7 +43,7 @@ def fed(reader, pieces):
     return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(spoiled() | st.binary(max_size=200), st.lists(st.integers(0, 400), max_size=4))
 def test_readers_of_first_bytes_say_the_same_however_the_bytes_arrive(data, cuts):
     places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
@@ -52,7 +52,7 @@ def test_readers_of_first_bytes_say_the_same_however_the_bytes_arrive(data, cuts
         assert fed(reader(), pieces) == fed(reader(), [data])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 255))
 def test_a_hello_that_never_ends_is_given_up_within_its_bound(size):
     reader, record = (

@@ -125,7 +125,7 @@ def _refused(text: str) -> str:
     return done.stderr.decode() if done.returncode else ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=6), VALUES, min_size=1, max_size=3
@@ -136,7 +136,7 @@ def test_what_is_written_is_read_back_as_the_same_values(value: dict[str, Any]) 
         assert StackFile.parse(text + "\n").value == value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text("ab:-{}[]&*!|>'\"#,\n \t$%@`?<>=0.\\", max_size=60))
 def test_no_text_breaks_the_injector(text: str) -> None:
     try:

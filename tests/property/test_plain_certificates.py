@@ -143,7 +143,7 @@ def _other(content, draw):
             return bytes(draw.randrange(256) for _ in range(draw.randrange(4)))
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(st.integers(0, 8), st.integers(0, 2**32), st.integers(1, 3))
 def test_what_is_taken_for_plain_the_library_takes_with_the_same_values(which, seed, changes):
     draw, der = random.Random(seed), plain_ones()[which]

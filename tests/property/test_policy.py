@@ -76,7 +76,7 @@ def test_any_text_is_policies_or_a_document_error(text: str) -> None:
     assert count > 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, len(BRIEF) - 1),
     st.integers(0, 8),

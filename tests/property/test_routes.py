@@ -129,7 +129,7 @@ def vs_reference(rules, request):
     return None
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(vs_rules, seeds)
 def test_a_virtual_service_routes_as_its_reference_says(rules, seed):
     http = [
@@ -200,7 +200,7 @@ def route_reference(routes, request):
     return chosen
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(routes, seeds)
 def test_http_routes_route_by_the_most_specific_match_of_all(routes, seed):
     documents = [
@@ -261,7 +261,7 @@ def grpc_reference(routes, request):
     return chosen
 
 
-@settings(max_examples=max(1, EXAMPLES // 2), deadline=None)
+@settings(max_examples=max(1, EXAMPLES // 2))
 @given(grpc_routes, seeds)
 def test_grpc_routes_route_by_the_longest_service_and_method(routes, seed):
     documents = [

@@ -30,14 +30,14 @@ names = st.sampled_from(["iss", "sub", "aud", "exp", "nbf", "iat", "azp", "scope
 objects = st.dictionaries(names, json_values, max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=80) | st.lists(st.binary(max_size=40).map(b64), max_size=4).map(".".join))
 def test_no_text_crashes_the_reader(text):
     with contextlib.suppress(TokenError):
         read_token(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(GOOD), st.integers(0, 2000), st.characters(codec="ascii"))
 def test_a_token_with_another_character_is_never_signed(good, position, character):
     at = position % len(good)
@@ -49,7 +49,7 @@ def test_a_token_with_another_character_is_never_signed(good, position, characte
     assert changed == good
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(objects, objects)
 def test_signed_nonsense_is_refused_or_read_but_never_crashes(payload, header):
     """An issuer may sign anything: claims of any type, in any place."""
@@ -66,7 +66,7 @@ def test_signed_nonsense_is_refused_or_read_but_never_crashes(payload, header):
         assert outcome.auth.principal in ("", f"{ISSUER}/{payload.get('sub')}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(max_size=60)
     | st.builds(json.dumps, json_values)
@@ -77,7 +77,7 @@ def test_no_text_crashes_the_reader_of_key_sets(text):
         assert parse_jwks(text).keys
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=60))
 def test_no_bytes_crash_the_reader_of_answers(data):
     for read in (read_check, unframe):
@@ -85,7 +85,7 @@ def test_no_bytes_crash_the_reader_of_answers(data):
             read(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=20), st.binary(max_size=40), st.booleans(), st.integers(-1, 2**40))
 def test_every_request_can_be_asked_about(text, body, as_bytes, size):
     check = HttpCheck(

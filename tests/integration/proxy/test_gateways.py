@@ -161,3 +161,65 @@ def test_explain_says_what_a_stranger_gets(destination: str, path: str, allowed:
     said = explain(snapshots, Source(None, "192.0.2.1"), destination, 443, request)
     assert said.verdict.allowed is allowed
     assert says in f"{said.verdict.policy} {said.verdict.reason} {[leg.verdict.reason for leg in said.legs]}"
+
+
+LISTENERS = document(
+    "Gateway.gateway.networking.k8s.io",
+    """
+    gatewayClassName: meshpy
+    listeners:
+    - {name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: shop}]}}
+    - {name: http, port: 80, protocol: HTTP}
+    """,
+    "front",
+)
+ATTACHED = document(
+    "HTTPRoute",
+    """
+    parentRefs: [{name: front, sectionName: http}]
+    hostnames: [shop.example.com]
+    rules:
+    - matches: [{path: {value: /old}}]
+      filters: [{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}]
+    - backendRefs: [{name: api, port: 8080}]
+    """,
+    "exact",
+)
+WIDER = document(
+    "HTTPRoute",
+    """
+    parentRefs: [{name: front, sectionName: http}]
+    rules:
+    - matches: [{path: {type: Exact, value: /x}}]
+      backendRefs: [{name: web, port: 8080}]
+    """,
+    "any-host",
+)
+
+
+async def test_gateway_apis_listeners_lead_where_routes_say_and_else_nowhere(pki, ca):
+    https, http, mesh_port = free_port(), free_port(), free_port()
+    async with backend() as web_app, backend() as api_app:
+        found = mesh(https, http, mesh_port, (api_app.port, web_app.port), LISTENERS, ATTACHED, WIDER)
+        web = presenting(found["web"], ca.issue("shop", "shop.example.com"))
+        async with (
+            running(found["api"], pki, mesh_port=mesh_port),
+            running(web, pki, binds=EDGE),
+            await secured(https, ca) as client,
+            await Client.connect(http) as plain,
+        ):
+            await client.send(b"GET /x HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+            assert (await client.answer()).status == 404  # a listener without any route
+            for host, path, status in (
+                ("shop.example.com", "/x", 200),
+                ("SHOP.example.com:80", "/old/a?b", 301),
+                ("else.test", "/x", 200),
+                ("else.test", "/y", 404),
+            ):
+                await plain.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                answer = await plain.answer()
+                assert answer.status == status, (host, path)
+                if status == 301:
+                    assert answer.headers["location"] == "https://shop.example.com/old/a?b"
+    assert [each.target for each in api_app.requests] == ["/x"]
+    assert [each.headers("host") for each in web_app.requests] == [["else.test"]]

@@ -6,7 +6,7 @@ import json
 import click
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -30,7 +30,6 @@ def read(text: str, version: tuple[int, int]):
     return yaml.load(io.StringIO(text))
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_every_reader_gets_the_value_back(value):
     for version in ((1, 1), (1, 2)):
