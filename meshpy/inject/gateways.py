@@ -113,8 +113,12 @@ def check_gateways(members: Collection[Member], gateways: Sequence[GatewayDoc]) 
     for gateway in gateways:
         for server in gateway.servers:
             picked = [m for m in members if not m.exempt and server in _servers_for(m, [gateway])]
-            if not any(_publishes(member, server.port) for member in picked):
-                names = ", ".join(m.key for m in picked) or "no meshed service of the file"
+            if not picked:
+                what = f"{gateway.meta.title} picks no meshed service of the file"
+                known = ", ".join(f"{{app: {m.key}}}" for m in members if not m.exempt) or "none is meshed"
+                yield Problem(gateway.meta.place, what, f"write labels of one of them as `selector`: {known}")
+            elif not any(_publishes(member, server.port) for member in picked):
+                names = ", ".join(m.key for m in picked)
                 what = f"{gateway.meta.title} picks {names}, where no port {server.port} is published"
                 yield Problem(server.place, what, f'add "{server.port}:PORT" to `ports` of the service')
 
