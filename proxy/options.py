@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshpy.errors import MeshpyError
 from meshpy.model.snapshot import MESH_PORT
 from meshpy.otlp.settings import Destination, Signal, read_destination, read_resource
 from proxy.log_shape import LogOptions, LogShape
 from proxy.outside_policy import ForwardSettings, read_forward
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = [
     "ControlOptions",
@@ -120,6 +123,19 @@ class Options:
     forward: ForwardSettings | None = None
 
 
+@dataclass(slots=True)
+class Arguments:
+    """The command line; as it is where nothing is said."""
+
+    snapshot: Path | None = None
+    identity: Path | None = None
+    mesh_bind: str = ""
+    bind: list[str] = field(default_factory=list)
+    admin: str = ""
+    access_log: str = ""
+    workers: int = 0
+
+
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     """Read the command line, then the environment.
 
@@ -127,11 +143,12 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         OptionsError: something is missing or unreadable.
         SystemExit: `--help`, or an argument that argparse refuses.
     """
-    args = parser().parse_args(arguments)
+    # Sidecars of a Swarm have no arguments, and do without argparse, 1.7 MiB.
+    args = parser().parse_args(arguments, Arguments()) if arguments else Arguments()
     if (args.snapshot is None) != (args.identity is None):
         raise OptionsError("--snapshot FILE.json and --identity DIR belong together")
     source: StaticOptions | ControlOptions
-    if args.snapshot is not None:
+    if args.snapshot is not None and args.identity is not None:
         source = StaticOptions(args.snapshot, args.identity)
     else:
         source = _control(environment)
@@ -204,6 +221,8 @@ def _log_options(environment: Mapping[str, str]) -> LogOptions:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    import argparse  # noqa: PLC0415 - see `read_options`
+
     made = argparse.ArgumentParser(
         prog="meshpy-proxy",
         description="The sidecar. Without --snapshot the environment says where the control plane is.",
@@ -215,12 +234,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--mesh-bind", metavar="IP[:PORT]", help="where other sidecars are accepted (0.0.0.0:15443)"
     )
-    made.add_argument(
-        "--bind", action="append", default=[], metavar="NETWORK=IP", help="own address on a network"
-    )
+    made.add_argument("--bind", action="append", metavar="NETWORK=IP", help="own address on a network")
     made.add_argument("--admin", metavar="IP:PORT", help="admin server (127.0.0.1:15000)")
     made.add_argument("--access-log", metavar="FILE|-|off", help="JSON lines (-)")
-    made.add_argument("--workers", type=int, default=0, metavar="N", help="static: processes (1)")
+    made.add_argument("--workers", type=int, metavar="N", help="static: processes (1)")
     return made
 
 
