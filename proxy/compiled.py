@@ -62,6 +62,7 @@ MODULES = (
     "proxy.http.response_head",
     "proxy.inbound",
     "proxy.intake",
+    "proxy.net.bulk",
     "proxy.net.connection",
     "proxy.net.h2_connection",
     "proxy.net.h2_pool",

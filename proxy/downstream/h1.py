@@ -40,13 +40,16 @@ _ENDED: Final[list[Event]] = [END]
 
 
 class Downstream(H1Answers):
-    """Invariants: at most one exchange; `is_last` once the connection ends after it."""
+    """Invariants: at most one exchange; `is_last` once the connection ends after it. None begins while the
+    client is behind with what was written for the last one: only who has an exchange holds its upstream back.
+    """
 
     def __init__(self, role: Role, shared: Shared) -> None:
         super().__init__(role, shared)
         self.tells_not_sent = role.tells_not_sent
         self.parser = RequestParser(allow_connect=role.allows_connect)
         self.is_reading_paused = False
+        self._is_behind = False
         self._is_handling = False
         self._is_lingering = False
         self.progress = Progress()
@@ -102,6 +105,7 @@ class Downstream(H1Answers):
             exchange.cancel()
 
     def pause_writing(self) -> None:
+        self._is_behind = True
         exchange = self.exchange
         if exchange is not None:
             exchange.pause_response()
@@ -109,9 +113,12 @@ class Downstream(H1Answers):
 
     def resume_writing(self) -> None:
         self.active_at = monotonic()
+        self._is_behind = False
         exchange = self.exchange
         if exchange is not None:
             exchange.resume_response()
+        elif not self.is_last and not self.is_closed:
+            self._go_on()
 
     # -- requests
 
@@ -135,14 +142,14 @@ class Downstream(H1Answers):
                 if exchange is not None:
                     exchange.flush()
                     exchange = self.exchange
-                if exchange is not None or self.is_last or self.is_closed:
+                if exchange is not None or self.is_last or self.is_closed or self._is_behind:
                     break
                 events = self.parser.next_message()
                 if not events:
                     break
         finally:
             self._is_handling = False
-        if self.exchange is not None and self.parser.has_leftover:
+        if (self.exchange is not None or self._is_behind) and self.parser.has_leftover:
             self.pause_request()
         elif self.is_at_eof and self.exchange is None:
             self.transport.close()
@@ -219,9 +226,13 @@ class Downstream(H1Answers):
             else:
                 self._linger()
             return
-        if self._is_handling:
+        if self._is_handling or self._is_behind:
             return
         self.active_at = monotonic()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """With the next request, once the client has taken enough of the last answer."""
         events = self.parser.next_message()
         if self.is_reading_paused:
             self._resume_reading()

@@ -13,6 +13,7 @@ from proxy.exchange import Exchange
 from proxy.http.encode import encode_chunk, encode_last_chunk, encode_response_head, response_framing
 from proxy.http.events import Framing, Header, Headers
 from proxy.http.head import ResponseHead
+from proxy.net.bulk import LARGE_BYTES, write_parts
 from proxy.net.ending import reset
 from proxy.plan import Reply
 from proxy.sides import Role, Shared
@@ -82,11 +83,14 @@ class H1Answers(HttpConnection):
         close = not request.keep_alive or self.is_last or self.own.ends_connections
         if close:
             self.is_last = True
-        self.transport.write(
-            encode_response_head(
-                head, (), request_minor=request.minor, close=close, drop=drop, content=content
+        minor = request.minor
+        if len(content) < LARGE_BYTES:
+            self.transport.write(
+                encode_response_head(head, (), request_minor=minor, close=close, drop=drop, content=content)
             )
-        )
+            return
+        first = encode_response_head(head, (), request_minor=minor, close=close, drop=drop)
+        write_parts(self.transport, (first, content))
 
     def send_body(self, data: bytes | memoryview) -> None:
         self._out.append(encode_chunk(data) if self._response_framing is _CHUNKED else data)
@@ -98,8 +102,8 @@ class H1Answers(HttpConnection):
     def flush_response(self) -> None:
         out = self._out
         if out:
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
             self._out = []
+            write_parts(self.transport, out)
 
     def write_reply(self, exchange: Exchange, reply: Reply) -> int:
         """Write an answer of our own; returns the bytes of its content."""

@@ -22,7 +22,7 @@ STALL_S = 60.0
 """For content that does not come, and for an answer that its client does not read."""
 IDLE_TIMEOUT_S = 590.0
 CHECK_S = 2.0
-_HIGH_WATER_BYTES: Final = 256 * 1024
+_HIGH_WATER_BYTES: Final = 64 * 1024
 
 
 class HttpConnection:

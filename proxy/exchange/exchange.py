@@ -139,7 +139,9 @@ class Exchange:
         self.extra = extra
         self.drop = drop
         if plan.retry.attempts or self.head.method in IDEMPOTENT or plan.copies is not None:
-            self.replay = [bytes(data) for data in self.out] if self.out else []
+            self.replay = []
+            for data in self.out:
+                self._keep(data)
         upstream = plan.upstream
         upstream.active_requests += 1
         if upstream.counts_requests:
@@ -192,13 +194,19 @@ class Exchange:
         self.out.append(data)
         self.out_bytes += len(data)
         if self.replay is not None:
-            self.replay_bytes += len(data)
-            if self.replay_bytes > REPLAY_LIMIT_BYTES:
-                self.replay = None
-            else:
-                self.replay.append(bytes(data) if type(data) is memoryview else data)
+            self._keep(data)
         if self.connection is None and self.out_bytes > REPLAY_LIMIT_BYTES:
             self.down.pause_request()
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        """For the next try, unless all that came is too much for it."""
+        self.replay_bytes += len(data)
+        if self.replay_bytes > REPLAY_LIMIT_BYTES:
+            self.replay = None
+        elif self.replay is not None:
+            # A view keeps all that was read with it: for the most part of it that is cheaper than a copy.
+            is_small_part = type(data) is memoryview and 2 * len(data) < len(data.obj)  # type: ignore[arg-type]
+            self.replay.append(bytes(data) if is_small_part else data)
 
     def flush(self) -> None:
         """Write what was gathered, or begin the first try."""
@@ -261,7 +269,8 @@ class Exchange:
     def held_bytes(self) -> int:
         """What it keeps in memory: for the upstream, for a retry, for the client."""
         waiting = self.connection.held_bytes if self.connection is not None else 0
-        return self.out_bytes + self.replay_bytes + waiting + self.down.held_bytes
+        kept = self.replay_bytes if self.replay is not None else 0
+        return self.out_bytes + kept + waiting + self.down.held_bytes
 
     @property
     def moved(self) -> tuple[int, int, bool, int]:

@@ -11,7 +11,7 @@ from proxy.decide.outlier import Reply as HostReply
 from proxy.decide.retry import IDEMPOTENT, Outcome, backoff_s, is_retryable
 from proxy.decide.tracing import next_attempt
 from proxy.exchange.ends import break_off, drop_connection, end_try, fail, fail_overflow, judge_host
-from proxy.net.connection import UpstreamSide
+from proxy.net.connection import UpstreamConnection, UpstreamSide
 from proxy.net.host import Host
 from proxy.plan import Plan
 from proxy.recent import Attempt
@@ -49,6 +49,25 @@ def write(exchange: Exchange, connection: UpstreamSide) -> None:
         exchange.is_end_sent = True
     connection.send(exchange, out, end)
     exchange.is_sent = True
+    if exchange.replay and _is_sent_for_good(exchange, connection):
+        exchange.replay = None
+
+
+def _is_sent_for_good(exchange: Exchange, connection: UpstreamSide) -> bool:
+    """Whether nothing that may still happen has the content sent again or copied: so it need not be kept.
+
+    What was sent of a request that is not idempotent goes again only at the word of a peer that can say that
+    it did nothing: a sidecar, HTTP/2, the status of a call of gRPC.
+    """
+    plan = exchange.plan
+    return (
+        type(connection) is UpstreamConnection
+        and exchange.head.method not in IDEMPOTENT
+        and exchange.grpc is None
+        and plan is not None
+        and not plan.refusal_is_trusted
+        and plan.copies is None
+    )
 
 
 def try_next(exchange: Exchange) -> None:

@@ -17,6 +17,7 @@ from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_he
 from proxy.http.events import End, Framing, Headers
 from proxy.http.h1 import Event, ResponseParser
 from proxy.http.head import RequestHead, ResponseHead
+from proxy.net.bulk import write_parts
 from proxy.net.dial import LOST_AFTER_S, is_admitted, keep_alive
 from proxy.net.tls import PeerCertificate
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "UpstreamConnection", "UpstreamHttp", "UpstreamSide"]
 
-_HIGH_WATER_BYTES: Final = 256 * 1024
+_HIGH_WATER_BYTES: Final = 64 * 1024
 _CHUNKED: Final = Framing.CHUNKED
 
 
@@ -118,6 +119,7 @@ class UpstreamConnection(UpstreamHttp):
         self.parser = ResponseParser()
         self.client: Client | None = None
         self._is_chunked = False
+        self._is_behind = self._is_paused = False
         self._poll: select.poll | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -158,10 +160,12 @@ class UpstreamConnection(UpstreamHttp):
             client.on_upstream_lost("connection reset" if exc is not None else "connection termination")
 
     def pause_writing(self) -> None:
+        self._is_behind = True
         if self.client is not None:
             self.client.on_upstream_paused()
 
     def resume_writing(self) -> None:
+        self._is_behind = False
         if self.client is not None:
             self.client.on_upstream_resumed()
 
@@ -198,20 +202,28 @@ class UpstreamConnection(UpstreamHttp):
                 parts.append(encode_last_chunk(end.trailers))
         if not client.is_sent:
             head = _encode_head(client)
-            self.transport.write(b"".join((head, *parts)) if parts else head)
+            if parts:
+                write_parts(self.transport, (head, *parts))
+            else:
+                self.transport.write(head)
         elif parts:
-            self.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            write_parts(self.transport, parts)
 
     def finish(self, *, is_reusable: bool) -> None:
-        if is_reusable and self.is_open:
+        if is_reusable and self.is_open and not self._is_behind:
+            if self._is_paused:
+                # By a client that has yet to take the end of this answer: the next one is another's.
+                self.resume()
             self.host.release(self)
         else:
             self.abort()
 
     def pause(self) -> None:
+        self._is_paused = True
         self.transport.pause_reading()
 
     def resume(self) -> None:
+        self._is_paused = False
         self.transport.resume_reading()
 
     def abort(self) -> None:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from proxy.net.bulk import write_parts
 from proxy.net.timers import Timer
 
 __all__ = ["Secured"]
@@ -290,7 +291,7 @@ class Secured:
         except ssl.SSLError as error:
             self._break(error)
             return
-        self._raw.write(self._outgoing.read())
+        write_parts(self._raw, (self._outgoing.read(),))
 
     def _write_rest(self, data: memoryview) -> None:
         """One call takes a bounded part of a large block."""
