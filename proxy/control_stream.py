@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from meshpy import wire
@@ -94,8 +95,9 @@ class ControlStream:
             works = (self._work(), *telling, self._close_after(until))
             beside = [group.create_task(work) for work in works]
             try:
-                async for text in self._socket.texts():
-                    await self._frames.put(text)
+                async with aclosing(self._socket.texts()) as texts:
+                    async for text in texts:
+                        await self._frames.put(text)
             finally:
                 self._sidecar.tap.ask((), 0)
                 self._sidecar.recording.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Self
 
 from wsproto import ConnectionType, WSConnection
@@ -72,7 +72,7 @@ class WebSocket:
                     raise WebSocketError(f"the control plane opens no stream: status {event.status_code}")
         raise WebSocketError("the control plane ended the connection, it opened no stream")
 
-    async def texts(self) -> AsyncIterator[str]:
+    async def texts(self) -> AsyncGenerator[str, None]:
         """What the other side says, until either side closes; pings are answered meanwhile.
 
         Raises:

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from certs.certificates import certificate_of, check_root, der_of
 from certs.pem import from_pem, to_pem
 from certs.plain import read_plain
 from certs.svid import dates_of, open_certificate, read_leaf
-from tests.helpers.bad_certificates import Forge, Shape
+from tests.helpers.bad_certificates import Forge, Issuer, Shape
+from tests.helpers.bad_certificates import forge as forge_of
 
 EXAMPLES = int(os.environ.get("MESHPY_FUZZ_EXAMPLES", "400"))
 _WRAPPING = {0x03: 1, 0x04: 0}
@@ -40,6 +42,11 @@ def plain_ones():
         Shape(uris=(), ca=True, usages=("key_cert_sign",), purposes=None, name="a CA"),
     )
     leaves = [forge.present("", "", shape, issuer=forge.intermediate).chain[0] for shape in shapes]
+    own = rsa.generate_private_key(65537, 2048)
+    root = forge_of(
+        Shape(uris=(), ca=True, usages=("key_cert_sign",), purposes=None, name="RSA"), None, own, forge.now
+    )
+    leaves += [forge.present("", "", Shape(), issuer=Issuer(root, own, ())).chain[0], der_of(root)]
     deep = next(each for each in forge.good() if each.name == "p-384-deep-path")
     return (*leaves, deep.chain[0], der_of(forge.pki.ca.intermediate), der_of(forge.pki.ca.root))
 
@@ -144,7 +151,7 @@ def _other(content, draw):
 
 
 @settings(max_examples=EXAMPLES)
-@given(st.integers(0, 8), st.integers(0, 2**32), st.integers(1, 3))
+@given(st.integers(0, 10), st.integers(0, 2**32), st.integers(1, 3))
 def test_what_is_taken_for_plain_the_library_takes_with_the_same_values(which, seed, changes):
     draw, der = random.Random(seed), plain_ones()[which]
     for _ in range(changes):
