@@ -8,6 +8,7 @@ plane is away goes on with what was kept; a control plane that says no is obeyed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ _UPGRADE_S = 5.0
 _CLOCK_S = 5.0
 _KEEP_EVERY_S = 1.0
 _KEEP_AGAIN_S = 30.0
+_SPREAD_S = 60.0
 
 
 class _Pause:
@@ -179,14 +181,11 @@ class ControlClient:
             sidecar.mesh_bind = ("mesh", MESH_PORT)
 
     async def _keep_certificate(self) -> None:
-        """Renew at half-life, or when asked; a failed renewal is tried again, the current one serves on.
-
-        The next key is made ahead: the process that makes it takes its time on a busy node.
-        """
+        """Renew at half-life, or when asked; a failed renewal is tried again, the current one serves on."""
         loop, pause, made = asyncio.get_running_loop(), _Pause(), None
         at = loop.time() + (0.0 if self._is_from_cache else self._renew_after_s())
         while True:
-            made = made or await new_request(own_id(self._options))
+            made = made or await self._make_ahead(at)
             try:
                 async with asyncio.timeout_at(at):
                     await self._renewal_asked.wait()
@@ -201,6 +200,18 @@ class ControlClient:
             else:
                 pause.reset()
                 at, made = loop.time() + self._renew_after_s(), None
+
+    async def _make_ahead(self, at: float) -> NewRequest:
+        """The next key, before it is due: the process that makes it takes its time on a busy node.
+
+        Not at once: all sidecars of a node begin together, and renew together when a root is replaced.
+        """
+        left_s = max(0.0, at - asyncio.get_running_loop().time())
+        wait_s = min(_SPREAD_S, left_s / 2) * random.random()  # noqa: S311 - jitter, no secret
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._renewal_asked.wait()
+        return await new_request(own_id(self._options))
 
     def _renew_after_s(self) -> float:
         jitter = random.random()  # noqa: S311 - no secret
