@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from proxy.access_log import MILLISECONDS
 from proxy.redaction import redacted
 
 if TYPE_CHECKING:
@@ -76,13 +75,12 @@ def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any
 
 
 if TYPE_CHECKING:
-    Shape = Callable[[str, int, Seen, Exchange, Mapping[str, str], LogOptions], bytes]
-    """Second and milliseconds of the begin, what was seen, the connection's ends, what is kept → a line."""
+    Shape = Callable[[str, Seen, Exchange, Mapping[str, str], LogOptions], bytes]
+    """When it began, what was seen, the connection's ends, what is kept → a line."""
 
 
 def ecs_line(
-    second: str,
-    milliseconds: int,
+    started: str,
     seen: Seen,
     exchange: Exchange,
     ends: Mapping[str, str],
@@ -98,7 +96,7 @@ def ecs_line(
     kind = ["access", "denied"] if facts["verdict"] == "DENIED" else ["access"]
     namespace, _, service = facts["destination"].rpartition("/")
     line = {
-        "@timestamp": second + MILLISECONDS[milliseconds][:-2],
+        "@timestamp": started,
         "ecs": {"version": _ECS_VERSION},
         "message": f"{seen.method} {seen.path} {seen.status}",
         "log": {"level": "error" if facts["verdict"] == "ERROR" else "info"},
@@ -144,8 +142,7 @@ def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def logfmt_line(
-    second: str,
-    milliseconds: int,
+    started: str,
     seen: Seen,
     exchange: Exchange,
     ends: Mapping[str, str],
@@ -155,7 +152,7 @@ def logfmt_line(
     facts = _facts(seen, exchange, options)
     target = f"{seen.path}?{facts['query']}" if facts["query"] else seen.path
     pairs = (
-        ("ts", second + MILLISECONDS[milliseconds][:-2]),
+        ("ts", started),
         ("level", "error" if facts["verdict"] == "ERROR" else "info"),
         ("direction", facts["direction"]), ("source", facts["source"]), ("destination", facts["destination"]),
         ("verdict", facts["verdict"]), ("protocol", facts["protocol"]), ("mtls", str(facts["mtls"]).lower()),

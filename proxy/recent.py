@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meshpy.model.tap import verdict_of
 from proxy.decide.grpc import Call
+from proxy.http.native import codec
 from proxy.telemetry import Edge
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "Recent",
     "Record",
     "Seen",
+    "pack_in_python",
     "seen_of",
 ]
 
@@ -36,13 +38,17 @@ KEPT: Final = 4096
 KEPT_S: Final = 30.0
 MAX_TEXT: Final = 512
 _PATH_BYTES: Final = 84
-_NUMBERS: Final = "<?BBBddqq"
+_ELSEWHERE: Final = 255
+"""In place of the length of a path for which a slot has no room."""
+_NUMBERS: Final = "=?BBBddqq"
 """If it is told, the lengths of trace, parent and path; when it ended, began; bytes sent, received."""
 _LAYOUT: Final = Struct(f"{_NUMBERS}55s16s{_PATH_BYTES}s")
+"""As text.c knows it too."""
 _SLOT_BYTES: Final = _LAYOUT.size
 _ENDED_AT: Final = 4
 _TRACE_ID: Final = calcsize(_NUMBERS) + len("00-")
-_pack: Final = _LAYOUT.pack_into
+_pack_into: Final = _LAYOUT.pack_into
+_pack: Final = codec.pack if codec is not None else None
 _unpack: Final = _LAYOUT.unpack_from
 
 
@@ -125,9 +131,14 @@ class Seen(NamedTuple):
 
 
 class Alike:
-    """What an exchange has in common with others of its connection."""
+    """What an exchange has in common with others of its connection.
 
-    __slots__ = ("authority", "edge", "flags", "host", "method", "minor", "plan", "status")
+    Args:
+        line: what lines of the log share, once there was one: from the direction to the path, from the
+            protocol to what was received, from the authority on.
+    """
+
+    __slots__ = ("authority", "edge", "flags", "host", "line", "method", "minor", "plan", "status")
 
     def __init__(
         self,
@@ -148,6 +159,7 @@ class Alike:
         self.flags = flags
         self.plan = plan
         self.host = host
+        self.line: tuple[str, str, str] | None = None
 
     @classmethod
     def of(cls, exchange: Exchange, edge: Edge) -> Alike:
@@ -199,6 +211,28 @@ def seen_of(record: Record) -> Seen:
     )  # fmt: skip
 
 
+def pack_in_python(
+    ring: bytearray,
+    at: int,
+    is_told: bool,
+    ended_at: float,
+    started_at: float,
+    sent: int,
+    received: int,
+    trace: bytes,
+    parent: bytes,
+    path: str,
+) -> bool:
+    """Pack an exchange into a slot; False when the path has no room there."""
+    is_here = len(path) <= _PATH_BYTES and path.isascii()
+    text = path.encode("ascii") if is_here else b""
+    _pack_into(
+        ring, at, is_told, len(trace), len(parent), len(text) if is_here else _ELSEWHERE, ended_at,
+        started_at, sent, received, trace, parent, text,
+    )  # fmt: skip
+    return is_here
+
+
 class Recent:
     """A ring: each exchange is packed where an old one was, so that nothing of its own is kept and freed.
 
@@ -216,7 +250,7 @@ class Recent:
         self._alike: list[Alike | None] = [None] * slots
         self._odd: list[Odd | None] = [None] * slots
         self._paths: list[str] = [""] * slots
-        """Those for which a slot has no room."""
+        """Those for which a slot has no room; of others what was there before."""
         self._added = 0
         """How many there ever were; number n is in slot n % slots."""
         self._forgotten = 0
@@ -229,22 +263,34 @@ class Recent:
         """The number of the oldest."""
         return max(self._forgotten, self._added - self._kept)
 
-    def add(self, record: Record) -> None:
-        """Keep an exchange."""
+    def add(
+        self,
+        alike: Alike,
+        trace: bytes,
+        parent: bytes,
+        is_told: bool,
+        ended_at: float,
+        started_at: float,
+        path: str,
+        sent: int,
+        received: int,
+        odd: Odd | None,
+    ) -> None:
+        """Keep an exchange: the values of a Record, one by one since a tuple is made anew for each."""
         if not self._kept:
             return
-        alike, trace, parent, is_told, ended_at, started_at, path, sent, received, odd = record
         slot = self._added % self._slots
         self._alike[slot] = alike
         self._odd[slot] = odd
-        if len(path) <= _PATH_BYTES and path.isascii():
-            text, self._paths[slot] = path.encode(), ""
+        at, ring = slot * _SLOT_BYTES, self._ring
+        if _pack is not None:
+            is_here = _pack(ring, at, is_told, ended_at, started_at, sent, received, trace, parent, path)
         else:
-            text, self._paths[slot] = b"", path
-        _pack(
-            self._ring, slot * _SLOT_BYTES, is_told, len(trace), len(parent), len(text),
-            ended_at, started_at, sent, received, trace, parent, text,
-        )  # fmt: skip
+            is_here = pack_in_python(
+                ring, at, is_told, ended_at, started_at, sent, received, trace, parent, path
+            )
+        if not is_here:
+            self._paths[slot] = path[:MAX_TEXT]
         self._added += 1
 
     def _read(self, number: int) -> Record | None:
@@ -257,7 +303,8 @@ class Recent:
             return None
         is_told, trace_bytes, parent_bytes, path_bytes, ended_at, started_at, sent, received, *texts = packed
         trace, parent, text = texts
-        path = path or text[:path_bytes].decode()
+        if path_bytes != _ELSEWHERE:
+            path = text[:path_bytes].decode()
         record: Record = (
             alike, trace[:trace_bytes], parent[:parent_bytes], is_told, ended_at, started_at, path, sent,
             received, odd,

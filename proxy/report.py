@@ -15,7 +15,7 @@ from meshpy.engine.rate_limits import STAGE
 from meshpy.engine.request import host_of
 from meshpy.engine.verdict import Verdict
 from meshpy.model.telemetry import Reporting
-from proxy.access_log import MILLISECONDS, AccessLog, Line, quoted
+from proxy.access_log import AccessLog, Line, quoted, time_text
 from proxy.decide.tracing import begin_span
 from proxy.exchange import Exchange
 from proxy.flow_log import FlowLog
@@ -33,7 +33,7 @@ from proxy.telemetry import Edge, EdgeKey, Telemetry
 if TYPE_CHECKING:
     from proxy.downstream.life import HttpConnection
     from proxy.log_shape import Shape
-    from proxy.recent import Seen
+    from proxy.recent import Record, Seen
 
 __all__ = ["Reporter"]
 
@@ -41,16 +41,14 @@ _monotonic: Final = time.monotonic
 _MEMO_ENTRIES: Final = 256
 _MEMO_CHARS: Final = 255
 _OBSERVED_ENTRIES: Final = 4096
-_NOTHING_ODD: Final = (
-    '"upstream_transport_failure_reason":"","attempts":1,"policy":"","rule":"","stage":""}\n'
-)
 _TEXTS: Final = (
-    '{"start_time":"', "", '"direction":"', '","method":"', '","path":', "", "", ',"bytes_sent":',
-    ',"duration":', ',"upstream_service_time":', ',"x_forwarded_for":', ',"user_agent":', ',"request_id":',
-    ',"trace_id":', "", "",
+    '{"start_time":"', "", "", "", "", ',"bytes_sent":', ',"duration":', ',"upstream_service_time":',
+    ',"x_forwarded_for":', ',"user_agent":', ',"request_id":', ',"trace_id":', "",
 )  # fmt: skip
 """Of a line of the log, each before its value."""
 _VIA_UPSTREAM: Final = "via_upstream"
+_UNOBSERVED: Final = UNOBSERVED
+"""A constant of another module is looked for by its name at each use."""
 _VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 
@@ -62,7 +60,6 @@ class Reporter:
         "_logs",
         "_logs_all",
         "_observed",
-        "_outcomes",
         "_recent",
         "_sends_spans",
         "_shape",
@@ -100,7 +97,6 @@ class Reporter:
         self._is_logged: LogTest | None = None
         self._tags: SpanTags = NO_TAGS
         self._observed: dict[int, Observed] = {}
-        self._outcomes: dict[int, str] = {}
 
     def follow(self, reporting: Reporting) -> None:
         """Report as a snapshot says from now on."""
@@ -122,7 +118,7 @@ class Reporter:
         # Not the loop's clock, which stands still within a turn and counts whole milliseconds.
         took_s = _monotonic() - exchange.started_at
         duration_ms = took_s * 1000.0
-        observed = self._observed.pop(id(exchange.head), UNOBSERVED) if self._observed else UNOBSERVED
+        observed = self._observed.pop(id(exchange.head), _UNOBSERVED) if self._observed else _UNOBSERVED
         reply = exchange.reply
         call = exchange.grpc
         grpc_status = "" if call is None or call.status is None else str(call.status)
@@ -144,20 +140,19 @@ class Reporter:
         if alike is None or not alike.is_of(exchange, edge):
             alike = down.alike = Alike.of(exchange, edge)
         odd: Odd | None = None
-        if exchange.attempts != 1 or reply is not None or call is not None or observed is not UNOBSERVED:
+        if exchange.attempts != 1 or reply is not None or call is not None or observed is not _UNOBSERVED:
             began_at, log = exchange.upstream_started_at, exchange.attempt_log
             odd = (exchange.attempts, began_at, reply, call, log, observed.audit)
-        seen = (
+        self._recent.add(
             alike, exchange.trace, exchange.parent, is_told or not self._sends_spans,
-            exchange.started_at + took_s, exchange.started_at, head.path[:MAX_TEXT], exchange.bytes_sent,
+            exchange.started_at + took_s, exchange.started_at, head.path, exchange.bytes_sent,
             exchange.bytes_received, odd,
         )  # fmt: skip
-        self._recent.add(seen)
         if is_told:
-            self.spans.record(seen, down, exchange, self._tags)
+            self.spans.record(_record(alike, exchange, took_s, odd), down, exchange, self._tags)
             edge.remember(exchange.trace, duration_ms, time.time())
         if self.tap.is_on:
-            self.tap.http(seen_of(seen))
+            self.tap.http(seen_of(_record(alike, exchange, took_s, odd)))
         if (
             self.log.is_on
             and self._logs
@@ -165,11 +160,12 @@ class Reporter:
             and (self._logs_all or self.options.keeps(exchange))
         ):
             if self._shape is None:
-                self._log(down, exchange, duration_ms, principal, server_name, observed)
+                self._log(down, alike, exchange, duration_ms, principal, server_name, observed)
             else:
                 ends = {"peer": down.peer_address, "local": down.local_address}
                 ends |= {"principal": principal, "server_name": server_name}
-                self._log_shaped(self._shape, took_s, seen_of(seen), exchange, ends)
+                seen = seen_of(_record(alike, exchange, took_s, odd))
+                self._log_shaped(self._shape, took_s, seen, exchange, ends)
 
     def _account_more(self, exchange: Exchange, edge: Edge) -> None:
         """Count what few exchanges have: messages of a gRPC call, and further tries."""
@@ -207,13 +203,13 @@ class Reporter:
         ends: dict[str, str],
     ) -> None:
         """One line in a shape of other systems."""
-        started = time.time() - took_s
-        second, milliseconds = self.log.second_of(started), int(started % 1 * 1000)
-        self.log.write(shape(second, milliseconds, seen, exchange, ends, self.options))
+        started = time_text(time.time() - took_s)
+        self.log.write(shape(started, seen, exchange, ends, self.options))
 
     def _log(
         self,
         down: HttpConnection,
+        alike: Alike,
         exchange: Exchange,
         duration_ms: float,
         principal: str,
@@ -221,72 +217,39 @@ class Reporter:
         observed: Observed,
     ) -> None:
         head, fields = exchange.head, exchange.head.fields
-        is_straight = (
-            exchange.reply is None
-            and exchange.attempts == 1
-            and not exchange.last_failure
-            and observed is UNOBSERVED
-        )
         target = head.target
         if head.query and self.options.is_redacted:
             target = redacted_target(target)
-        started = exchange.started_at + self.log.wall
-        served = None if exchange.response_head is None else int(exchange.upstream_time_s * 1000)
+        is_straight = _is_straight(exchange, observed)
+        line = alike.line if is_straight else None
+        if line is None:
+            line = self._line(down, exchange, principal, server_name, observed)
+            if is_straight:
+                alike.line = line
+        begin, outcome, end = line
         self.log.http(
             _TEXTS,
             (
-                self.log.second_of(started), MILLISECONDS[int(started % 1 * 1000)], self.direction,
-                head.method, target, self._outcome(exchange), exchange.bytes_received, exchange.bytes_sent,
-                int(duration_ms), served, fields.get(b"x-forwarded-for"), fields.get(b"user-agent"),
-                exchange.request_id, exchange.trace[3:35],
-                self._ends(down, exchange, principal, server_name),
-                _NOTHING_ODD if is_straight else _oddities(exchange, observed),
+                exchange.started_at + self.log.wall, begin, target, outcome, exchange.bytes_received,
+                exchange.bytes_sent, int(duration_ms),
+                None if exchange.response_head is None else int(exchange.upstream_time_s * 1000),
+                fields.get(b"x-forwarded-for"), fields.get(b"user-agent"), exchange.request_id,
+                exchange.trace[3:35], end,
             ),
         )  # fmt: skip
 
-    def _outcome(self, exchange: Exchange) -> str:
-        """From the protocol to what was sent: of most requests the same few texts."""
-        status = exchange.status
-        if (
-            exchange.grpc is not None
-            or exchange.flags != "-"
-            or exchange.details != _VIA_UPSTREAM
-            or exchange.head.minor != 1
-        ):
-            return _outcome(exchange)
-        known = self._outcomes.get(status)
-        if known is None:
-            known = self._outcomes[status] = _outcome(exchange)
-        return known
-
-    def _ends(self, down: HttpConnection, exchange: Exchange, principal: str, server_name: str) -> str:
-        """Who spoke to whom over which route; the same for most requests of a connection."""
-        plan, host, reply = exchange.plan, exchange.host, exchange.reply
-        if down.alike is down.logged_alike and reply is None:
-            return down.logged_ends
-        authority = exchange.head.authority.text
-        key = None
-        if plan is not None and reply is None and len(authority) <= _MEMO_CHARS:
-            key = (plan.upstream, host, plan.route_name, authority)
-        known = down.memo.get(key)
-        if type(known) is str:
-            down.logged_alike, down.logged_ends = down.alike, known
-            return known
-        route_name = plan.route_name if plan is not None else ""
-        if reply is not None:
-            route_name = route_name or reply.route_name
-        text = (
-            f',"authority":{quoted(authority)},"upstream_host":"{host.name if host is not None else ""}",'
-            f'"upstream_cluster":"{plan.upstream.cluster.name if plan is not None else ""}",'
-            f'"downstream_local_address":"{down.local_address}",'
-            f'"downstream_remote_address":"{down.peer_address}","requested_server_name":"{server_name}",'
-            f'"route_name":{quoted(route_name)},"principal":"{principal}",'
-        )
-        if key is not None:
-            if len(down.memo) >= _MEMO_ENTRIES:
-                down.memo.clear()
-            down.memo[key] = text
-        return text
+    def _line(
+        self,
+        down: HttpConnection,
+        exchange: Exchange,
+        principal: str,
+        server_name: str,
+        observed: Observed,
+    ) -> tuple[str, str, str]:
+        """What stands between what differs from one request to the next."""
+        begin = f'","direction":"{self.direction}","method":"{exchange.head.method}","path":'
+        end = _ends(down, exchange, principal, server_name) + _oddities(exchange, observed)
+        return begin, _outcome(exchange), end
 
     def observe(self, verdict: Verdict, key: EdgeKey, head: RequestHead | None = None) -> Observed:
         """Count what decides nothing: audits, Log rules, and the verdict of staged policies.
@@ -326,6 +289,53 @@ class Reporter:
         # An opaque connection has no response code or path, so a filter that asks for one keeps it out.
         if self._logs and self._is_logged is None:
             self.log.tcp(line, started=started)
+
+
+def _record(alike: Alike, exchange: Exchange, took_s: float, odd: Odd | None) -> Record:
+    """What is told of few exchanges."""
+    return (
+        alike, exchange.trace, exchange.parent, True, exchange.started_at + took_s, exchange.started_at,
+        exchange.head.path[:MAX_TEXT], exchange.bytes_sent, exchange.bytes_received, odd,
+    )  # fmt: skip
+
+
+def _is_straight(exchange: Exchange, observed: Observed) -> bool:
+    """Whether a line says of it what those of others like it say."""
+    return (
+        exchange.details == _VIA_UPSTREAM
+        and exchange.reply is None
+        and exchange.grpc is None
+        and exchange.attempts == 1
+        and not exchange.last_failure
+        and observed is _UNOBSERVED
+    )
+
+
+def _ends(down: HttpConnection, exchange: Exchange, principal: str, server_name: str) -> str:
+    """Who spoke to whom over which route; the same for most requests of a connection."""
+    plan, host, reply = exchange.plan, exchange.host, exchange.reply
+    authority = exchange.head.authority.text
+    key = None
+    if plan is not None and reply is None and len(authority) <= _MEMO_CHARS:
+        key = (plan.upstream, host, plan.route_name, authority)
+    known = down.memo.get(key)
+    if type(known) is str:
+        return known
+    route_name = plan.route_name if plan is not None else ""
+    if reply is not None:
+        route_name = route_name or reply.route_name
+    text = (
+        f',"authority":{quoted(authority)},"upstream_host":"{host.name if host is not None else ""}",'
+        f'"upstream_cluster":"{plan.upstream.cluster.name if plan is not None else ""}",'
+        f'"downstream_local_address":"{down.local_address}",'
+        f'"downstream_remote_address":"{down.peer_address}","requested_server_name":"{server_name}",'
+        f'"route_name":{quoted(route_name)},"principal":"{principal}",'
+    )
+    if key is not None:
+        if len(down.memo) >= _MEMO_ENTRIES:
+            down.memo.clear()
+        down.memo[key] = text
+    return text
 
 
 def _outcome(exchange: Exchange) -> str:

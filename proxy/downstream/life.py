@@ -33,7 +33,6 @@ class HttpConnection:
     Args:
         memo: what was decided for the connection's requests; cleared with the configuration.
         alike: what the last exchange has in common with others.
-        logged_ends: the part of a log's line that exchanges of `logged_alike` share.
         context: what the role knows of the caller.
         expiry: runs while the peer's certificate does.
     """
@@ -46,8 +45,6 @@ class HttpConnection:
         self.local_address = ""
         self.memo: dict[object, object] = {}
         self.alike: Alike | None = None
-        self.logged_alike: Alike | None = None
-        self.logged_ends = ""
         self.context: object = None
         self.is_last = False
         self.is_closed = False

@@ -23,7 +23,7 @@ def recent(direction):
         status = 403 if reply else 503 if number % 10 == 0 else 200
         alike = Alike(edge, "GET", "api", 1, status, "-", None, None)
         odd = (1, now, reply, None, None, "") if reply else None
-        found.add((alike, b"", b"", True, now, now - number / 1000, f"/items/{number}", 10, 0, odd))
+        found.add(alike, b"", b"", True, now, now - number / 1000, f"/items/{number}", 10, 0, odd)
     return found
 
 

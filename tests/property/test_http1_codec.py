@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.access_log import compose_in_python
+from proxy.access_log import compose_in_python, time_text
 from proxy.http.encode import join_in_python
 from proxy.http.limits import DEFAULT_LIMITS, Limits
 from proxy.http.native import codec
 from proxy.http.request_head import judge_request_head
 from proxy.http.response_head import judge_response_head
+from proxy.recent import pack_in_python
 from tests.helpers.http1 import values_of
 
 pytestmark = pytest.mark.skipif(codec is None, reason="the compiled codec was not built")
@@ -95,7 +96,8 @@ def test_it_joins_heads_as_python_does(headers, drop, middle, extra):
 
 
 texts = st.sampled_from(['{"a":', ',"x":"é"', "", "}\n"])
-values = texts | st.binary(max_size=20) | st.integers(-1, 2**70) | st.none() | st.just("\ud800")
+times = st.floats(0, 2e10) | st.sampled_from([1.0, 1.9999999999999998, 253402300799.9999])
+values = texts | st.binary(max_size=20) | st.integers(-1, 2**70) | st.none() | st.just("\ud800") | times
 parts = st.lists(st.tuples(texts, values), max_size=9)
 
 
@@ -136,6 +138,11 @@ def test_plain_lines_are_composed_by_it():
     room, texts = bytearray(64), ('{"a":', ',"n":', ',"o":', "")
     end = codec.compose(room, 2, texts, (b"b c", 15, None, "}"))
     assert room[2:end] == b'{"a":"b c","n":15,"o":null}'
+    for seconds in (1763956800.25, 1763956800.999, 951782399.5, 1.0):
+        end = codec.compose(room, 0, ("",), (seconds,))
+        assert bytes(room[:end]).decode() == time_text(seconds)
+    for odd in (-1.0, 0.5, 253402300800.0, float("nan"), float("inf")):
+        assert codec.compose(room, 0, ("",), (odd,)) == -1
     assert codec.compose(room, 0, ("",), (b'"',)) == -1
     assert codec.compose(room, 60, texts, (b"b c", 15, None, "}")) == -1  # no room
 
@@ -166,6 +173,39 @@ class Index:
 def test_what_is_no_line_is_refused_without_harm(arguments):
     with pytest.raises((TypeError, ValueError, SystemError)):
         codec.compose(*arguments)
+
+
+paths = st.text(max_size=90) | st.sampled_from(["/" + "x" * 83, "/" + "x" * 84, "/\ud800", "/\0"])
+
+
+@given(
+    st.integers(0, 30), st.booleans(), st.floats(), st.integers(0, 2**63 - 1), st.binary(max_size=55), paths
+)
+def test_it_packs_exchanges_as_python_does(at, is_told, ended_at, sent, trace, path):
+    rings = bytearray(b"." * 221), bytearray(b"." * 221)
+    found = [
+        pack(ring, at, is_told, ended_at, 0.5, sent, 7, trace, trace[:16], path)
+        for pack, ring in zip((codec.pack, pack_in_python), rings, strict=True)
+    ]
+    assert found[0] == found[1]
+    assert rings[0] == rings[1]
+
+
+SLOT = (bytearray(191), 0, False, 1.0, 2.0, 3, 4, b"t", b"p", "/")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, b"x" * 191), (0, bytearray(190)), (1, 1), (1, -1), (1, "0"), (3, 1), (4, None), (5, Index()),
+        (6, 2**64),
+        (7, "t"), (7, b"t" * 56), (8, b"p" * 17), (9, b"/"),
+    ],
+)  # fmt: skip
+def test_what_is_no_exchange_is_refused_without_harm(place, value):
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        codec.pack(*SLOT[:place], value, *SLOT[place + 1 :])
+    assert not any(SLOT[0])
 
 
 def test_anything_but_bytes_is_refused_without_harm():

@@ -10,7 +10,7 @@ from meshpy.model.span import Kind, Span
 from meshpy.model.tap import TapFilter
 from proxy.look import MAX_GROUPS, Question, answer
 from proxy.path_watch import MAX_CLASSES, PathWatch
-from proxy.recent import KEPT, MAX_TEXT, Alike, Recent
+from proxy.recent import KEPT, Alike, Recent
 from proxy.redaction import redacted_target
 from proxy.series import prometheus_text
 from proxy.telemetry import Edge, EdgeKey
@@ -38,7 +38,7 @@ def test_the_last_exchanges_and_classes_of_paths_of_a_sidecar():
     for number in range(MANY):
         text = f"/w{number:x}q" + "y" * 20
         alike = Alike(edge, f"M{number}", f"h{number}", 1, 200, "-", None, None)
-        recent.add((alike, b"", b"", True, now + number / 1e6, now, text[:MAX_TEXT], 1, 1, None))
+        recent.add(alike, b"", b"", True, now + number / 1e6, now, text, 1, 1, None)
         if number % 100 == 0:
             watch.look(recent, now + number / 1e6)
     assert len(recent) == KEPT

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Codec", "Values", "codec"]
 
-Values = tuple[str | bytes | int | None, ...]
-"""Of a line: text as it is, bytes that a stranger chose as a JSON string, numbers, None as null."""
+Values = tuple[str | bytes | int | float | None, ...]
+"""Of a line: text as it is, bytes that a stranger chose as a JSON string, whole numbers, None as null, and
+seconds of the wall clock as a time, `2026-11-24T04:00:00.123Z`."""
 
 
 class Codec(Protocol):
@@ -61,6 +62,22 @@ class Codec(Protocol):
 
     def compose(self, room: bytearray, at: int, texts: tuple[str, ...], values: Values, /) -> int:
         """Write a line of the access log; where it ends, -1: let Python do it."""
+
+    def pack(
+        self,
+        ring: bytearray,
+        at: int,
+        is_told: bool,
+        ended_at: float,
+        started_at: float,
+        sent: int,
+        received: int,
+        trace: bytes,
+        parent: bytes,
+        path: str,
+        /,
+    ) -> bool:
+        """What `proxy.recent.pack_in_python` does."""
 
     def trim(self) -> None:
         """Give memory that was freed back to the kernel; some milliseconds."""

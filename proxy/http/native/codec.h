@@ -5,7 +5,7 @@
  * repeated name. So nothing is accepted here that Python would refuse (tests/property/test_http1_codec.py
  * compares the two), and a machine without a compiler loses speed alone.
  *
- * text.c does the same for lines of the access log.
+ * text.c does the same for lines of the access log, and for the memory of the last exchanges.
  *
  * Limited API of Python 3.11: one binary serves every later version.
  */
@@ -43,10 +43,11 @@ extern PyObject *given[GIVEN];
 
 int prepare_reading(void);
 int prepare_heads(void); /* once the classes are given */
-extern const char request_doc[], response_doc[], compose_doc[], trim_doc[];
+extern const char request_doc[], response_doc[], compose_doc[], pack_doc[], trim_doc[];
 PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *response(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *compose(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *pack(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *trim(PyObject *self, PyObject *ignored);
 
 #endif
