@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from meshpy.compile.check_bindings import check_bindings
 from meshpy.compile.findings import Notes, listed
-from meshpy.compile.ingress import Offer, gateway_servers, misfit, offers_of, picks
+from meshpy.compile.ingress import gateway_servers
+from meshpy.compile.offers import Offer, are_joined, offers_of, picks, server_misfit
 from meshpy.compile.snapshot import Mesh
 from meshpy.model.inventory import GatewayPort, Service
 from meshpy.policy.gateway_kinds import GatewayDoc, ServerDoc
@@ -49,18 +50,14 @@ def _check_port(service: Service, port: GatewayPort, offers: Sequence[Offer], no
     spoken = next((each.protocol for each in service.ports if each.number == port.target), None)
     for number, offer in enumerate(offers):
         server, title = offer.server, offer.gateway.meta.title
-        if (server.tls is None, server.redirects) != (first.server.tls is None, first.server.redirects):
+        if server.sort != first.server.sort:
             what = f"{title}: port {port.published} has another kind of server at {first.server.place}"
             notes.error(
-                server.place, what, "a port ends TLS, redirects, or is in plaintext: write one of these"
+                server.place, what, "a port ends TLS, redirects, is HTTP or is TCP: write one of these"
             )
             continue
-        found = (
-            misfit(server.tls.mode if server.tls is not None else None, server.protocol, spoken)
-            if spoken
-            else None
-        )
-        if found is not None and not server.redirects:
+        found = server_misfit(server, spoken) if spoken is not None else None
+        if found is not None:
             notes.error(server.place, f"{title}: {found[0]}", found[1])
         _check_secrets(service, server, title, notes)
         if server.redirects and not any(each.published == port.published for each in opened):
@@ -72,11 +69,10 @@ def _check_port(service: Service, port: GatewayPort, offers: Sequence[Offer], no
                 notes.error(server.place, f"{title}: {where}", "remove one of them")
 
 
-def _claimed_twice(one: Offer, other: Offer) -> set[str]:
-    """Hosts of both; in plaintext Istio joins what several Gateways say of one."""
-    if one.server.tls is None and one.gateway is not other.gateway and one.gateway.leads_to_app:
-        return set()
-    return {host.host for host in one.server.hosts} & {host.host for host in other.server.hosts}
+def _claimed_twice(one: Offer, other: Offer) -> list[str]:
+    if are_joined(one, other):
+        return []
+    return sorted({host.host for host in one.server.hosts} & {host.host for host in other.server.hosts})
 
 
 def _check_secrets(service: Service, server: ServerDoc, title: str, notes: Notes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from meshpy.compile.ingress import misfit
+from meshpy.compile.offers import misfit
 from meshpy.errors import Problem
 from meshpy.inject.evidence import PortFact
 from meshpy.inject.interpolation import substitute

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from meshpy.compile.ingress import offers_of
+from meshpy.compile.offers import offers_of
 from meshpy.errors import Place, Problem
 from meshpy.inject.edge import lay_gateway_ports, lay_servers
 from meshpy.inject.inventory import labels_of

@@ -93,6 +93,7 @@ class IngressServer:
         redirect_to: the published port of HTTPS to which plain requests are sent; 0 for none.
         proxy_protocol: every connection begins with a PROXY header, before TLS.
         hosts: of a server in plaintext: requests for others are answered 404; empty takes any.
+        closed: hosts whose own server cannot be opened; no wildcard of another is for them.
     """
 
     port: int
@@ -102,15 +103,26 @@ class IngressServer:
     redirect_to: int = 0
     proxy_protocol: bool = False
     hosts: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
 
     def is_for(self, name: str) -> bool:
         """Whether a server in plaintext takes requests for a host, lower case."""
-        return not self.hosts or any(covers_host(host, name) for host in self.hosts)
+        found = [host for host in self.hosts or ("*",) if covers_host(host, name)]
+        return bool(found) and not self._is_closed(name, max(found, key=specificity))
 
     def tls_for(self, name: str) -> ServerTls | None:
         """The most specific of `tls` for a server name, lower case; empty is none."""
         found = [(host, each) for each in self.tls for host in each.hosts if covers_host(host, name)]
-        return max(found, key=lambda pair: specificity(pair[0]))[1] if found else None
+        if not found:
+            return None
+        host, tls = max(found, key=lambda pair: specificity(pair[0]))
+        return None if self._is_closed(name, host) else tls
+
+    def _is_closed(self, name: str, served: str) -> bool:
+        """Whether what is closed says more of a name than the pattern by which it would be served."""
+        return any(
+            covers_host(host, name) and specificity(host) > specificity(served) for host in self.closed
+        )
 
 
 def covers_host(pattern: str, name: str) -> bool:

@@ -114,6 +114,18 @@ class ServerDoc:
     routes: RoutesFrom = RoutesFrom()
 
     @property
+    def sort(self) -> str:
+        """Of servers on one port all have the same."""
+        if self.tls is not None:
+            return "TLS"
+        return "redirect" if self.redirects else "TCP" if self.protocol == "TCP" else "HTTP"
+
+    @property
+    def is_https(self) -> bool:
+        """Whether callers may be sent here from a port in plaintext; who ends TLS is no matter to them."""
+        return self.tls is not None and self.protocol in ("", "HTTPS")
+
+    @property
     def is_http(self) -> bool:
         """Whether requests are read here, and routes may lead them elsewhere."""
         return self.protocol in ("", "HTTP", "HTTPS", "HTTP2", "GRPC") and (

@@ -65,6 +65,10 @@ def _listener(cursor: Cursor, namespace: str) -> ServerDoc:
         at_tls.problem(f"{protocol} has no TLS", "write protocol: HTTPS, or remove it")
     if at_host is not None and protocol == "TCP":
         at_host.problem("bytes in plaintext name no host", "remove it")
+    at_routes = fields.get("allowedRoutes")
+    if at_routes is not None and protocol in ("TLS", "TCP"):
+        what = f"{protocol} hands bytes to the app, and no route is for them"
+        at_routes.problem(what, "remove it, or write protocol: HTTP or HTTPS")
     return ServerDoc(
         cursor.place,
         at_port.integer(1, 65535) if at_port is not None else 0,
@@ -72,7 +76,7 @@ def _listener(cursor: Cursor, namespace: str) -> ServerDoc:
         (ScopedHost(_hostname(at_host) if at_host is not None else "*"),),
         _tls(at_tls, protocol) if at_tls is not None else None,
         name=fields.text("name"),
-        routes=_allowed(fields.get("allowedRoutes"), namespace),
+        routes=_allowed(at_routes, namespace),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshpy.compile import Findings, check, compile_mesh
@@ -120,3 +122,24 @@ def test_a_server_says_whether_it_ends_tls() -> None:
     (problem,) = problems_of(text)
     assert "`mode` is missing, which is PASSTHROUGH" in problem.what
     assert "SIMPLE" in problem.instead
+
+
+TWO = """selector: {app: web}
+servers:
+- port: {number: 80, name: a, protocol: HTTPS}
+  hosts: ["*.test"]
+  tls: {mode: SIMPLE, credentialName: have}
+- port: {number: 80, name: b, protocol: HTTPS}
+  hosts: [a.test]
+  tls: {mode: MUTUAL, credentialName: lost}
+"""
+
+
+def test_a_host_whose_certificate_is_missing_is_not_the_wildcards_which_asks_callers_for_none() -> None:
+    web = replace(WEB, credentials=("have",))
+    mesh = Inventory({web.name: web})
+    texts = (document("Gateway", TWO, "front"), bound("a.test"))
+    found = compile_mesh(mesh, loaded(*texts), trust_domain="mesh.test", revision=1)[web.name]
+    (server,) = found.servers
+    assert server.tls_for("a.test") is None
+    assert server.tls_for("b.test") is not None
