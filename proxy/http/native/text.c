@@ -230,6 +230,6 @@ PyObject *pack(PyObject *self, PyObject *const *args, Py_ssize_t count)
     memcpy(to + FLAGS + sizeof times, bytes, sizeof bytes);
     to = put_octets(to + FLAGS + sizeof times + sizeof bytes, trace, traced, TRACE);
     to = put_octets(to, parent, parented, PARENT);
-    put_octets(to, path, is_here ? size : 0, PATH_TEXT);
+    put_octets(to, is_here ? path : "", is_here ? size : 0, PATH_TEXT);
     return PyBool_FromLong(is_here);
 }
