@@ -16,7 +16,6 @@ __all__ = [
     "Source",
     "StoreKind",
     "WebhookSettings",
-    "host_port",
     "read_secret",
 ]
 
@@ -36,11 +35,6 @@ class StoreKind(StrEnum):
     SQLITE = "sqlite"
     SWARM = "swarm"
     DIRECTORY = "directory"
-
-
-def host_port(host: str, port: int) -> str:
-    """As `Listen.parse` reads it: an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

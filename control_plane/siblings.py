@@ -22,9 +22,8 @@ from aiohttp import web
 
 from certs.spiffe import SpiffeId
 from certs.tls import anonymous_context, judged, verify_peer
-from control_plane.settings import host_port
 from control_plane.signing import Signing
-from meshpy.model.names import CONTROL_PLANE
+from meshpy.model.names import CONTROL_PLANE, host_port
 
 __all__ = ["ALONE", "ANSWER_S", "Siblings", "Told", "addresses_of"]
 

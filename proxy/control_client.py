@@ -20,13 +20,14 @@ from certs.errors import CertError
 from certs.identity import Identity
 from certs.lifetime import renew_after_s
 from meshpy.errors import MeshpyError
+from meshpy.model.names import host_port
 from meshpy.model.snapshot import MESH_PORT
 from proxy.control_stream import ControlStream
 from proxy.enrolment import FAILURES, Enrolled, EnrolmentError, enrol, own_id, stream_context
 from proxy.net.interfaces import interfaces, moved
 from proxy.new_request import NewRequest, new_request
 from proxy.options import ControlOptions
-from proxy.replicas import dial, host_of
+from proxy.replicas import dial
 from proxy.sidecar import Sidecar
 from proxy.websocket import WebSocket
 
@@ -257,7 +258,7 @@ class ControlClient:
         async with asyncio.timeout(_CONNECT_S + _UPGRADE_S):
             async with asyncio.timeout(_CONNECT_S):
                 link = await dial(options.address, options.port, context)
-            socket = await WebSocket.open(link, host_of(options.address, options.port), "/v1/stream")
+            socket = await WebSocket.open(link, host_port(options.address, options.port), "/v1/stream")
         try:
             pause.reset()
             self._sidecar.clusters.is_alone = False

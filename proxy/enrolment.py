@@ -20,11 +20,11 @@ from certs.identity import Identity
 from certs.spiffe import SpiffeId
 from certs.tls import anonymous_context, client_context, judged, verify_peer
 from meshpy.errors import MeshpyError
-from meshpy.model.names import CONTROL_PLANE
+from meshpy.model.names import CONTROL_PLANE, host_port
 from proxy.new_request import NewRequest
 from proxy.options import ControlOptions
 from proxy.posting import post
-from proxy.replicas import dial, host_of
+from proxy.replicas import dial
 
 __all__ = ["FAILURES", "Enrolled", "EnrolmentError", "enrol", "own_id", "stream_context"]
 
@@ -127,7 +127,9 @@ async def _post(options: ControlOptions, body: object, context: ssl.SSLContext, 
         async with asyncio.timeout(_CONNECT_S):
             link = await dial(options.address, options.port, context, server_name)
         try:
-            status, text = await post(link, host_of(options.address, options.port), "/v1/certificates", body)
+            status, text = await post(
+                link, host_port(options.address, options.port), "/v1/certificates", body
+            )
         finally:
             link[1].transport.abort()
     if status != 200:

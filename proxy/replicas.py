@@ -11,7 +11,7 @@ import random
 import socket
 import ssl
 
-__all__ = ["Link", "dial", "host_of"]
+__all__ = ["Link", "dial"]
 
 Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -48,8 +48,3 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None, server_name: st
             connection.close()
             raise
     raise OSError(f"{host}: has no address")
-
-
-def host_of(address: str, port: int) -> str:
-    """As a Host field has it."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

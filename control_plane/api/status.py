@@ -19,10 +19,10 @@ from control_plane.errors import Unavailable
 from control_plane.gathered import all_sidecars
 from control_plane.metrics import families
 from control_plane.parts import Parts
-from control_plane.settings import host_port
 from control_plane.streams import SyncState
 from control_plane.traffic import added, edges, traffic_from, traffic_told
 from meshpy.exposition import OPENMETRICS, PROMETHEUS, openmetrics, prometheus, wants_openmetrics
+from meshpy.model.names import host_port
 from meshpy.wire import encode
 
 __all__ = ["OPEN_PATHS", "StatusRoutes"]

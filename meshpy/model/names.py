@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONTROL_PLANE", "OUTSIDE", "OUTSIDE_WORDS", "ROOT_NAMESPACE", "ServiceName", "standard_hosts"]
+__all__ = [
+    "CONTROL_PLANE",
+    "OUTSIDE",
+    "OUTSIDE_WORDS",
+    "ROOT_NAMESPACE",
+    "ServiceName",
+    "host_port",
+    "standard_hosts",
+]
 
 ROOT_NAMESPACE = "mesh-system"
 """Policies of this namespace apply to the whole mesh (Istio's root namespace)."""
@@ -62,3 +70,8 @@ def standard_hosts(service: ServiceName) -> tuple[str, ...]:
         f"tasks.{service.name}",
         f"tasks.{service.swarm_name}",
     )
+
+
+def host_port(host: str, port: int) -> str:
+    """As a Host field and a setting have it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
