@@ -61,8 +61,9 @@ def _check_port(service: Service, port: GatewayPort, offers: Sequence[Offer], no
             notes.error(server.place, f"{title}: {found[0]}", found[1])
         _check_secrets(service, server, title, notes)
         if server.redirects and not any(each.published == port.published for each in opened):
-            what = f"{title}: there is no port with TLS to redirect to"
-            notes.error(server.place, what, "add a server with tls: {mode: SIMPLE, credentialName: NAME}")
+            what = f"{title}: there is no port with HTTPS to redirect to"
+            instead = "add a server of protocol: HTTPS with tls: {mode: SIMPLE, credentialName: NAME}"
+            notes.error(server.place, what, instead)
         for earlier in offers[:number]:
             for host in _claimed_twice(earlier, offer):
                 where = f"port {port.published} has a server for {host} at {earlier.server.place}"

@@ -91,6 +91,7 @@ def _virtual_hosts(
 ) -> tuple[VirtualHost, ...]:
     """One for each host; none where no route is bound, and no Gateway wants 404 then."""
     patterns = [(host, each.offer) for each in offers for host in each.hosts]
+    named = [*(host.host for host, _ in patterns), *server.closed]
     found: dict[str, list[RouteRule]] = {}
     for host, offer in patterns:
         if not offer.server.is_http:
@@ -98,7 +99,7 @@ def _virtual_hosts(
         if not offer.gateway.leads_to_app:
             found.setdefault(host.host, [])  # nothing for it is 404
         for domain, rules in routes_at(routes, policies, server.published, host, offer):
-            if _most_specific(domain, patterns) == host.host:
+            if _most_specific(domain, named) == host.host:
                 found.setdefault(domain, []).extend(_led(routes.caller, rules))
     for host, offer in patterns if found else ():
         is_for_app = offer.gateway.leads_to_app or not offer.server.is_http
@@ -107,9 +108,9 @@ def _virtual_hosts(
     return tuple(VirtualHost(domain, (domain,), tuple(rules)) for domain, rules in found.items())
 
 
-def _most_specific(domain: str, patterns: Iterable[tuple[ScopedHost, Offer]]) -> str:
-    """Which server's host a handshake for that name would find."""
-    covering = [host.host for host, _ in patterns if narrower(host.host, domain) == domain]
+def _most_specific(domain: str, hosts: Iterable[str]) -> str:
+    """Which server's host, open or closed, is that of a handshake for that name."""
+    covering = [host for host in hosts if narrower(host, domain) == domain]
     return max(covering, key=specificity, default="")
 
 
