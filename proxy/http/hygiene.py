@@ -52,6 +52,6 @@ def nominated(connection: list[bytes]) -> frozenset[bytes]:
 
 
 def is_trailer_allowed(header: Header) -> bool:
-    """Whether a trailer field may be passed on."""
-    lower = header[0].lower()
-    return lower not in _NOT_IN_TRAILERS and lower not in HOP_BY_HOP and not is_spoofable(lower)
+    """Whether a trailer field may be passed on; `_` is read as `-`, as gateways of CGI's kind read both."""
+    plain = header[0].lower().replace(b"_", b"-")
+    return plain not in _NOT_IN_TRAILERS and plain not in HOP_BY_HOP and not is_spoofable(plain)

@@ -238,6 +238,10 @@ ACCEPTED = {
         ),
         [("/", b"", ((b"X-Sum", b"1"),))],
     ),
+    "31 trailers spelt with _": (
+        chunked(b"0\r\nX_Forwarded_For: 1\r\nTransfer_Encoding: x\r\nX_Spiffe_Id: y\r\nX_Sum: 1\r\n\r\n"),
+        [("/", b"", ((b"X_Sum", b"1"),))],
+    ),
     "pipelined": (
         post(b"Content-Length: 2", content=b"ab") + chunked(b"0\r\n\r\n") + get(),
         [("/", b"ab", ()), ("/", b"", ()), ("/", b"", ())],

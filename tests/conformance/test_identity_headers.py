@@ -93,6 +93,19 @@ async def test_fields_that_the_mesh_alone_may_set_never_arrive_as_a_client_wrote
         assert names(seen).count("x-spiffe-id") == 0
 
 
+@pytest.mark.parametrize("way", [edge, pair])
+async def test_a_trailer_says_nothing_that_a_field_of_the_head_may_not(way):
+    """31, 42: servers that merge trailers into the head would believe it."""
+    names = [*FORGED, "X-Forwarded-For", "X_Forwarded_For", "X_Real_IP", "Authorization", "Host"]
+    trailers = "".join(f"{name}: forged\r\n" for name in names) + "X-Sum: kept\r\n"
+    async with backend() as app, way(app.port) as (client, _):
+        head = "POST / HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+        await client.send((head + trailers + "\r\n").encode())
+        assert (await client.answer()).status == 200
+    assert b"X-Sum: kept" in app.raw
+    assert b"forged" not in app.raw
+
+
 async def test_the_certificate_field_is_the_verified_caller_and_nobody_else():
     async with backend() as app, pair(app.port) as (client, _):
         await client.get(
@@ -143,6 +156,17 @@ async def test_a_host_is_one_host_however_it_is_spelt(host):
         assert (await client.answer()).status == 403
         await client.send(b"GET / HTTP/1.1\r\nHost: secret.com.evil\r\n\r\n")
         assert (await client.answer()).status == 200
+
+
+async def test_policy_judges_the_host_of_an_absolute_target_and_the_application_is_told_it():
+    """24: RFC 9112 §3.2.2, the target wins over `Host`."""
+    rule = policy("DENY", Operation(hosts=(Exact("secret.com"),)))
+    async with backend() as app, edge(app.port, rule) as (client, _):
+        await client.send(b"GET http://Secret.com:80/ HTTP/1.1\r\nHost: fine\r\n\r\n")
+        assert (await client.answer()).status == 403
+        await client.send(b"GET http://fine/ HTTP/1.1\r\nHost: secret.com\r\n\r\n")
+        assert (await client.answer()).status == 200
+    assert [seen.headers("host") for seen in app.requests] == [["fine"]]
 
 
 async def test_hosts_and_paths_of_strangers_are_no_labels():
