@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from meshpy.compile.bindings import gateways_of, is_in_scope, narrower, sections_of, takes
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.snapshot import Mesh
+from meshpy.model.ingress import specificity
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.policy.gateway_kinds import GatewayDoc, ServerDoc
 from meshpy.policy.meta import HostRef
@@ -90,14 +91,31 @@ def _check_hosts(bound: _Bound, ref: GatewayRef, gateway: GatewayDoc, notes: Not
         what = f"{title} takes no {bound.document.meta.kind} of {bound.document.meta.namespace} there"
         notes.error(ref.place, what, _remedy(bound, gateway, named))
         return set()
-    http = [host for server, hosts in open_to if server.is_http and not server.redirects for host in hosts]
-    found = {host.host for host in bound.hosts if any(narrower(each, host.host) for each in http)}
+    read = [(server, hosts) for server, hosts in open_to if server.is_http and not server.redirects]
+    http = [host for _, hosts in read for host in hosts]
+    found = {
+        meant.host
+        for meant in bound.hosts
+        for server, hosts in read
+        if any(_is_led(meant.host, host, server, gateway) for host in hosts)
+    }
     if not http:
         notes.error(ref.place, f"{title} has no HTTP server there", "write protocol: HTTP or HTTPS in it")
     elif bound.hosts and not found:
         what = f"{title} has no HTTP server for {', '.join(host.host for host in bound.hosts)}"
         notes.error(ref.place, what, f"write a host of its servers; {listed(http)}")
     return found
+
+
+def _is_led(meant: str, host: str, server: ServerDoc, gateway: GatewayDoc) -> bool:
+    """Whether requests for a host come to this one of a server, and not as bytes to a server beside it."""
+    common = narrower(host, meant)
+    return bool(common) and not any(
+        narrower(each.host, common) == common and specificity(each.host) > specificity(host)
+        for beside in gateway.servers
+        if beside.port == server.port and not beside.is_http
+        for each in beside.hosts
+    )
 
 
 def _open_to(
