@@ -23,6 +23,7 @@ from proxy.ext_authz import (
     judge_http,
     question,
     with_answers,
+    with_twins,
 )
 from proxy.ext_authz_grpc import Parties, grpc_question, judge_grpc
 from proxy.http.events import Framing, Header, Headers
@@ -208,6 +209,8 @@ class Consultation:
         """Change the request as the answer says; the stages that follow see it like that."""
         plan = self._plan
         response = plan.response_ops
+        if allowed.drop:
+            allowed = with_twins(allowed, self._request.headers)
         if allowed.to_client:
             names = frozenset(name for name, _ in allowed.to_client)
             response = FoldedOps(response.drop | names, (*response.extra, *allowed.to_client), response.host)

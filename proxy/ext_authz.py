@@ -33,6 +33,7 @@ __all__ = [
     "judge_http",
     "question",
     "with_answers",
+    "with_twins",
 ]
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -164,6 +165,16 @@ def _allowed(provider: Provider, headers: Headers) -> Allowed:
     add = chosen(provider.to_upstream)
     drop = {name for name in removed if name and name not in NEVER_PASSED} | {name for name, _ in add}
     return Allowed(frozenset(drop), add, chosen(provider.on_allow))
+
+
+def with_twins(allowed: Allowed, names: Iterable[str]) -> Allowed:
+    """The same, without twins with `_` that a client sent: servers that read it as `-` must not meet them."""
+    twins = {
+        name
+        for name in (each.encode("latin-1") for each in names if "_" in each)
+        if name.replace(b"_", b"-") in allowed.drop
+    }
+    return allowed._replace(drop=allowed.drop | twins) if twins else allowed
 
 
 def with_answers(ops: FoldedOps, allowed: Allowed) -> FoldedOps:

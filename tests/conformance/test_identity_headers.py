@@ -1,7 +1,8 @@
-"""THREATS B 41-45: who a caller is, nobody can say for him, over HTTP/1.1 at the mesh port and at an edge."""
+"""THREATS B 41-45: who a caller is, nobody can say for him, at the mesh port and at an edge."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import pytest
@@ -15,10 +16,11 @@ from meshpy.model.authz import (
     Operation,
 )
 from meshpy.model.endpoint import Endpoint
-from meshpy.model.match import Exact
+from meshpy.model.match import Exact, Prefix
 from proxy.series import prometheus_text
 from proxy.telemetry import MAX_EDGES, MAX_VERDICTS, EdgeKey, Telemetry
 from tests.helpers.backends import backend
+from tests.helpers.h2 import DATA, POST, H2Client, frame, request
 from tests.helpers.pki import mesh_pki
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
@@ -203,3 +205,62 @@ async def test_a_caller_without_identity_meets_no_rule_on_principals():
         assert (await client.get("/", headers=forged)).status == 403
     async with backend() as app, pair(app.port, policy("ALLOW", when=(principal,))) as (client, _):
         assert (await client.get()).status == 200
+
+
+def h2_get(path: str = "/", host: str = "api", *fields: tuple[str, str]) -> bytes:
+    named = ((":method", "GET"), (":scheme", "http"), (":path", path), (":authority", host), *fields)
+    return request(fields=named)
+
+
+async def h2_status(client: Client, sent: bytes) -> int:
+    """What one request is answered that comes on a connection of its own to where `client` is."""
+    host, port = client.writer.get_extra_info("peername")
+    assert host == LOOPBACK
+    async with await H2Client.connect(port) as other, asyncio.timeout(10):
+        await other.send(sent)
+        return (await other.answer()).status
+
+
+async def test_over_http_2_nobody_says_either_who_a_caller_is():
+    """41, 42: in the head, and in trailers, which the bridge carries to HTTP/1.1."""
+    forged = tuple((name.lower(), "forged") for name in FORGED)
+    hidden = (*forged, ("x-forwarded-for", "forged"), ("x_forwarded_for", "forged"), ("x-sum", "kept"))
+    with_trailers = request(fields=POST, end=False) + frame(DATA, b"x", 0, 1) + request(fields=hidden)
+    async with backend() as app, pair(app.port) as (client, _):
+        assert await h2_status(client, h2_get("/", "api", *forged)) == 200
+        assert await h2_status(client, with_trailers) == 200
+    assert b"kept" in app.raw
+    assert b"forged" not in app.raw
+    assert [names(seen).count("x-forwarded-client-cert") for seen in app.requests] == [1, 1]
+
+
+async def test_over_http_2_no_spelling_passes_a_policy_either():
+    """43, 44, 46-60: hosts, fields sent twice and paths are judged as those of HTTP/1.1."""
+    role = Condition("request.headers[x-role]", (Exact("admin"),))
+    closed = Operation(paths=(Exact("/admin"), Prefix("/admin/")))
+    rules = (
+        policy("DENY", closed),
+        policy("DENY", Operation(hosts=(Exact("secret.com"),))),
+        policy("DENY", when=(role,)),
+    )
+    twice = ("x-role", "user"), ("x-role", "admin")
+    paths = [
+        "//admin",
+        "/./admin",
+        "/x/../admin",
+        "/%61dmin",
+        "/admin%2f",
+        "/x%2f..%2fadmin",
+        "/..\\admin",
+        "/admin?x",
+        "/admin/;",
+    ]
+    hosts = ["secret.com", "SECRET.com", "secret.com:8080", "secret.com.", "Secret.Com.:80"]
+    denied = [h2_get(path) for path in paths] + [h2_get("/", host) for host in hosts]
+    denied += [h2_get("/", "api", *twice), h2_get("/", "api", *reversed(twice))]
+    async with backend() as app, pair(app.port, *rules) as (client, _):
+        assert [await h2_status(client, sent) for sent in denied] == [403] * len(denied)
+        assert [await h2_status(client, h2_get(path)) for path in ("/admin#x", "/admin%00")] == [400, 400]
+        assert not app.requests
+        assert await h2_status(client, h2_get("/%2561dmin", "secret.com.evil", ("x-role", "user"))) == 200
+    assert [seen.target for seen in app.requests] == ["/%2561dmin"]

@@ -175,6 +175,7 @@ async def test_an_answer_that_allows_changes_request_and_response(pki):
     )
     async with mesh(pki, says("200 OK", headers), provider=provider) as m:
         forged = "X-User: root\r\nX-Secret: s\r\nX-Role-B: root\r\n"
+        forged += "X_User: root\r\nX_Role-B: root\r\nX_Other: o\r\n"
         answer = await m.client.get("/secret", headers=forged)
     seen = m.app.requests[0]
     assert answer.status == 200
@@ -183,6 +184,8 @@ async def test_an_answer_that_allows_changes_request_and_response(pki):
     assert seen.headers("x-role-a") == ["1", "2"]
     assert seen.headers("x-secret") == seen.headers("x-role-b") == seen.headers("x-private") == []
     assert seen.headers("x-meshpy-not-sent") == []
+    assert seen.headers("x_user") == seen.headers("x_role-b") == []
+    assert seen.headers("x_other") == ["o"]
 
 
 async def test_the_provider_is_asked_before_deny_and_allow_which_see_what_it_added(pki):
