@@ -27,7 +27,8 @@ TEN_MB = 10_000_000
 
 
 @pytest.fixture
-async def mesh(tmp_path):
+async def mesh(tmp_path, monkeypatch):
+    monkeypatch.setattr("control_plane.app.SHUTDOWN_S", 0.1)  # nobody here waits for an answer to its end
     async with plane(tmp_path) as running:
         yield running
 
