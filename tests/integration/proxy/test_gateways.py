@@ -62,7 +62,9 @@ GUARD = document(
 CLOSED = document("AuthorizationPolicy", "selector: {matchLabels: {app: api}}\nrules: []", "closed")
 
 
-def mesh(https: int, http: int, mesh_port: int, apps: tuple[int, int], *texts: str) -> dict[str, Snapshot]:
+def mesh(
+    https: int, http: int, mesh_port: int, apps: tuple[int, int], *texts: str, errors: int = 0
+) -> dict[str, Snapshot]:
     """web with two ports for Gateways, and api: what is compiled for each, its app on this machine."""
     http_port = (Port(8080, Protocol.HTTP, True, False, True),)
     web = service(
@@ -76,7 +78,7 @@ def mesh(https: int, http: int, mesh_port: int, apps: tuple[int, int], *texts: s
     found = {WEB: web, API: api}
     ready = {name: replace(each, app=AppAddress((LOOPBACK,))) for name, each in found.items()}
     inventory, policies = Inventory(ready), loaded(*texts)
-    assert check(inventory, policies).errors == ()
+    assert len(check(inventory, policies).errors) == errors
     compiled = compile_mesh(inventory, policies, trust_domain="mesh.test", revision=1)
     return {
         name.name: _at(snapshot, app)
@@ -104,9 +106,24 @@ ASKED = {"/a": 200, "/api/x": 200, "/old/a": 301, "/api/secret": 403, "/old/secr
 HOSTS = {"shop.example.com": 200, "a.plain.example.com": 200, "else.test": 404}
 
 
-async def secured(port: int, ca: WebCa) -> Client:
+HALF_OPEN = document(
+    "Gateway",
+    """
+    selector: {app: web}
+    servers:
+    - port: {number: 443, name: any, protocol: HTTPS}
+      hosts: ["*.example.com"]
+      tls: {mode: SIMPLE, credentialName: shop}
+    - port: {number: 443, name: safe, protocol: HTTPS}
+      hosts: [safe.example.com]
+      tls: {mode: MUTUAL, credentialName: not-there}
+    """,
+    "front",
+)
+
+
+async def secured(port: int, ca: WebCa, name: str = "shop.example.com") -> Client:
     context = ssl.create_default_context(cafile=str(ca.path))
-    name = "shop.example.com"
     return Client(*await asyncio.open_connection(LOOPBACK, port, ssl=context, server_hostname=name))
 
 
@@ -223,3 +240,20 @@ async def test_gateway_apis_listeners_lead_where_routes_say_and_else_nowhere(pki
                     assert answer.headers["location"] == "https://shop.example.com/old/a?b"
     assert [each.target for each in api_app.requests] == ["/x"]
     assert [each.headers("host") for each in web_app.requests] == [["else.test"]]
+
+
+async def test_a_host_whose_secret_is_missing_is_not_served_by_a_wildcard_that_asks_for_less(pki, ca):
+    https, mesh_port = free_port(), free_port()
+    async with backend() as web_app, backend() as api_app:
+        apps = (api_app.port, web_app.port)
+        found = mesh(https, free_port(), mesh_port, apps, HALF_OPEN, errors=3)  # .crt, .key and .ca
+        web = presenting(found["web"], ca.issue("shop", "*.example.com"))
+        async with running(web, pki, binds=EDGE):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await secured(https, ca, "safe.example.com")
+            async with await secured(https, ca) as client:
+                await client.send(b"GET /a HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+                assert (await client.answer()).status == 200
+                await client.send(b"GET /b HTTP/1.1\r\nHost: safe.example.com\r\n\r\n")
+                assert (await client.answer()).status in (404, 421)
+    assert [each.target for each in web_app.requests] == ["/a"]
