@@ -6,6 +6,8 @@ STAMP := $(VENV)/.setup
 PUBLISH := $(VENV)/.publish
 FOR ?=
 PYTEST := $(BIN)/python -m pytest
+# Tests wait for half of their time: more of them at once than there are processors.
+WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 
 .PHONY: setup compiled demo test lint e2e e2e-newest bench docs pictures house release clean lock
 
@@ -32,7 +34,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	tests/twice $(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench -n auto --dist worksteal
+	tests/twice $(PYTEST) tests --ignore=tests/e2e --ignore=tests/bench -n $(WORKERS) --dist worksteal
 
 e2e: setup
 	tests/twice tests/e2e/run $(BIN) --both

@@ -194,7 +194,7 @@ class Engine:
     def remove(self, stack: str, timeout_s: float = 60) -> None:
         """Remove a stack and wait until its tasks' containers and its networks are gone."""
         containers = {task.container for task in self.tasks(stack=stack)} - {""}
-        self.docker("stack", "rm", stack)
+        self.wait(f"{stack} is removed", lambda: self._is_removed(stack), timeout_s)
         label = f"label={STACK_LABEL}{stack}"
         self.wait(
             f"networks of {stack} are gone",
@@ -206,6 +206,13 @@ class Engine:
             return not containers & set(self.docker("ps", "-q", "--no-trunc").split())
 
         self.wait(f"containers of {stack} are gone", gone, timeout_s)
+
+    def _is_removed(self, stack: str) -> bool:
+        """Ask for it; a network that its last task still uses is asked for once more."""
+        done = self.run("docker", "stack", "rm", stack)
+        if done.code != 0 and "in use by task" not in done.err:
+            raise EngineError(f"docker stack rm {stack}: exit {done.code}\n{done.out}{done.err}")
+        return done.code == 0
 
     def docker_at(self, task: Task) -> list[str]:
         """`docker`, speaking to the engine of the task's node."""
