@@ -48,7 +48,7 @@ _TEXTS: Final = (
 """Of a line of the log, each before its value."""
 _VIA_UPSTREAM: Final = "via_upstream"
 _UNOBSERVED: Final = UNOBSERVED
-"""A constant of another module is looked for by its name at each use."""
+"""A constant of another module is looked for by its name at each use, compiled too."""
 _VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 

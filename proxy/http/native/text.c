@@ -193,7 +193,8 @@ const char pack_doc[] =
     "pack(ring, at, is_told, ended_at, started_at, sent, received, trace, parent, path) -> bool\n\n"
     "Packs an exchange into a slot of a bytearray, as proxy.recent lays it out; False when the path has no room there.";
 
-enum { TRACE = 55, PARENT = 16, PATH_TEXT = 84, ELSEWHERE = 255, FLAGS = 4, SLOT = FLAGS + 4 * 8 + TRACE + PARENT + PATH_TEXT };
+enum { FLAGS = 4, NUMBERS = 4 * 8, TRACE = 55, PARENT = 16, PATH_TEXT = 84, ELSEWHERE = 255 };
+enum { SLOT = FLAGS + NUMBERS + TRACE + PARENT + PATH_TEXT };
 
 static char *put_octets(char *at, const char *text, Py_ssize_t size, Py_ssize_t room)
 {

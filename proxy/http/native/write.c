@@ -154,7 +154,8 @@ static PyObject *setup(PyObject *self, PyObject *const *args, Py_ssize_t count)
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, name##_doc}
 
-static PyMethodDef functions[] = {FAST(request), FAST(response), FAST(join), FAST(setup), FAST(compose), FAST(pack), {"trim", trim, METH_NOARGS, trim_doc}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {FAST(request), FAST(response), FAST(join), FAST(setup), FAST(compose), FAST(pack),
+                                   {"trim", trim, METH_NOARGS, trim_doc}, {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {
     .m_base = PyModuleDef_HEAD_INIT,
