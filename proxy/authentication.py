@@ -12,6 +12,7 @@ from meshpy.engine.authenticate import Accepted, Refused
 from proxy.decide.headers import FoldedOps
 from proxy.denial import DENIED_BY, decider
 from proxy.http.head import RequestHead
+from proxy.http.hygiene import twins
 from proxy.plan import Plan, Reply
 
 __all__ = ["changed_plan", "hide_tokens", "unauthenticated"]
@@ -81,8 +82,7 @@ def changed_plan(plan: Plan, head: RequestHead, accepted: Accepted, original: by
     if not accepted.drop and not accepted.add:
         return plan if target is plan.target else replace(plan, target=target)
     drop = {name.encode("latin-1") for name in accepted.drop}
-    # Servers that read `_` as `-` must not meet a twin of what the mesh vouches for.
-    drop |= {name for name in head.fields if b"_" in name and name.replace(b"_", b"-") in drop}
+    drop |= twins(head.fields, drop)
     add = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in accepted.add)
     ops = plan.request_ops
     folded = FoldedOps(ops.drop | drop, (*ops.extra, *add), ops.host)

@@ -19,7 +19,7 @@ from proxy.denial import DENIED_BY
 from proxy.http.events import Header, Headers, Refused
 from proxy.http.h1 import RequestParser
 from proxy.http.head import RequestHead
-from proxy.http.hygiene import is_spoofable
+from proxy.http.hygiene import is_spoofable, twins
 from proxy.net.pool import Upstream
 from proxy.subrequest import Answer
 
@@ -168,13 +168,9 @@ def _allowed(provider: Provider, headers: Headers) -> Allowed:
 
 
 def with_twins(allowed: Allowed, names: Iterable[str]) -> Allowed:
-    """The same, without twins with `_` that a client sent: servers that read it as `-` must not meet them."""
-    twins = {
-        name
-        for name in (each.encode("latin-1") for each in names if "_" in each)
-        if name.replace(b"_", b"-") in allowed.drop
-    }
-    return allowed._replace(drop=allowed.drop | twins) if twins else allowed
+    """The same, without twins that a client sent."""
+    found = twins((each.encode("latin-1") for each in names), allowed.drop)
+    return allowed._replace(drop=allowed.drop | found) if found else allowed
 
 
 def with_answers(ops: FoldedOps, allowed: Allowed) -> FoldedOps:

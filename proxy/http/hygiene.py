@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from proxy.http.events import Header, Headers
 
-__all__ = ["HOP_BY_HOP", "is_spoofable", "is_trailer_allowed", "nominated", "strip_spoofed"]
+__all__ = ["HOP_BY_HOP", "is_spoofable", "is_trailer_allowed", "nominated", "strip_spoofed", "twins"]
 
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
@@ -35,6 +37,11 @@ def is_spoofable(lower: bytes) -> bool:
     """Whether only the mesh may set this field, its spelling with `_` for `-` included (THREATS §4 B 42)."""
     plain = lower.replace(b"_", b"-")
     return plain in _IDENTITY or plain.startswith(_OWN_PREFIX)
+
+
+def twins(names: Iterable[bytes], vouched: Collection[bytes]) -> set[bytes]:
+    """Names, in lower case, that servers which read `_` as `-` take for one the mesh vouches for."""
+    return {name for name in names if b"_" in name and name.replace(b"_", b"-") in vouched}
 
 
 def strip_spoofed(headers: Headers) -> Headers:
