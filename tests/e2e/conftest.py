@@ -15,6 +15,7 @@ from tests.helpers.swarm import Engine
 NODE_IMAGES = ("base:dev", "meshpy-proxy:dev", "meshpy-shop:dev", "redis:7")
 VERSION = "0.1.0"
 MESH = pytest.StashKey[Mesh]()
+ON_THE_SHOP = {"deployed", "reader"}  # fixtures of half the time
 SHOP_POLICIES = (ROOT / "stacks/shop-policies/access.yaml", ROOT / "stacks/shop-policies/routes.yaml")
 
 
@@ -102,14 +103,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--half",
         choices=("shop", "others"),
-        help="tests on the shop of all, or those with stacks of their own",
+        help="tests on the shop of all and those of the docs, or those of nodes, managers and applications",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One node first, three nodes after: a joined node would draw tasks of the others to itself."""
     if (half := config.getoption("--half", None)) is not None:
-        on_the_shop = {item.path for item in items if "deployed" in getattr(item, "fixturenames", ())}
+        on_the_shop = {item.path for item in items if ON_THE_SHOP & set(getattr(item, "fixturenames", ()))}
         left_out = [item for item in items if (item.path in on_the_shop) != (half == "shop")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -25,6 +25,7 @@ ENDING_S = 20.0  # until the kernel has ended what was killed
 HALVES = ("shop", "others")  # `--half` in conftest.py
 NOTHING_TO_DO = 5  # of pytest: of this half nothing has failed
 CHILDREN: list[subprocess.Popen[str]] = []
+FAILURES: list[str] = []  # lines of pytest's summaries
 
 
 def refuse(reason: str) -> int:
@@ -66,13 +67,15 @@ def walled(command: list[str]) -> list[str]:
 def run_walled(command: list[str], env: dict[str, str], half: str = "") -> int:
     """Run to the end; Ctrl-C reaches the inside through the terminal, SIGTERM is passed on.
 
-    Of a half, each line that it prints carries its name.
+    Of a half, each line that it prints carries its name, and what failed is kept for the end.
     """
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if half else {}
     child = subprocess.Popen(walled(command), env=env, **piped)
     CHILDREN.append(child)
     for line in child.stdout or ():
         print(f"{half:6} | {line}", end="", flush=True)
+        if line.startswith(("FAILED ", "ERROR ")):
+            FAILURES.append(line)
     return child.wait()
 
 
@@ -130,6 +133,7 @@ def main(arguments: list[str]) -> int:
         return run_engine(arguments)
     with ThreadPoolExecutor() as pool:
         codes = list(pool.map(partial(run_engine, arguments[1:]), HALVES))
+    print("".join(FAILURES), end="", flush=True)
     return max((code for code in codes if code != NOTHING_TO_DO), default=NOTHING_TO_DO)
 
 

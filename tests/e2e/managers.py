@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,11 @@ from meshpy.model.names import ServiceName
 from tests.e2e.node import Node, wait_until_answers
 from tests.helpers.swarm import Engine
 
-__all__ = ["API", "SIDECAR", "Watch", "three_managers"]
+__all__ = ["API", "SIDECAR", "Watch", "kill_leader", "three_managers"]
 
 API = ServiceName("three", "api")
 SIDECAR = "three_api-sidecar"
+ELECTED_S = 120.0  # an election takes 10 to 20 s; an undecided one begins anew
 
 
 @contextmanager
@@ -62,6 +64,27 @@ def three_managers(
     finally:
         for node in nodes:
             node.end()
+
+
+async def kill_leader(leader: Node, other: Node) -> float:
+    """Kill the leader's engine, and have a third task of SIDECAR from the next one.
+
+    Returns:
+        Seconds until there was a next one.
+    """
+    leader._process.kill()
+    killed = time.monotonic()
+    while True:  # what is asked for before fails, or hangs
+        try:
+            await asyncio.to_thread(
+                other.docker, "service", "scale", "--detach", f"{SIDECAR}=3", timeout_s=20
+            )
+        except (RuntimeError, subprocess.TimeoutExpired):
+            if time.monotonic() - killed > ELECTED_S:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return time.monotonic() - killed
 
 
 class Watch:

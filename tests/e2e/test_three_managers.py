@@ -4,11 +4,10 @@ A Swarm of its own beside the one of the other tests. Discovery reads one of the
 """
 
 import asyncio
-import time
 
 import pytest
 
-from tests.e2e.managers import SIDECAR, Watch, three_managers
+from tests.e2e.managers import Watch, kill_leader, three_managers
 from tests.helpers.swarm import Engine
 
 pytestmark = pytest.mark.docker
@@ -30,21 +29,10 @@ async def test_a_killed_leader_costs_no_endpoint_and_the_next_one_is_believed(ma
     try:
         await watch.until(lambda: watch.counts and watch.counts[-1][1] == 2, 60)
         seen = len(watch.counts)
-        leader._process.kill()  # the engine itself: SIGKILL
-        killed = time.monotonic()
-        # The others elect a leader; what is asked for meanwhile fails, or is old.
-        scale = ["service", "scale", "--detach", f"{SIDECAR}=3"]
-        while True:
-            try:
-                await asyncio.to_thread(other.docker, *scale, timeout_s=20)
-                break
-            except RuntimeError:
-                assert time.monotonic() - killed < 60
-                await asyncio.sleep(0.5)
-        back = time.monotonic()
+        elected = await kill_leader(leader, other)
         took = await watch.until(lambda: watch.counts[-1][1] == 3, BACK_S)
         print(
-            f"a new leader after {back - killed:.1f} s, believed {took:.1f} s later,"
+            f"a new leader after {elected:.1f} s, believed {took:.1f} s later,"
             f" reported meanwhile: {watch.problems}"
         )
         assert min(count for _, count in watch.counts[seen - 1 :]) == 2

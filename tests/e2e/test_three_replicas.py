@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.managers import SIDECAR, Watch, three_managers
+from tests.e2e.managers import SIDECAR, Watch, kill_leader, three_managers
 from tests.e2e.node import OWN_SOCKET
 from tests.helpers.docker_engine import listening
 from tests.helpers.faulty_engine import InFront
@@ -189,23 +189,13 @@ async def test_a_killed_leader_costs_no_endpoint_and_no_request_and_the_next_one
         load = stack.enter_context(asked(three))
         await watch.until(lambda: watch.counts and watch.counts[-1][1] == 2, 60)
         seen = len(watch.counts)
-        leader._process.kill()  # the engine itself: SIGKILL
-        killed = time.monotonic()
-        # The others elect a leader; what is asked for meanwhile fails, or is old.
-        scale = ["service", "scale", "--detach", f"{SIDECAR}=3"]
-        while True:
-            try:
-                await asyncio.to_thread(other.docker, *scale, timeout_s=20)
-                break
-            except RuntimeError:
-                assert time.monotonic() - killed < 60
-                await asyncio.sleep(0.5)
+        elected = await kill_leader(leader, other)
         back = time.monotonic()
         took = await watch.until(lambda: watch.counts[-1][1] == 3, BACK_S)
         in_sync = await asyncio.to_thread(back_in_sync, three, back, BACK_S)
         counted = await asyncio.to_thread(load.result)
         print(
-            f"a new leader after {back - killed:.1f} s, believed {took:.1f} s later,"
+            f"a new leader after {elected:.1f} s, believed {took:.1f} s later,"
             f" reported meanwhile: {watch.problems}; all in sync {in_sync:.1f} s after; {counted.counts}"
         )
         assert min(count for _, count in watch.counts[seen - 1 :]) == 2
