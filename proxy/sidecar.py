@@ -59,6 +59,7 @@ _FREE_AFTER_S = 0.01
 _IDLE_GRACE_S = 3.0
 _LAST_S = 2.0
 _POLL_S = 0.05
+_LAST_POLL_S = 0.01
 _NO_LIMITS = ProcessLimits()
 _LOG_OPTIONS = LogOptions()
 _FLOWS_S = 15
@@ -335,6 +336,7 @@ class Sidecar:
 
         An idle connection gets a few seconds for the request that may be on its way to it, one that comes
         meanwhile as well: whoever looks names up learns of the stop later than we do (SWARM C 23).
+        Tunnels are ended near the end, each in a moment in which its client waits for nothing.
 
         Args:
             quiet_s: it is over when nobody has come for so long; clients that keep a looked-up address go on
@@ -360,7 +362,10 @@ class Sidecar:
             for down in list(self.shared.open):
                 if now - seen.setdefault(down, now) >= idle_s:
                     down.drain()
-            await asyncio.sleep(_POLL_S)
+            if now >= last:
+                for splice in list(self.shared.splices):
+                    splice.end_if_answered()
+            await asyncio.sleep(_POLL_S if now < last else _LAST_POLL_S)
         self._offer_spans()
 
     def _cut(self) -> None:

@@ -57,6 +57,7 @@ class Side(Accepted):
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
+        self.splice.is_asked = self.is_client
         other = self.other
         if other is not None:
             other.transport.write(data)
@@ -119,7 +120,9 @@ class Splice:
         self.client = Side(self, is_client=True)
         self.upstream = Side(self, is_client=False)
         self.is_over = False
-        self.is_cut = False
+        self.is_asked = False
+        """Whether the client spoke last: it waits for an answer, as far as a tunnel can tell."""
+        self._passed = 0
         self.is_still_admitted: Callable[[], bool] = _always
         self.count: Callable[[], None] = _nothing
         """Adds what passed since the last time to the figures: a tunnel may live for days."""
@@ -192,14 +195,24 @@ class Splice:
         if self.is_over:
             return
         if other.bytes_in == before:
-            for side in (self.client, self.upstream):
-                side.transport.close()
+            self._end()
         else:
             self.linger(other)
 
+    def end_if_answered(self) -> None:
+        """End it in order where nothing was asked for and nothing has passed since the last call."""
+        passed, before = self.client.bytes_in + self.upstream.bytes_in, self._passed
+        self._passed = passed
+        sides = (self.client, self.upstream)
+        if passed == before and not self.is_asked and all(s.is_made and not s.is_write_paused for s in sides):
+            self._end()
+
+    def _end(self) -> None:
+        for side in (self.client, self.upstream):
+            side.transport.close()
+
     def cut(self) -> None:
         """End it at once."""
-        self.is_cut = True
         for side in (self.client, self.upstream):
             if side.is_made and not side.is_lost:
                 reset(side.transport)

@@ -20,7 +20,9 @@ from meshpy.model.snapshot import InboundPort, OutboundListener, Snapshot, Workl
 from proxy.access_log import NO_LOG, AccessLog
 from proxy.net.addresses import Addresses
 from proxy.sidecar import Sidecar
+from tests.helpers.backends import raw_server
 from tests.helpers.pki import MeshPki
+from tests.helpers.ports import free_port
 
 WEB = ServiceName("shop", "web")
 API = ServiceName("shop", "api")
@@ -248,3 +250,42 @@ class Client:
                 return await self.reader.read(1) == b""
         except ConnectionError:
             return True
+
+
+@contextlib.asynccontextmanager
+async def pair(pki, app_port: int, *, caller=None, callee=None, log: LogLines | None = None, rules=()):
+    """web's sidecar → api's sidecar → the application; yields the port that web calls, and both sidecars."""
+    port, mesh_port = free_port(), free_port()
+    inbound = callee or inbound_snapshot(80, (Endpoint(LOOPBACK, app_port),))
+    outbound = outbound_snapshot(port, {"c": mesh_cluster(mesh_port)}, rules, **(caller or {}))
+    extra = {"log": log.log} if log else {}
+    async with (
+        running(inbound, pki, mesh_port=mesh_port, **extra) as api,
+        running(outbound, pki) as web,
+    ):
+        yield port, mesh_port, web, api
+
+
+@contextlib.asynccontextmanager
+async def tcp_pair(pki, serve, *, authorization=None, log=None):
+    """The like for opaque TCP; yields the port, the callee's snapshot and both sidecars."""
+    port, mesh_port = free_port(), free_port()
+    cluster = mesh_cluster(mesh_port, 5432, protocol=Protocol.TCP)
+    tcp = TcpRoute("db.shop", (Destination("c", services=(API,)),))
+    async with raw_server(serve) as app:
+        inbound = inbound_snapshot(
+            5432, (Endpoint(LOOPBACK, app),), protocol=Protocol.TCP, authorization=authorization
+        )
+        extra = {"log": log.log} if log else {}
+        async with (
+            running(inbound, pki, mesh_port=mesh_port, **extra) as api,
+            running(outbound_snapshot(port, {"c": cluster}, tcp=tcp), pki) as web,
+        ):
+            yield port, inbound, web, api
+
+
+async def echo(reader, writer):
+    """What comes, in capitals."""
+    while data := await reader.read(65536):
+        writer.write(data.upper())
+        await writer.drain()

@@ -1,4 +1,4 @@
-"""The pair over mTLS: identities both ways, authorization, opaque TCP, revocation, swaps, drain."""
+"""The pair over mTLS: identities both ways, authorization, opaque TCP, revocation, swaps."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from meshpy.model.authz import (
     Operation,
     Tier,
 )
-from meshpy.model.endpoint import Endpoint, Protocol
+from meshpy.model.endpoint import Endpoint
 from meshpy.model.match import Exact
 from meshpy.model.names import ServiceName
 from meshpy.model.resilience import RetryPolicy
-from meshpy.model.route import Destination, TcpRoute
 from meshpy.model.snapshot import mesh_sni
 from proxy.config import ConfigError
 from proxy.net.ending import reset
 from proxy.series import prometheus_text
 from proxy.tunnel import LINGER_S, UPSTREAM_LINGER_S
-from tests.helpers.backends import Received, backend, ok, raw_server
+from tests.helpers.backends import backend, raw_server
 from tests.helpers.pki import mesh_pki
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
@@ -40,11 +39,14 @@ from tests.helpers.sidecars import (
     WEB,
     Client,
     LogLines,
+    echo,
     inbound_snapshot,
     mesh_cluster,
     outbound_snapshot,
+    pair,
     route,
     running,
+    tcp_pair,
 )
 
 
@@ -64,20 +66,6 @@ DENY_ALL = Authorization(
         ),
     )
 )
-
-
-@contextlib.asynccontextmanager
-async def pair(pki, app_port: int, *, caller=None, callee=None, log: LogLines | None = None, rules=()):
-    """web's sidecar → api's sidecar → the application; yields the port that web calls, and both sidecars."""
-    port, mesh_port = free_port(), free_port()
-    inbound = callee or inbound_snapshot(80, (Endpoint(LOOPBACK, app_port),))
-    outbound = outbound_snapshot(port, {"c": mesh_cluster(mesh_port)}, rules, **(caller or {}))
-    extra = {"log": log.log} if log else {}
-    async with (
-        running(inbound, pki, mesh_port=mesh_port, **extra) as api,
-        running(outbound, pki) as web,
-    ):
-        yield port, mesh_port, web, api
 
 
 async def tls_client(pki, mesh_port: int, identity, *, sni: str, alpn: str = "http/1.1") -> Client:
@@ -271,29 +259,6 @@ async def test_a_refusal_before_the_application_lets_even_a_post_go_elsewhere(pk
                 assert answer.status == 200
                 assert "x-meshpy-not-sent" not in answer.headers
     assert len(app.requests) == 10
-
-
-@contextlib.asynccontextmanager
-async def tcp_pair(pki, serve, *, authorization=None, log=None):
-    port, mesh_port = free_port(), free_port()
-    cluster = mesh_cluster(mesh_port, 5432, protocol=Protocol.TCP)
-    tcp = TcpRoute("db.shop", (Destination("c", services=(API,)),))
-    async with raw_server(serve) as app:
-        inbound = inbound_snapshot(
-            5432, (Endpoint(LOOPBACK, app),), protocol=Protocol.TCP, authorization=authorization
-        )
-        extra = {"log": log.log} if log else {}
-        async with (
-            running(inbound, pki, mesh_port=mesh_port, **extra) as api,
-            running(outbound_snapshot(port, {"c": cluster}, tcp=tcp), pki) as web,
-        ):
-            yield port, inbound, web, api
-
-
-async def echo(reader, writer):
-    while data := await reader.read(65536):
-        writer.write(data.upper())
-        await writer.drain()
 
 
 async def test_a_server_that_ends_a_connection_is_not_waited_for(pki):
@@ -561,60 +526,3 @@ async def test_a_snapshot_that_cannot_be_applied_changes_nothing(pki):
             with pytest.raises(ConnectionRefusedError):
                 await Client.connect(port)
         assert app.connections == 0
-
-
-async def test_draining_finishes_what_is_in_progress_and_says_close(pki):
-    async def slow(_request: Received) -> bytes:
-        await asyncio.sleep(0.3)
-        return ok(b"late")
-
-    async with (
-        backend(slow) as app,
-        pair(pki, app.port) as (port, _, web, _),
-        await Client.connect(port) as client,
-    ):
-        await client.send(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
-        await asyncio.sleep(0.1)
-        started = asyncio.get_running_loop().time()
-        draining = asyncio.get_running_loop().create_task(web.drain(5))
-        await asyncio.sleep(0.05)
-        async with await Client.connect(port) as late:
-            answer = await late.get()
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert (await client.answer()).body == b"late"
-        await draining
-        assert asyncio.get_running_loop().time() - started < 4
-
-
-async def test_a_drain_is_over_when_nobody_comes_any_more(pki):
-    """Clients that keep a looked-up address find the sidecar until they look the name up again."""
-    async with backend(ok()) as app, pair(pki, app.port) as (port, _, web, _):
-        draining = asyncio.get_running_loop().create_task(web.drain(20, quiet_s=1.0))
-        for _ in range(4):
-            await asyncio.sleep(0.5)
-            async with await Client.connect(port) as late:
-                assert (await late.get()).status == 200
-            assert not draining.done()
-        async with asyncio.timeout(10):
-            await draining
-
-
-async def test_near_the_end_of_a_drain_who_comes_is_refused_and_who_is_in_is_served(pki):
-    """A caller that is told of nothing goes elsewhere when it is refused, and not when it is cut off."""
-    async with backend(ok()) as app, pair(pki, app.port) as (port, _, web, _):
-        drain = asyncio.get_running_loop().create_task(web.drain(4, quiet_s=60))
-        async with await Client.connect(port) as kept:
-            await asyncio.sleep(1.5)  # shorter than what an idle connection is given
-            assert (await kept.get()).status == 200
-        served, is_refused = 0, False
-        while not is_refused:
-            try:
-                async with await Client.connect(port) as late:
-                    assert (await late.get()).status == 200
-                    served += 1
-            except ConnectionRefusedError:
-                is_refused = True
-            await asyncio.sleep(0.02)
-        assert served > 10
-        assert not drain.done()
-        await drain
