@@ -40,6 +40,10 @@ def begun(*lines, pct=1.0):
         (f"00-{A}-{B}-01", "01"),
         (f"00-{A}-{B}-00", "00"),
         (f"cc-{A}-{B}-03-what-comes", "03"),
+        (f"00-{A}-{B}-ff", "03"),
+        (f"00-{A}-{B}-01-more", None),
+        (f"00-{A}-{B}-01.", None),
+        (f"cc-{A}-{B}-01.more", None),
         (f"00-{'0' * 32}-{B}-01", None),
         (f"00-{A}-{'0' * 16}-01", None),
         (f"ff-{A}-{B}-01", None),
@@ -89,25 +93,25 @@ def test_single_b3_goes_on_in_its_own_form_and_as_traceparent():
 
 
 @pytest.mark.parametrize(
-    ("lines", "flags"),
+    ("lines", "flags", "decision"),
     [
-        (("x-b3-sampled: 1",), "01"),
-        (("x-b3-sampled: 0",), "00"),
-        (("x-b3-sampled: false",), "00"),
-        (("x-b3-flags: 1",), "01"),
+        (("x-b3-sampled: 1",), "01", (b"x-b3-sampled", b"1")),
+        (("x-b3-sampled: 0",), "00", (b"x-b3-sampled", b"0")),
+        (("x-b3-sampled: false",), "00", (b"x-b3-sampled", b"0")),
+        (("x-b3-flags: 1",), "01", (b"x-b3-flags", b"1")),
     ],
 )
-def test_multi_b3_goes_on_with_a_short_id_widened(lines, flags):
+def test_multi_b3_goes_on_with_a_short_id_widened(lines, flags, decision):
     context, extra = begun(f"x-b3-traceid: {B}", "x-b3-spanid: " + "c" * 16, *lines)
     own = context.traceparent.decode()
     assert (own[3:35], own[53:55], context.parent) == (B.rjust(32, "0"), flags, b"c" * 16)
     assert extra[b"x-b3-traceid"] == B.encode()
     assert extra[b"x-b3-spanid"] == own[36:52].encode()
     assert extra[b"x-b3-parentspanid"] == b"c" * 16
-    assert extra[b"x-b3-sampled"] == flags[1:].encode()
+    assert decision in extra.items()
 
 
-@pytest.mark.parametrize("line", ["b3: 0", "b3: x", f"b3: {'0' * 32}-{B}", "x-b3-traceid: zz"])
+@pytest.mark.parametrize("line", ["b3: x", "x-b3-sampled: maybe", f"b3: {'0' * 32}-{B}", "x-b3-traceid: zz"])
 def test_unreadable_b3_is_dropped_and_a_new_trace_begins(line):
     context, extra = begun(line)
     assert context.parent == b""
@@ -115,10 +119,57 @@ def test_unreadable_b3_is_dropped_and_a_new_trace_begins(line):
     assert list(extra) == [b"traceparent"]
 
 
-def test_traceparent_wins_over_b3():
+@pytest.mark.parametrize(
+    ("line", "sampled", "goes_on"),
+    [
+        ("b3: 0", False, (b"b3", b"0")),
+        ("b3: 1", True, (b"b3", b"1")),
+        ("b3: d", True, (b"b3", b"d")),
+        ("x-b3-sampled: 0", False, (b"x-b3-sampled", b"0")),
+        ("x-b3-sampled: true", True, (b"x-b3-sampled", b"1")),
+        ("x-b3-flags: 1", True, (b"x-b3-flags", b"1")),
+    ],
+)
+def test_a_decision_of_b3_without_ids_decides_of_the_trace_that_begins(line, sampled, goes_on):
+    context, extra = begun(line, pct=0 if sampled else 100)
+    name, decision = goes_on
+    assert is_sampled(context.traceparent) is sampled
+    assert context.parent == b""
+    assert extra[name].split(b"-")[-1] == decision
+    assert context.traceparent[3:35] in extra.get(b"b3", extra.get(b"x-b3-traceid", b""))
+
+
+@pytest.mark.parametrize(
+    "lines", [(f"b3: {A}-{B}-d",), (f"x-b3-traceid: {A}", f"x-b3-spanid: {B}", "x-b3-flags: 1")]
+)
+def test_debug_goes_on_as_debug(lines):
+    context, extra = begun(*lines)
+    assert is_sampled(context.traceparent)
+    assert extra.get(b"b3", b"-d").endswith(b"-d")
+    assert (b"x-b3-flags" in extra) is (b"b3" not in extra)
+    assert b"x-b3-sampled" not in extra
+
+
+@pytest.mark.parametrize(
+    ("lines", "goes_on"),
+    [
+        ((f"traceparent: 00-{A}-{B}-01", "tracestate: a=1"), True),
+        (("tracestate: a=1",), False),
+        (("traceparent: garbage", "tracestate: a=1"), False),
+        ((f"b3: {A}-{B}-1", "tracestate: a=1"), False),
+    ],
+)
+def test_tracestate_goes_on_only_with_the_trace_that_it_is_about(lines, goes_on):
+    context, _ = begun(*lines)
+    assert (b"tracestate" not in context.dropped) is goes_on
+
+
+def test_traceparent_wins_over_b3_which_tells_the_same_from_there_on():
     context, extra = begun(f"traceparent: 00-{A}-{B}-01", f"b3: {'d' * 32}-{'e' * 16}-0")
+    own = context.traceparent.decode()
     assert context.parent == B.encode()
-    assert list(extra) == [b"traceparent"]
+    assert set(context.dropped) == {b"traceparent", b"b3"}
+    assert extra[b"b3"].decode() == f"{A}-{own[36:52]}-1"
 
 
 def test_another_attempt_is_another_span_of_the_same_trace_in_every_field():
