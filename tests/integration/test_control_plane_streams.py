@@ -140,7 +140,8 @@ async def test_a_sidecar_that_does_not_read_holds_up_nobody_and_is_cut_off(mesh,
     async with mesh.stream(await mesh.enrol(WEB), task="web") as web:
         await web.take()
         async with mesh.stream(await mesh.enrol(API), task="slow") as slow:
-            slow.socket._response.connection.transport.pause_reading()
+            transport = slow.socket._response.connection.transport
+            transport.pause_reading()
             async with asyncio.timeout(5):
                 while len(list(distribution.states())) < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
@@ -151,6 +152,7 @@ async def test_a_sidecar_that_does_not_read_holds_up_nobody_and_is_cut_off(mesh,
                 assert time.monotonic() - begin < 5
             assert (await _until_state(mesh, "web", "SYNCED"))["revision"] == 3
             await _until_state(mesh, "slow", "DISCONNECTED")
+            transport.abort()  # it would wait for the other's goodbye, behind what it does not read
 
 
 async def _until_view(mesh, is_so):
