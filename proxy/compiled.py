@@ -69,6 +69,7 @@ MODULES = (
     "proxy.net.host",
     "proxy.net.pool",
     "proxy.net.queue",
+    "proxy.net.records",
     "proxy.net.secured",
     "proxy.net.standing",
     "proxy.net.timers",

@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from proxy.net.bulk import write_parts
+from proxy.net.records import RECORD_BYTES, Records
 from proxy.net.timers import Timer
 
 __all__ = ["Secured"]
-
-_RECORD_BYTES: Final = 16 * 1024
-"""The most that one record holds (RFC 8446 §5.1): a read of so much leaves nothing of it behind."""
 
 _GOODBYE_S: Final = 30.0
 """How long the peer has to say goodbye as well; what it sends until then is read, so that nothing resets."""
@@ -72,18 +70,11 @@ class Secured:
         self._build = build
         self._on_open = on_open
         self._on_failed = on_failed
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls: ssl.SSLObject = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=is_server, server_hostname=server_name or None
-        )
-        # Without the layer of Python around it, where there is none to be had: two calls of each request.
-        self._records: ssl.SSLObject = getattr(self._tls, "_sslobj", self._tls)
+        self._records = Records(context, server_name, is_server=is_server)
         self._raw: asyncio.Transport = cast("asyncio.Transport", None)
         self._protocol: asyncio.Protocol = _NOBODY
         self._state = _WAITING
         self._is_paused = False
-        self._is_partial = False
         self._is_goodbye_due = False
         self.is_half_closable = False
         self._error: Exception | None = None
@@ -107,7 +98,7 @@ class Secured:
 
     def data_received(self, data: bytes) -> None:
         """Records have come, or parts of them."""
-        self._incoming.write(data)
+        self._records.put(data)
         if _SAID <= self._state <= _OPEN:
             self._deliver(len(data))
         elif self._state == _SHAKING:
@@ -115,7 +106,7 @@ class Secured:
         elif self._state == _CLOSING:
             self._await_goodbye()
         elif self._state == _HEARD:
-            self._incoming.read()  # what follows a goodbye does not count (RFC 8446 §6.1)
+            self._records.drop()  # what follows a goodbye does not count (RFC 8446 §6.1)
 
     def eof_received(self) -> bool:
         """The peer's end of the connection below, with or without a goodbye before."""
@@ -153,15 +144,14 @@ class Secured:
 
     def _shake(self) -> None:
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return
+            is_done = self._records.shake()
         except ssl.SSLError as error:
             self._flush()  # the alert that tells the peer why
             self.fail(error)
             return
         self._flush()
+        if not is_done:
+            return
         self._state = _OPEN
         build, on_open = self._build, self._on_open
         self._end_handshake()
@@ -169,9 +159,9 @@ class Secured:
         protocol.connection_made(cast("asyncio.Transport", self))
         if on_open is not None:
             on_open()
-        if self._incoming.pending:
+        if self._records.has_more():
             # After whoever waited for the handshake has had its turn.
-            self._is_partial = True
+            self._records.is_partial = True
             self._loop.call_soon(self._deliver_held)
 
     def _end_handshake(self) -> None:
@@ -196,51 +186,24 @@ class Secured:
 
     def _deliver_held(self) -> None:
         is_read = _SAID <= self._state <= _OPEN
-        if is_read and not self._is_paused and self._incoming.pending:
-            self._deliver(_RECORD_BYTES)
+        if is_read and not self._is_paused and self._records.has_more():
+            self._deliver(RECORD_BYTES)
 
     def _deliver(self, size: int) -> None:
-        """Hand on what is there, joined: an answer in several records is one to who reads it.
-
-        Args:
-            size: of what has come; no record among it holds more.
-        """
+        """Hand on what is there, of which `size` has just come."""
+        records = self._records
         if self._is_paused:
-            self._is_partial = True
+            records.is_partial = True
             return
-        if self._is_partial or size > _RECORD_BYTES:
-            size = _RECORD_BYTES
-        first, more = b"", None
-        is_over = False
-        try:
-            while True:
-                data = self._records.read(size)
-                if not data:
-                    is_over = True
-                    break
-                if not first:
-                    first = data
-                elif more is None:
-                    more = [first, data]
-                else:
-                    more.append(data)
-                if not self._incoming.pending:
-                    # Nothing is left of a record, nor of the next: not asked for it, OpenSSL cannot say so by
-                    # an exception, which costs more than the record.
-                    self._is_partial = False
-                    break
-        except ssl.SSLWantReadError:
-            self._is_partial = True
-        except ssl.SSLZeroReturnError:
-            is_over = True
-        except ssl.SSLError as error:
-            self._break(error)
-        if self._outgoing.pending:
+        data = records.read(size)
+        if records.error is not None:
+            self._break(records.error)
+        if records.has_to_send():
             self._flush()
-        if first:
-            self._protocol.data_received(first if more is None else b"".join(more))
-        if is_over or self._is_goodbye_due:
-            self._part(is_over=is_over)
+        if data:
+            self._protocol.data_received(data)
+        if records.is_over or self._is_goodbye_due:
+            self._part(is_over=records.is_over)
 
     def _part(self, *, is_over: bool) -> None:
         """All that has come is read: the peer's goodbye is passed on, or ours can be said."""
@@ -254,19 +217,13 @@ class Secured:
 
     def _say_goodbye(self) -> None:
         # OpenSSL looks for the peer's goodbye as well, and would break on content that comes before it.
-        self._is_goodbye_due = self._state == _SAID and self._incoming.pending > 0
+        self._is_goodbye_due = self._state == _SAID and self._records.has_more()
         if self._state == _SAID and not self._is_goodbye_due and self._unwrap():
             self.close()
 
     def _unwrap(self) -> bool:
         """Say goodbye; whether the peer has said it too."""
-        is_over = True
-        try:
-            self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            is_over = False
-        except ssl.SSLError:
-            pass
+        is_over = self._records.part()
         self._flush()
         return is_over
 
@@ -285,25 +242,18 @@ class Secured:
         if not _OPEN <= self._state <= _HEARD or not data:
             return
         try:
-            written = self._records.write(data)
-            if written < len(data):
-                self._write_rest(memoryview(data)[written:])
+            records = self._records.write(data)
         except ssl.SSLError as error:
             self._break(error)
             return
-        write_parts(self._raw, (self._outgoing.read(),))
-
-    def _write_rest(self, data: memoryview) -> None:
-        """One call takes a bounded part of a large block."""
-        while data:
-            data = data[self._records.write(data) :]
+        write_parts(self._raw, (records,))
 
     def writelines(self, parts: Sequence[bytes]) -> None:
         """Send, joined: a record for each would cost more."""
         self.write(b"".join(parts))
 
     def _flush(self) -> None:
-        data = self._outgoing.read()
+        data = self._records.take()
         if data and not self._raw.is_closing():
             self._raw.write(data)
 
@@ -321,15 +271,7 @@ class Secured:
 
     def _await_goodbye(self) -> None:
         """Drop what still comes until the peer's goodbye, and say ours."""
-        is_over = False
-        try:
-            while self._tls.read(_RECORD_BYTES):
-                pass
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError:
-            is_over = True
-        if is_over or self._unwrap():
+        if self._records.skip() or self._unwrap():
             self._flush()
             self._raw.close()
 
@@ -358,7 +300,7 @@ class Secured:
             self._is_paused = False
             if not self._raw.is_closing():
                 self._raw.resume_reading()
-            if self._incoming.pending:
+            if self._records.has_more():
                 self._loop.call_soon(self._deliver_held)
 
     def is_reading(self) -> bool:
@@ -397,5 +339,5 @@ class Secured:
     def get_extra_info(self, name: str, default: object = None) -> object:
         """As transports know it: `ssl_object`, and what the connection below can tell."""
         if name == "ssl_object":
-            return self._tls
+            return self._records.tls
         return self._raw.get_extra_info(name, default)
