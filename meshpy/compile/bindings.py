@@ -8,7 +8,16 @@ from meshpy.model.ingress import covers_host
 from meshpy.policy.gateway_kinds import GatewayDoc, ScopedHost, ServerDoc
 from meshpy.policy.route_docs import GatewayRef, GatewayRouteDoc, VirtualServiceDoc
 
-__all__ = ["gateways_of", "is_in_scope", "is_served", "narrower", "sections_of", "takes"]
+__all__ = [
+    "admitted",
+    "gateways_of",
+    "is_attached",
+    "is_in_scope",
+    "is_served",
+    "narrower",
+    "sections_of",
+    "takes",
+]
 
 
 def narrower(one: str, other: str) -> str:
@@ -41,6 +50,54 @@ def takes(server: ServerDoc, route: GatewayRouteDoc) -> bool:
     """Whether a listener's `allowedRoutes` let a route in."""
     spaces, kinds = server.routes.namespaces, server.routes.kinds
     return (spaces is None or route.meta.namespace in spaces) and (kinds is None or route.meta.kind in kinds)
+
+
+def is_attached(route: GatewayRouteDoc, gateway: GatewayDoc, server: ServerDoc) -> bool:
+    """Whether a route of Gateway API names this listener, and is let in."""
+    if gateway.selector is not None:  # Istio's, which Gateway API's routes do not know
+        return False
+    return takes(server, route) and any(
+        ref.key == (gateway.meta.namespace, gateway.meta.name) and server in sections_of(gateway, ref)
+        for ref in route.gateways
+    )
+
+
+def admitted(
+    gateway: GatewayDoc, server: ServerDoc, routes: Iterable[GatewayRouteDoc]
+) -> tuple[list[GatewayRouteDoc], list[tuple[GatewayRouteDoc, GatewayRouteDoc]]]:
+    """The routes of a listener: an HTTPRoute and a GRPCRoute for one host exclude each other (GEP-1016).
+
+    The older one is to stay. Documents have no age: the Gateway's own namespace goes first, then the name.
+
+    Returns:
+        Those that stay, and each other with the one that it stands back for.
+    """
+
+    def order(route: GatewayRouteDoc) -> tuple[bool, str, str, str]:
+        meta = route.meta
+        return meta.namespace != gateway.meta.namespace, meta.namespace, meta.name, meta.kind
+
+    stay: dict[bool, list[GatewayRouteDoc]] = {True: [], False: []}
+    away = []
+    for route in sorted((each for each in routes if is_attached(each, gateway, server)), key=order):
+        others = stay[not route.is_grpc]
+        rival = next((each for each in others if _meet(server, each, route)), None)
+        if rival is None:
+            stay[route.is_grpc].append(route)
+        else:
+            away.append((route, rival))
+    return [*stay[False], *stay[True]], away
+
+
+def _meet(server: ServerDoc, one: GatewayRouteDoc, other: GatewayRouteDoc) -> bool:
+    """Whether both are for the same host of a listener."""
+    return any(
+        narrower(narrower(host.host, first), second)
+        for host in server.hosts
+        for first in one.hosts_written
+        if narrower(host.host, first)
+        for second in other.hosts_written
+    )
 
 
 def is_in_scope(host: ScopedHost, namespace: str, gateway: GatewayDoc) -> bool:

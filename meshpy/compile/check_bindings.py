@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from meshpy.compile.bindings import gateways_of, is_in_scope, narrower, sections_of, takes
+from meshpy.compile.bindings import admitted, gateways_of, is_in_scope, narrower, sections_of, takes
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.snapshot import Mesh
 from meshpy.model.ingress import specificity
@@ -51,6 +51,17 @@ def check_bindings(mesh: Mesh, notes: Notes) -> None:
             if host.host not in served:
                 what = f"{bound.title}: no Gateway that it names has a server for {host.host}"
                 notes.warning(host.place, what, "remove the host, or add a server for it")
+    for gateway in mesh.policies.gateways:
+        for server in gateway.servers:
+            for route, rival in admitted(gateway, server, mesh.policies.gateway_routes)[1]:
+                _say_rival(route, rival, gateway, notes)
+
+
+def _say_rival(route: GatewayRouteDoc, rival: GatewayRouteDoc, gateway: GatewayDoc, notes: Notes) -> None:
+    named = (gateway.meta.namespace, gateway.meta.name)
+    place = next(ref.place for ref in route.gateways if ref.key == named)
+    what = f"{route.meta.title}: {gateway.meta.title} has {rival.meta.title} for the same host"
+    notes.error(place, what, "give each kind `hostnames` or a listener of its own")
 
 
 def _bound(mesh: Mesh) -> Iterator[_Bound]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from meshpy.compile.bindings import is_in_scope, narrower, sections_of, takes
+from meshpy.compile.bindings import admitted, is_in_scope, narrower
 from meshpy.compile.delegates import expanded
 from meshpy.compile.documents import seen_at
 from meshpy.compile.offers import Offer, Opened, offers_of, opened
@@ -23,7 +23,7 @@ from meshpy.model.route import Destination, Forward, RouteRule, VirtualHost
 from meshpy.model.snapshot import EDGE, OutboundListener
 from meshpy.policy import PolicySet
 from meshpy.policy.gateway_kinds import GatewayDoc, ScopedHost
-from meshpy.policy.route_docs import GatewayRef, GatewayRouteDoc
+from meshpy.policy.route_docs import GatewayRef
 
 __all__ = ["gateway_routes", "gateway_servers", "routes_at"]
 
@@ -125,8 +125,7 @@ def routes_at(
     """
     attached = [
         (name, written, route)
-        for route in policies.gateway_routes
-        if _is_attached(route, offer)
+        for route in admitted(offer.gateway, offer.server, policies.gateway_routes)[0]
         for written in route.hosts_written
         if (name := narrower(host.host, written))
     ]
@@ -152,16 +151,6 @@ def routes_at(
             if domain:
                 rules = (routes.rule(route, document.meta, port) for route in document.http)
                 yield domain, [rule for rule in rules if rule is not None]
-
-
-def _is_attached(route: GatewayRouteDoc, offer: Offer) -> bool:
-    gateway, server = offer.gateway, offer.server
-    if gateway.selector is not None:  # Istio's, which Gateway API's routes do not know
-        return False
-    return takes(server, route) and any(
-        ref.key == (gateway.meta.namespace, gateway.meta.name) and server in sections_of(gateway, ref)
-        for ref in route.gateways
-    )
 
 
 def _led(service: Service, rules: Iterable[RouteRule]) -> Iterator[RouteRule]:

@@ -9,13 +9,13 @@ import re
 
 from meshpy.model.ingress import TlsMode
 from meshpy.policy.gateway_kinds import GatewayDoc, RoutesFrom, ScopedHost, ServerDoc, TlsDoc
+from meshpy.policy.gateway_refs import hostname
 from meshpy.policy.meta import Meta
 from meshpy.policy.reader import Cursor, Fields, Refusal, no_meaning
 
 __all__ = ["gateway"]
 
 _CLASS = "meshpy"
-_HOST = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _SECRET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 _PROTOCOLS = ("HTTP", "HTTPS", "TLS", "TCP")
 _ROUTES = ("HTTPRoute", "GRPCRoute")
@@ -73,18 +73,11 @@ def _listener(cursor: Cursor, namespace: str) -> ServerDoc:
         cursor.place,
         at_port.integer(1, 65535) if at_port is not None else 0,
         protocol,
-        (ScopedHost(_hostname(at_host) if at_host is not None else "*"),),
+        (ScopedHost(hostname(at_host).host if at_host is not None else "*"),),
         _tls(at_tls, protocol) if at_tls is not None else None,
         name=fields.text("name"),
         routes=_allowed(at_routes, namespace),
     )
-
-
-def _hostname(cursor: Cursor) -> str:
-    text = cursor.text().lower()
-    if not _HOST.fullmatch(text):
-        cursor.problem(f"{text!r} is no host", "write shop.example.com or *.example.com")
-    return text
 
 
 def _tls(cursor: Cursor, protocol: str) -> TlsDoc:

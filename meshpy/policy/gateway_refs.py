@@ -5,19 +5,24 @@ Source: gateway-api.sigs.k8s.io, GEP-1294 (routes attached to Services), GEP-709
 
 from __future__ import annotations
 
+import ipaddress
+import re
+
 from meshpy.policy.gateway_headers import header_changes
 from meshpy.policy.meta import HostRef, Meta
 from meshpy.policy.reader import Cursor, Fields, no_meaning
 from meshpy.policy.route_docs import BackendDoc, GatewayRef, ParentDoc, ReferenceGrantDoc
 from meshpy.policy.strings import host_ref
 
-__all__ = ["backend", "backends", "parents", "reference_grant"]
+__all__ = ["backend", "backends", "hostname", "parents", "reference_grant"]
 
 _MAX_WEIGHT = 1_000_000
 _CORE = ("", "core")
 _ROUTES = ("HTTPRoute", "GRPCRoute")
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
 _ANY_GATEWAY = "Gateway"
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOSTNAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _SECTION = no_meaning("a Service has no sections", "write port: N")
 
 
@@ -38,6 +43,24 @@ def parents(spec: Fields, namespace: str) -> tuple[tuple[ParentDoc, ...], tuple[
         if is_twice:
             item.problem("the parent is listed twice", "remove one of them")
     return tuple(services), tuple(gateways)
+
+
+def hostname(cursor: Cursor) -> HostRef:
+    """A name, or `*.` before one; without it every name is meant (RFC 1123, less addresses)."""
+    text = cursor.text().lower()
+    if text == "*":
+        cursor.problem("`*` alone is no host of Gateway API", "leave it out: every host is meant then")
+    elif not _HOSTNAME.fullmatch(text) or _is_address(text):
+        cursor.problem(f"{text!r} is no host", "write shop.example.com or *.example.com")
+    return HostRef(text, cursor.place)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parent(cursor: Cursor, namespace: str) -> ParentDoc | GatewayRef:

@@ -9,12 +9,12 @@ from meshpy.model.match import SegmentPrefix
 from meshpy.model.resilience import ConsistentHash, HashBy, RetryOn, RetryPolicy
 from meshpy.policy.gateway_filters import GRPC_FILTERS, HTTP_FILTERS, read_filters
 from meshpy.policy.gateway_matches import grpc_matches, http_matches
-from meshpy.policy.gateway_refs import backends, parents
+from meshpy.policy.gateway_refs import backends, hostname, parents
 from meshpy.policy.meta import Meta
 from meshpy.policy.reader import Cursor, Fields, Refusal, duration_s, no_meaning
 from meshpy.policy.retries import MAX_ATTEMPTS
 from meshpy.policy.route_docs import GatewayMatchDoc, GatewayRouteDoc, GatewayRuleDoc
-from meshpy.policy.strings import header_name, host_ref
+from meshpy.policy.strings import header_name
 
 __all__ = ["grpc_route", "http_route"]
 
@@ -58,7 +58,7 @@ def _route(
         at_names.problem(
             f"`hostnames` has no meaning on Swarm: {what}", "remove it, or attach to Gateways alone"
         )
-    names = tuple(host_ref(item, wildcard=True) for item in fields.items("hostnames"))
+    names = tuple(hostname(item) for item in fields.items("hostnames"))
     return GatewayRouteDoc(meta, services, found, gateways, names)
 
 

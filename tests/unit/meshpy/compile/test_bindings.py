@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from meshpy.compile import Findings, check, compile_mesh
@@ -111,6 +109,48 @@ def test_check_has_nothing_against_hosts_that_one_of_the_gateways_serves(texts: 
     assert found.warnings == ()
 
 
+def grpc(hostnames: str = "") -> str:
+    return route(hostnames, name="a").replace("HTTPRoute", "GRPCRoute")
+
+
+@pytest.mark.parametrize("names", ["", "'*.test'", "shop.test"])
+def test_of_routes_of_two_kinds_for_one_host_the_first_by_name_stays_and_check_names_both(names: str) -> None:
+    """Their orders of precedence cannot be compared; Gateway API has one stand back (GEP-1016)."""
+    texts = (listeners(", hostname: shop.test"), grpc(names), route("shop.test", name="b"))
+    (error,) = said(*texts).errors
+    assert "shop/front has GRPCRoute shop/a for the same host" in error.what
+    assert [rule.policy[-1] for rule in hosts_of(*texts)["shop.test"].rules] == ["a"]
+
+
+def test_routes_of_two_kinds_for_hosts_or_listeners_of_their_own_both_stay() -> None:
+    apart = (listeners(), grpc("shop.test"), route("other.test", name="b"))
+    assert said(*apart).errors == ()
+    assert {"shop.test", "other.test"} <= set(hosts_of(*apart))
+    two = listeners(", hostname: a.test", AGAIN.replace("HTTP}", "HTTP, hostname: b.test}"))
+    first, second = (
+        text.replace("front}", f"front, sectionName: {name}}}")
+        for name, text in (("a", grpc()), ("b", route(name="b")))
+    )
+    assert said(two, first, second).errors == ()
+
+
+@pytest.mark.parametrize(
+    ("host", "what"),
+    [
+        ("'*'", "`*` alone"),
+        ("192.0.2.1", "no host"),
+        ("a..b", "no host"),
+        ("'*a.test'", "no host"),
+        ("a_b.test", "no host"),
+    ],
+)
+def test_what_gateway_api_takes_for_no_host_is_refused(host: str, what: str) -> None:
+    for text in (route(host), listeners(f", hostname: {host}")):
+        (problem,) = problems_of(text)
+        assert what in problem.what
+        assert problem.place.line > 1
+
+
 def test_check_warns_of_a_host_that_none_of_the_gateways_serves() -> None:
     (warning,) = said(servers("shop.test"), bound("shop.test, other.test")).warnings
     assert "no Gateway that it names has a server for other.test" in warning.what
@@ -122,24 +162,3 @@ def test_a_server_says_whether_it_ends_tls() -> None:
     (problem,) = problems_of(text)
     assert "`mode` is missing, which is PASSTHROUGH" in problem.what
     assert "SIMPLE" in problem.instead
-
-
-TWO = """selector: {app: web}
-servers:
-- port: {number: 80, name: a, protocol: HTTPS}
-  hosts: ["*.test"]
-  tls: {mode: SIMPLE, credentialName: have}
-- port: {number: 80, name: b, protocol: HTTPS}
-  hosts: [a.test]
-  tls: {mode: MUTUAL, credentialName: lost}
-"""
-
-
-def test_a_host_whose_certificate_is_missing_is_not_the_wildcards_which_asks_callers_for_none() -> None:
-    web = replace(WEB, credentials=("have",))
-    mesh = Inventory({web.name: web})
-    texts = (document("Gateway", TWO, "front"), bound("a.test"))
-    found = compile_mesh(mesh, loaded(*texts), trust_domain="mesh.test", revision=1)[web.name]
-    (server,) = found.servers
-    assert server.tls_for("a.test") is None
-    assert server.tls_for("b.test") is not None
