@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterable
 
 from proxy.http.events import Header, Headers
 
-__all__ = ["HOP_BY_HOP", "is_spoofable", "is_trailer_allowed", "nominated", "strip_spoofed", "twins"]
+__all__ = [
+    "HOP_BY_HOP",
+    "is_spoofable",
+    "is_trailer_allowed",
+    "nominated",
+    "strip_spoofed",
+    "trailers_beside",
+    "twins",
+]
 
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
@@ -62,3 +70,14 @@ def is_trailer_allowed(header: Header) -> bool:
     """Whether a trailer field may be passed on; `_` is read as `-`, as gateways of CGI's kind read both."""
     plain = header[0].lower().replace(b"_", b"-")
     return plain not in _NOT_IN_TRAILERS and plain not in HOP_BY_HOP and not is_spoofable(plain)
+
+
+def trailers_beside(dropped: Collection[bytes], trailers: tuple[Header, ...]) -> tuple[Header, ...]:
+    """Trailers without what is left out of the head, or set there: servers that merge both would believe a
+    client's.
+    """
+    return tuple(
+        header
+        for header in trailers
+        if (lower := header[0].lower()) not in dropped and lower.replace(b"_", b"-") not in dropped
+    )

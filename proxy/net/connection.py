@@ -17,6 +17,7 @@ from proxy.http.encode import encode_chunk, encode_last_chunk, encode_request_he
 from proxy.http.events import End, Framing, Headers
 from proxy.http.h1 import Event, ResponseParser
 from proxy.http.head import RequestHead, ResponseHead
+from proxy.http.hygiene import trailers_beside
 from proxy.net.bulk import write_parts
 from proxy.net.dial import LOST_AFTER_S, is_admitted, keep_alive
 from proxy.net.tls import PeerCertificate
@@ -199,7 +200,7 @@ class UpstreamConnection(UpstreamHttp):
         if self._is_chunked:
             parts = [encode_chunk(data) for data in parts]
             if end is not None:
-                parts.append(encode_last_chunk(end.trailers))
+                parts.append(encode_last_chunk(end.trailers and trailers_beside(client.drop, end.trailers)))
         if not client.is_sent:
             head = _encode_head(client)
             if parts:

@@ -18,6 +18,7 @@ from proxy.http.h2control import H2Event, Reset
 from proxy.http.h2frames import ErrorCode
 from proxy.http.h2heads import request_fields, trailer_fields
 from proxy.http.h2stream import Stream
+from proxy.http.hygiene import trailers_beside
 from proxy.net.connection import Client, UpstreamHttp
 from proxy.net.dial import LOST_AFTER_S, is_admitted, keep_alive
 from proxy.net.tls import ALPN_H2
@@ -57,7 +58,9 @@ class UpstreamStream(Stream):
     def send(self, client: Client, parts: list[bytes | memoryview], end: End | None) -> None:
         connection = self._connection
         codec = connection.codec
-        tail = None if end is None else trailer_fields(end.trailers) if end.trailers else ()
+        tail = None
+        if end is not None:
+            tail = trailer_fields(trailers_beside(client.drop, end.trailers)) if end.trailers else ()
         if not client.is_sent:
             plan = client.plan
             assert plan is not None  # noqa: S101 - only an exchange with a plan has tries

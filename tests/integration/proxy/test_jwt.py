@@ -92,6 +92,17 @@ async def test_without_a_token_a_forged_claim_is_dropped_all_the_same(pki):
     assert app.requests[0].headers("x-jwt-sub") == []
 
 
+async def test_a_claim_cannot_be_forged_in_a_trailer(pki):
+    """Servers that merge trailers into the head would believe it."""
+    async with backend() as app, pair(pki, callee(app.port, demand())) as (client, _):
+        head = f"POST /a HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n{bearer(token(key()))}\r\n"
+        trailers = "X-Jwt-Sub: root\r\nx_jwt_sub: root\r\nX-Sum: kept\r\n\r\n"
+        await client.send((head + "1\r\na\r\n0\r\n" + trailers).encode())
+        assert (await client.answer()).status == 200
+    assert b"X-Sum: kept" in app.raw
+    assert b"root" not in app.raw
+
+
 async def test_a_missing_token_is_for_policies_to_refuse_and_a_wrong_one_is_401(pki):
     log = LogLines()
     async with backend() as app, pair(pki, callee(app.port, demand()), log) as (client, api):
