@@ -31,6 +31,7 @@ from proxy.outside_head import MAX_HEAD, Asked, HeadRefusedError, read_asked
 from proxy.outside_policy import PROXY_PORT, ForwardSettings
 from proxy.sidecar import Sidecar
 from proxy.telemetry import EdgeKey
+from proxy.tunnel_line import log_tunnel
 
 __all__ = ["ForwardProxy"]
 
@@ -257,7 +258,7 @@ class ForwardProxy:
             f"{asked.host}:{asked.port}" if asked else "", "", "",
             *((verdict.policy, verdict.rule, verdict.stage) if verdict else ("", "", "")),
         )  # fmt: skip
-        sidecar.log.tcp(line, started=exchange.started)
+        log_tunnel(sidecar.log, sidecar.log_options, key, line, exchange.started)
 
 
 def _check_rules(compiled: Compiled, addresses: Sequence[str], asked: Asked) -> None:

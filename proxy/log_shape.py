@@ -7,9 +7,11 @@ Sources: Elastic Common Schema 8.11; grafana.com/docs/loki (logfmt).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from proxy.redaction import redacted
@@ -20,10 +22,19 @@ if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.recent import Seen
 
-__all__ = ["LogOptions", "LogShape", "ecs_line", "logfmt_line"]
+__all__ = [
+    "ECS_VERSION",
+    "LogOptions",
+    "LogShape",
+    "ecs_line",
+    "end_point",
+    "logfmt",
+    "logfmt_line",
+    "without_empty",
+]
 
 _MAX_TEXT = 2048
-_ECS_VERSION = "8.11.0"
+ECS_VERSION = "8.11.0"
 _VERSIONS = ("1.0", "1.1", "2")
 
 
@@ -49,8 +60,17 @@ class LogOptions:
         if self.kept_pct >= 100 or exchange.status >= 400 or not exchange.status or exchange.flags != "-":
             return True
         trace = exchange.trace
-        drawn = int(trace[11:19], 16) if trace else hash(exchange.request_id) & 0xFFFFFFFF
-        return drawn < self.kept_pct / 100 * 2**32
+        if not trace:
+            return self.draws(exchange.request_id, is_odd=False)
+        return int(trace[11:19], 16) < self._kept_below
+
+    def draws(self, identity: Hashable, *, is_odd: bool) -> bool:
+        """Whether something is logged that no trace tells of; what is odd always."""
+        return self.kept_pct >= 100 or is_odd or hash(identity) & 0xFFFFFFFF < self._kept_below
+
+    @property
+    def _kept_below(self) -> float:
+        return self.kept_pct / 100 * 2**32
 
 
 def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any]:
@@ -95,9 +115,11 @@ def ecs_line(
     outcome = "failure" if facts["verdict"] in ("DENIED", "ERROR") else "success"
     kind = ["access", "denied"] if facts["verdict"] == "DENIED" else ["access"]
     namespace, _, service = facts["destination"].rpartition("/")
+    domain = end_point(seen.authority)
+    client = facts["forwarded"].split(",")[0].strip() or ends["peer"]
     line = {
         "@timestamp": started,
-        "ecs": {"version": _ECS_VERSION},
+        "ecs": {"version": ECS_VERSION},
         "message": f"{seen.method} {seen.path} {seen.status}",
         "log": {"level": "error" if facts["verdict"] == "ERROR" else "info"},
         "event": {
@@ -110,10 +132,11 @@ def ecs_line(
                         "body": {"bytes": seen.bytes_received}},
             "response": {"status_code": seen.status, "body": {"bytes": seen.bytes_sent}},
         },
-        "url": {"path": seen.path, "query": facts["query"][:_MAX_TEXT], "domain": seen.authority},
-        "source": {"address": ends["peer"]},
-        "destination": {"address": seen.host.name if seen.host is not None else ends["local"]},
-        "client": {"address": facts["forwarded"].split(",")[0].strip() or ends["peer"]},
+        "url": {"path": seen.path, "query": facts["query"][:_MAX_TEXT], "domain": domain["address"],
+                "port": domain.get("port", "")},
+        "source": end_point(ends["peer"]),
+        "destination": end_point(seen.host.name if seen.host is not None else ends["local"]),
+        "client": end_point(client),
         "user_agent": {"original": facts["agent"]},
         "network": {"direction": facts["direction"], "protocol": facts["protocol"], "transport": "tcp"},
         "service": {"name": service or facts["destination"], "namespace": namespace},
@@ -128,13 +151,30 @@ def ecs_line(
             "route": seen.route, "requested_server_name": ends["server_name"],
         },
     }  # fmt: skip
-    return json.dumps(_without_empty(line), separators=(",", ":")).encode() + b"\n"
+    return json.dumps(without_empty(line), separators=(",", ":")).encode() + b"\n"
 
 
-def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def end_point(text: str) -> Mapping[str, Any]:
+    """`10.0.0.7:8080` as ECS has it: `address`, `ip` where it is one, and `port`."""
+    host, colon, port = text.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and colon):
+        host, port = text, ""
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:  # an IPv6 address without brackets has no port
+        host, port = text, ""
+    try:
+        ip = str(ip_address(host))
+    except ValueError:
+        ip = ""
+    return {"address": host, "ip": ip, **({"port": int(port)} if port else {})}
+
+
+def without_empty(value: dict[str, Any]) -> dict[str, Any]:
     """ECS has no empty texts: a field that says nothing is not there."""
     found = {
-        key: _without_empty(each) if isinstance(each, dict) else each
+        key: without_empty(each) if isinstance(each, dict) else each
         for key, each in value.items()
         if each != ""
     }
@@ -165,6 +205,11 @@ def logfmt_line(
         ("request_id", exchange.request_id.decode("latin-1")[:_MAX_TEXT]),
         ("trace_id", seen.trace[3:35].decode("latin-1")), ("user_agent", facts["agent"]),
     )  # fmt: skip
+    return logfmt(pairs)
+
+
+def logfmt(pairs: Iterable[tuple[str, object]]) -> bytes:
+    """A line of what is not empty."""
     return " ".join(f"{key}={_word(str(value))}" for key, value in pairs if value != "").encode() + b"\n"
 
 

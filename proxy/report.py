@@ -29,6 +29,7 @@ from proxy.span_tags import NO_TAGS, SpanTags
 from proxy.spans import Spans
 from proxy.tap import Tap
 from proxy.telemetry import Edge, EdgeKey, Telemetry
+from proxy.tunnel_line import log_tunnel
 
 if TYPE_CHECKING:
     from proxy.downstream.life import HttpConnection
@@ -288,7 +289,7 @@ class Reporter:
             self.tap.tcp(line, edge)
         # An opaque connection has no response code or path, so a filter that asks for one keeps it out.
         if self._logs and self._is_logged is None:
-            self.log.tcp(line, started=started)
+            log_tunnel(self.log, self.options, edge.key, line, started)
 
 
 def _record(alike: Alike, exchange: Exchange, took_s: float, odd: Odd | None) -> Record:

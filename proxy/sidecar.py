@@ -97,7 +97,7 @@ class Sidecar:
         self.addresses = addresses
         self.mesh_bind = mesh_bind
         self.telemetry = Telemetry()
-        self._log_options = log_options
+        self.log_options = log_options
         self.flows = FlowLog(flow_log, self.telemetry)
         self.recent = Recent(recent)
         self.paths = PathWatch()
@@ -235,7 +235,7 @@ class Sidecar:
             self.clusters.retire_connections()  # those of the pool are not recorded
 
     def _make_listeners(self, live: Live[Compiled]) -> Listeners:
-        shared = (self.log, self.telemetry, self.spans, self.tap, self.flows, self._log_options)
+        shared = (self.log, self.telemetry, self.spans, self.tap, self.flows, self.log_options)
         inbound, outbound = Reporter("inbound", *shared), Reporter("outbound", *shared)
         self._reporters = (outbound, inbound)
         doors = Doors(live, self.shared, self.own, inbound, outbound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -16,14 +17,15 @@ from meshpy.model.authz import (
     AuthorizationRule,
     Operation,
 )
-from meshpy.model.endpoint import Endpoint
+from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.match import Exact
+from meshpy.model.route import Destination, TcpRoute
 from meshpy.model.tap import TapFilter
 from proxy.access_log import AccessLog
-from proxy.log_shape import LogOptions, LogShape
+from proxy.log_shape import LogOptions, LogShape, end_point, without_empty
 from proxy.look import answer, read_question
 from proxy.options import OptionsError, read_options
-from tests.helpers.backends import backend, ok
+from tests.helpers.backends import backend, ok, raw_server
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
     LOOPBACK,
@@ -77,12 +79,73 @@ async def test_ecs_has_the_names_of_the_schema_and_no_empty_field(pki, tmp_path)
     assert found["http"]["request"]["method"] == "GET"
     assert found["http"]["response"]["status_code"] == 500
     assert found["url"] == {"path": "/bad", "query": "x=REDACTED", "domain": "api"}
+    assert found["source"] == {"address": LOOPBACK, "ip": LOOPBACK}
+    assert (found["destination"]["ip"], type(found["destination"]["port"])) == (LOOPBACK, int)
     assert found["event"]["outcome"] == "failure"
     assert found["event"]["duration"] > 0
     assert found["user_agent"]["original"] == "curl/8"
     assert len(found["trace"]["id"]) == 32
     assert found["meshpy"]["source"] == "shop/web"
     assert '""' not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("10.0.0.7:8080", {"address": "10.0.0.7", "ip": "10.0.0.7", "port": 8080}),
+        ("[fd00::7]:8080", {"address": "fd00::7", "ip": "fd00::7", "port": 8080}),
+        ("fd00::7", {"address": "fd00::7", "ip": "fd00::7"}),
+        ("api.shop:80", {"address": "api.shop", "port": 80}),
+        ("a:b", {"address": "a:b"}),
+        ("", {}),
+    ],
+)
+def test_ecs_tells_address_and_port_apart(text, found):
+    assert without_empty(dict(end_point(text))) == found
+
+
+async def tunnelled(pki, tmp_path, options, *, has_app=True):
+    """The lines of the caller's sidecar for one opaque connection."""
+
+    async def echo(reader, writer):
+        writer.write(await reader.read(100))
+
+    file, port = tmp_path / "tcp.log", free_port()
+    log = AccessLog.open(str(file))
+    async with raw_server(echo) as app:
+        target = app if has_app else free_port()
+        cluster = plain_cluster(target, name="c", protocol=Protocol.TCP)
+        snapshot = outbound_snapshot(port, {"c": cluster}, tcp=TcpRoute("api.shop", (Destination("c"),)))
+        async with running(snapshot, pki, log=log, log_options=options):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            writer.write(b"ping")
+            await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+    return file.read_text().splitlines()
+
+
+async def test_an_opaque_connection_is_told_in_the_shape_that_was_asked_for(pki, tmp_path):
+    (envoy,) = await tunnelled(pki, tmp_path, LogOptions())
+    assert json.loads(envoy)["protocol"] == "TCP"
+    (tmp_path / "tcp.log").unlink()
+    (ecs,) = await tunnelled(pki, tmp_path, LogOptions(LogShape.ECS))
+    found = json.loads(ecs)
+    assert (found["event"]["category"], found["event"]["type"]) == (["network"], ["connection"])
+    assert (found["event"]["outcome"], found["event"]["action"]) == ("success", "forwarded")
+    assert (found["source"]["bytes"], found["destination"]["bytes"], found["network"]["bytes"]) == (4, 4, 8)
+    assert found["meshpy"]["source"] == "shop/web"
+    assert '""' not in ecs
+    (tmp_path / "tcp.log").unlink()
+    (loki,) = await tunnelled(pki, tmp_path, LogOptions(LogShape.LOKI))
+    pairs = dict(pair.partition("=")[::2] for pair in shlex.split(loki))
+    assert (pairs["protocol"], pairs["verdict"], pairs["bytes_sent"]) == ("tcp", "FORWARDED", "4")
+
+
+@pytest.mark.parametrize("shape", LogShape)
+async def test_in_the_mode_of_errors_an_opaque_connection_is_told_only_when_it_failed(pki, tmp_path, shape):
+    assert await tunnelled(pki, tmp_path, LogOptions(shape, kept_pct=0)) == []
+    (line,) = await tunnelled(pki, tmp_path, LogOptions(shape, kept_pct=0), has_app=False)
+    assert "UF" in line
 
 
 async def test_loki_gets_logfmt_that_nobody_adds_fields_to(pki, tmp_path):
