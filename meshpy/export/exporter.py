@@ -56,7 +56,7 @@ class _Sender:
             if isinstance(outcome, Taken):
                 self.counts.sent += max(0, items - outcome.rejected)
                 self.counts.rejected += outcome.rejected
-                if outcome.rejected:
+                if outcome.rejected or outcome.why:
                     self._say(f"{outcome.rejected} of {items} were not taken: {outcome.why}", loop.time())
                 return
             self._say(outcome.why, loop.time())

@@ -6,6 +6,7 @@ Calls come one after the other, so whoever calls also reads: no task of its own,
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import ssl
 import struct
@@ -20,12 +21,17 @@ import h2.exceptions
 
 from meshpy.export.transport import Again, Outcome, Refused, taken
 from meshpy.otlp.settings import Destination, Signal
+from meshpy.protobuf import BadMessageError
+from meshpy.protobuf import read as read_fields
 
 __all__ = ["GrpcTransport"]
 
 _SERVICES = {Signal.TRACES: "trace.v1.TraceService", Signal.METRICS: "metrics.v1.MetricsService"}
 _AGAIN = frozenset(("1", "4", "10", "11", "14", "15"))
 """CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS (OTLP specification)."""
+_EXHAUSTED = "8"
+"""RESOURCE_EXHAUSTED: to be tried again only where the collector says when (RetryInfo)."""
+_RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
 _MAX_ANSWER = 64 * 1024
 _READ_BYTES = 64 * 1024
 
@@ -189,7 +195,33 @@ def _outcome(answer: _Answer) -> Outcome:
         return Again(why) if http in ("429", "502", "503", "504") else Refused(why)
     if status != "0":
         why = f"gRPC status {status} {unquote(fields.get('grpc-message', ''))}".rstrip()
-        return Again(why) if status in _AGAIN else Refused(why)
+        pause_s = _retry_info_s(fields.get("grpc-status-details-bin", ""))
+        is_again = status in _AGAIN or (status == _EXHAUSTED and pause_s is not None)
+        return Again(why, pause_s) if is_again else Refused(why)
     if len(answer.content) < 5 or answer.content[0]:
         return Refused("the answer is no plain gRPC message")
     return taken(bytes(answer.content[5:]))
+
+
+def _retry_info_s(details: str) -> float | None:
+    """The pause of a google.rpc.RetryInfo among a google.rpc.Status' details; None where there is none."""
+    try:
+        status = base64.b64decode(details + "=" * (-len(details) % 4), validate=True)
+        for detail in _messages(status, 3):
+            fields = dict(read_fields(detail))
+            if fields.get(1) == _RETRY_INFO and isinstance(found := fields.get(2), bytes):
+                return sum(_seconds(delay) for delay in _messages(found, 1))
+    except (ValueError, BadMessageError):
+        pass
+    return None
+
+
+def _messages(data: bytes, number: int) -> list[bytes]:
+    return [value for field, value in read_fields(data) if field == number and isinstance(value, bytes)]
+
+
+def _seconds(duration: bytes) -> float:
+    """A google.protobuf.Duration."""
+    fields = dict(read_fields(duration))
+    seconds, nanos = (value if isinstance(value := fields.get(number, 0), int) else 0 for number in (1, 2))
+    return seconds + nanos / 1e9

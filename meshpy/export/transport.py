@@ -25,7 +25,7 @@ _MAX_ANSWER = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """`rejected`: so many items the collector did not want (partial success)."""
+    """`rejected`: so many items the collector did not want; `why` without any is a warning."""
 
     rejected: int = 0
     why: str = ""
@@ -112,8 +112,8 @@ class HttpTransport:
                 self._to.url, data=body, headers=headers, allow_redirects=False, ssl=self._tls or True
             ) as answer:
                 content = await answer.content.read(_MAX_ANSWER)
-                if answer.status == 200:
-                    return taken(content)
+                if 200 <= answer.status < 300:  # 200 by the specification, 202 by gateways before a collector
+                    return taken(content) if answer.status == 200 else Taken()
                 why = f"{answer.status} {content[:200].decode('latin-1')!r}"
                 if answer.status in _AGAIN:
                     return Again(why, _pause_s(answer.headers.get("Retry-After", "")))

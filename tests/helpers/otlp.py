@@ -40,7 +40,7 @@ _MESSAGES = {
 
 @dataclass
 class Collector:
-    """Keeps what it was sent; `answers` says otherwise for the next requests: a status, or a gRPC code."""
+    """Keeps what it was sent; `answers` are others for the next requests: statuses, or gRPC codes and details."""
 
     port: int = 0
     requests: list[tuple[str, object]] = field(default_factory=list)
@@ -121,8 +121,9 @@ async def grpc_collector(credentials: grpc.ServerCredentials | None = None) -> A
             fields = dict(call.invocation_metadata)
 
             async def export(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
-                if collector.answers and (code := collector.answers.pop(0)):
-                    await context.abort(code, "not now")
+                if collector.answers and (answer := collector.answers.pop(0)):
+                    code, details = answer
+                    await context.abort(code, "not now", (("grpc-status-details-bin", details),))
                 return collector.take(signal, fields, body)
 
             return grpc.unary_unary_rpc_method_handler(export)

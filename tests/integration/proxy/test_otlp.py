@@ -16,6 +16,7 @@ from meshpy.model.names import ServiceName
 from meshpy.model.resilience import RetryOn, RetryPolicy
 from meshpy.model.snapshot import Workload
 from meshpy.otlp.settings import Signal, read_destination
+from meshpy.protobuf import message, text, varint
 from proxy.export import Export
 from proxy.options import OtlpOptions
 from tests.helpers.backends import backend, ok
@@ -40,6 +41,7 @@ TRACE = "a" * 32
 SAMPLED = f"traceparent: 00-{TRACE}-{'b' * 16}-01\r\n"
 UNSAMPLED = SAMPLED.replace("-01\r", "-00\r")
 ON_5XX = RetryPolicy(attempts=2, on=frozenset({RetryOn.SERVER_ERROR}), backoff_s=0.001)
+RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 COLLECTORS = {"http/protobuf": http_collector, "grpc": grpc_collector}
 
 
@@ -186,7 +188,7 @@ async def test_a_denied_request_leaves_spans_with_who_denied_it(pki):
 
 async def test_a_collector_that_is_busy_is_asked_again_and_one_that_refuses_is_not(pki):
     async with http_collector() as collector, backend() as app, pair(pki, app.port) as (port, _, web, _):
-        collector.answers += [503, 429, 200, 400]
+        collector.answers += [503, 429, 200, 400, 202]
         async with (
             exporting(web, options(collector, "http/protobuf")) as export,
             await Client.connect(port) as client,
@@ -196,11 +198,21 @@ async def test_a_collector_that_is_busy_is_asked_again_and_one_that_refuses_is_n
             await client.get("/", headers=SAMPLED)
             await collector.wait_for(lambda: export.spans.counts.failed == 1)
             assert (export.spans.counts.sent, len(collector.spans)) == (1, 1)
+            await client.get("/", headers=SAMPLED)
+            await collector.wait_for(lambda: export.spans.counts.sent == 2)
+            await client.get("/", headers=SAMPLED)
+            await collector.wait_for(lambda: export.spans.counts.sent == 2)
 
 
-async def test_a_grpc_status_that_may_pass_is_tried_again(pki):
+async def test_a_grpc_status_that_may_pass_is_tried_again_an_exhausted_collector_where_it_says_when(pki):
     async with grpc_collector() as collector, backend() as app, pair(pki, app.port) as (port, _, web, _):
-        collector.answers += [grpc.StatusCode.UNAVAILABLE, None, grpc.StatusCode.INVALID_ARGUMENT]
+        pause = message(3, text(1, RETRY_INFO), message(2, message(1, varint(2, 1_000_000))))
+        collector.answers += [
+            (grpc.StatusCode.UNAVAILABLE, b""),
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, varint(1, 8) + message(3, text(1, "other")) + pause),
+            None,
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, b""),
+        ]
         async with exporting(web, options(collector, "grpc")) as export, await Client.connect(port) as client:
             await client.get("/", headers=SAMPLED)
             await collector.wait_for(lambda: len(collector.spans) == 1)
