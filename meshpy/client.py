@@ -115,7 +115,7 @@ class Operator:
         """The lines of an answer that goes on, as they come; empty ones are left out.
 
         Raises:
-            ApiError: it is refused, or no connection.
+            ApiError: it is refused, which is told before the first line is asked for; or no connection.
         """
         connection = self._connection()
         try:
@@ -124,6 +124,17 @@ class Operator:
             answer = connection.getresponse()
             if answer.status >= 400:
                 _read(answer.status, answer.read())
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError | http.client.HTTPException):
+                raise self._away(error) from error
+            raise
+        return self._rest(connection, answer)
+
+    def _rest(
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+    ) -> Iterator[str]:
+        try:
             for line in answer:
                 if text := line.decode("utf-8").strip():
                     yield text

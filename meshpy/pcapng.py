@@ -28,6 +28,8 @@ class Packet:
         stream: tells connections apart.
         at_s: seconds since the epoch.
         source, destination: (address, port).
+        offset: of the first byte in what went this way; what was not recorded before it shows as a gap.
+            None: it follows what came before.
     """
 
     stream: int
@@ -36,6 +38,7 @@ class Packet:
     destination: tuple[str, int]
     data: bytes
     comment: str = ""
+    offset: int | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +57,8 @@ class PcapngWriter:
     def packet(self, packet: Packet) -> bytes:
         """One block for each segment."""
         data, found = packet.data, b""
+        if packet.offset is not None:
+            self._sent[packet.stream, packet.source] = (1 + packet.offset) & 0xFFFFFFFF
         for start in range(0, len(data), _MAX_SEGMENT):
             frame = self._frame(packet, data[start : start + _MAX_SEGMENT])
             micros = int(packet.at_s * 1_000_000)

@@ -272,8 +272,14 @@ class ControlStream:
 
 
 def _packet(
-    stream: int, at: float, source: tuple[str, int], destination: tuple[str, int], data: bytes, comment: str
+    stream: int,
+    at: float,
+    source: tuple[str, int],
+    destination: tuple[str, int],
+    data: bytes,
+    comment: str,
+    offset: int,
 ) -> dict[str, object]:
     shown = base64.b64encode(data).decode("ascii")
     return {"stream": stream, "at": at, "source": source, "destination": destination, "data": shown,
-            "comment": comment}  # fmt: skip
+            "comment": comment, "offset": offset}  # fmt: skip

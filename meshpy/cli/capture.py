@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 import click
@@ -56,8 +58,9 @@ def capture(
 ) -> None:
     """Write what SERVICE's sidecar reads from and writes to its app, in plaintext, as pcapng.
 
-    Connections that are made from now on are recorded; those of the pool end first. Who is at the other end
-    of the mesh stands in the packets' comments. It needs the administrator's token.
+    Connections that are made from now on are recorded; those of the pool end first. It ends after the time,
+    at the size, or by Ctrl-C. Who is at the other end of the mesh stands in the packets' comments. It needs
+    the administrator's token.
 
     \b
     Examples:
@@ -70,18 +73,29 @@ def capture(
     query = {"service": name, "task": task, "for_s": for_s, "max_bytes": max_bytes}
     query |= {"redact": "true"} if redact else {}
     lines = Operator(Context.load(), timeout_s=30).lines(f"/v1/capture?{urlencode(query)}")
-    writer, packets, size = PcapngWriter(), 0, 0
+    packets = size = 0
     with click.open_file(str(file), "wb") as out, waiting(f"recording {name}"):
-        out.write(writer.header("meshpy capture"))
+        for packets, size in _written(lines, out):  # noqa: B007 - the last counts
+            if size >= max_bytes:
+                break
+    if output == "json":
+        print_json({"service": name, "file": str(file), "packets": packets, "bytes": size})
+    else:
+        click.echo(f"{packets} writes and reads, {size} bytes", err=True)
+
+
+def _written(lines: Iterator[str], out: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """Write what comes until its end or Ctrl-C; packets and bytes so far."""
+    writer, packets, size = PcapngWriter(), 0, 0
+    out.write(writer.header("meshpy capture"))
+    out.flush()
+    with suppress(KeyboardInterrupt):
         for line in lines:
             packet = _read(json.loads(line))
             out.write(writer.packet(packet))
             out.flush()
             packets, size = packets + 1, size + len(packet.data)
-    if output == "json":
-        print_json({"service": name, "file": str(file), "packets": packets, "bytes": size})
-    else:
-        click.echo(f"{packets} writes and reads, {size} bytes", err=True)
+            yield packets, size
 
 
 def _read(item: dict[str, Any]) -> Packet:
@@ -92,4 +106,5 @@ def _read(item: dict[str, Any]) -> Packet:
         (item["destination"][0], int(item["destination"][1])),
         base64.b64decode(item["data"]),
         str(item.get("comment", "")),
+        int(item["offset"]) if "offset" in item else None,
     )

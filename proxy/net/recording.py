@@ -11,17 +11,19 @@ import re
 import time
 from typing import Any, cast
 
-__all__ = ["RecordedBytes", "Recording"]
+__all__ = ["RecordedBytes", "Recording", "Way"]
 
 MAX_WAITING = 4 * 1024 * 1024
 _PIECE = 64 * 1024
 _SECRETS = re.compile(
     rb"(?im)^((?:proxy-)?authorization|cookie|set-cookie|x-api-key|x-auth-token)(:[ \t]*)([^\r\n]*)"
 )
-_QUERY = re.compile(rb"^([A-Z]{1,20} [^ ?\r\n]{0,8000}\?)([^ \r\n]*)")
+_QUERY = re.compile(rb"(?m)^([A-Z]{1,20} [^ ?\r\n]{0,8000}\?)([^ \r\n]*)")
+_START = re.compile(rb"[A-Z]{1,20} (?:/|\*|https?://)")
+_MAX_LINE = 16 * 1024
 
-RecordedBytes = tuple[int, float, tuple[str, int], tuple[str, int], bytes, str]
-"""Connection, moment, from, to, bytes, who is at the other end of the mesh."""
+RecordedBytes = tuple[int, float, tuple[str, int], tuple[str, int], bytes, str, int]
+"""Connection, moment, from, to, bytes, who is at the other end of the mesh, how many bytes went before."""
 
 
 class Recording:
@@ -55,26 +57,65 @@ class Recording:
         self._connections += 1
         return cast("asyncio.Protocol", _Recorded(inner, self, self._connections))
 
-    def add(self, number: int, source: Any, destination: Any, data: bytes, comment: str) -> None:
-        """Bytes went one way."""
+    def add(self, way: Way, data: bytes, comment: str) -> int:
+        """Bytes went one way; what has no room is cut off. Where in what waits they begin."""
+        first = len(self._waiting)
         if not self.is_on or not data:
-            return
-        if len(data) > self.left or self._waiting_bytes + len(data) > MAX_WAITING:
-            self.lost_bytes += len(data)
-            return
-        self.left -= len(data)
-        self._waiting_bytes += len(data)
-        shown = _redacted(data) if self.is_redacted else data
-        ends = (str(source[0]), int(source[1])), (str(destination[0]), int(destination[1]))
+            way.line = b""
+            return first
+        shown = way.redacted(data) if self.is_redacted else data
+        offset, way.offset = way.offset, way.offset + len(data)
+        room = max(0, min(self.left, MAX_WAITING - self._waiting_bytes))
+        self.lost_bytes += max(0, len(shown) - room)
+        shown = shown[:room]
+        self.left -= len(shown)
+        self._waiting_bytes += len(shown)
+        source, destination = _end(way.source), _end(way.destination)
         now = time.time()
         for start in range(0, len(shown), _PIECE):
-            self._waiting.append((number, now, *ends, shown[start : start + _PIECE], comment))
+            piece = shown[start : start + _PIECE]
+            self._waiting.append((way.number, now, source, destination, piece, comment, offset + start))
+        return first
+
+    def explain(self, first: int, way: Way, comment: str) -> None:
+        """Say who is behind bytes that were just added, from there on."""
+        source = _end(way.source)
+        for index in range(first, len(self._waiting)):
+            number, at_s, begin, end, data, _, offset = self._waiting[index]
+            if number == way.number and begin == source:
+                self._waiting[index] = (number, at_s, begin, end, data, comment, offset)
 
 
-def _redacted(data: bytes) -> bytes:
-    """The same length, so that Content-Length and sequence numbers stay true."""
-    data = _QUERY.sub(lambda found: found[1] + b"x" * len(found[2]), data, count=1)
-    return _SECRETS.sub(lambda found: found[1] + found[2] + b"x" * len(found[3]), data)
+class Way:
+    """One direction of a connection.
+
+    Invariants: `line` is what has come, covered, of a line whose end has not: secrets may come in pieces.
+    """
+
+    __slots__ = ("destination", "line", "number", "offset", "source")
+
+    def __init__(self, number: int, source: Any, destination: Any) -> None:
+        self.number, self.source, self.destination = number, source, destination
+        self.offset = 0
+        self.line = b""
+
+    def redacted(self, data: bytes) -> bytes:
+        """The same length, so that Content-Length and sequence numbers stay true."""
+        if _START.match(data) is not None:  # content before it may have ended without an end of line
+            self.line = b""
+        whole = _covered(self.line + data)
+        shown = whole[len(self.line) :]
+        self.line = whole[whole.rfind(b"\n") + 1 :][:_MAX_LINE]
+        return shown
+
+
+def _covered(text: bytes) -> bytes:
+    text = _QUERY.sub(lambda found: found[1] + b"x" * len(found[2]), text)
+    return _SECRETS.sub(lambda found: found[1] + found[2] + b"x" * len(found[3]), text)
+
+
+def _end(name: Any) -> tuple[str, int]:
+    return str(name[0]), int(name[1])
 
 
 class _Recorded:
@@ -82,26 +123,28 @@ class _Recorded:
 
     def __init__(self, inner: Any, recording: Recording, number: int) -> None:
         self.inner = inner
-        self._recording, self._number = recording, number
-        self._own: Any = ("0.0.0.0", 0)
-        self._peer: Any = ("0.0.0.0", 0)
+        self._recording = recording
+        nobody = ("0.0.0.0", 0)
+        self._read, self._written = Way(number, nobody, nobody), Way(number, nobody, nobody)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def connection_made(self, transport: Any) -> None:
-        self._own = transport.get_extra_info("sockname") or self._own
-        self._peer = transport.get_extra_info("peername") or self._peer
+        own, peer = (transport.get_extra_info(name) for name in ("sockname", "peername"))
+        if own and peer:
+            self._read.source = self._written.destination = peer
+            self._read.destination = self._written.source = own
         self.inner.connection_made(_RecordedTransport(transport, self))
 
     def data_received(self, data: bytes) -> None:
-        # After the protocol, which may learn by these bytes who is meant.
-        copy = bytes(data)
+        # Before the protocol, which may answer at once; who is meant it may learn by these bytes.
+        first = self._recording.add(self._read, bytes(data), "")
         self.inner.data_received(data)
-        self._recording.add(self._number, self._peer, self._own, copy, _identity(self.inner))
+        self._recording.explain(first, self._read, _identity(self.inner))
 
     def sent(self, data: Any) -> None:
-        self._recording.add(self._number, self._own, self._peer, bytes(data), _identity(self.inner))
+        self._recording.add(self._written, bytes(data), _identity(self.inner))
 
 
 class _RecordedTransport:

@@ -9,6 +9,7 @@ import pytest
 
 from meshpy.pcapng import Packet, PcapngWriter
 from proxy.control_stream import _packet
+from proxy.net.recording import Recording, Way
 from tests.helpers.backends import backend, ok
 from tests.helpers.control_plane import ADMIN, API, VIEWER, plane
 from tests.helpers.meshpy_command import meshpy
@@ -66,8 +67,67 @@ async def test_no_more_is_recorded_than_was_asked_for():
         api.record(2000, is_redacted=False)
         for _ in range(3):
             assert len((await client.get("/")).body) == 5000
-        assert sum(len(each[4]) for each in api.recording.take()) <= 2000
+        found = api.recording.take()
+        assert sum(len(each[4]) for each in found) == 2000  # the answer is cut, what comes later is not there
+        assert len(found) == 2
         assert api.recording.lost_bytes > 5000
+
+
+PIECES = [
+    b"GET /a?tok",
+    b"en=s3cret HTTP/1.1\r\nAuthor",
+    b"ization: Bearer s3",
+    b"cret\r\nContent-Length: 2\r\n\r\nhi",
+    b"GET /b?token=s3cret HTTP/1.1\r\n\r\nGET /c?s3cret HTTP/1.1\r\ncookie: s3",
+    b"cret\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("pieces", [PIECES, [bytes([each]) for each in b"".join(PIECES[:4])]])
+def test_a_secret_that_comes_in_pieces_is_covered_whole(pieces):
+    recording = Recording()
+    recording.begin(1 << 20, is_redacted=True)
+    way = Way(1, ("127.0.0.1", 1), ("127.0.0.1", 2))
+    for piece in pieces:
+        recording.add(way, piece, "")
+    found = recording.take()
+    shown = b"".join(each[4] for each in found)
+    assert b"s3" not in shown
+    assert b"cret" not in shown
+    assert shown.startswith(b"GET /a?xxxxxxxxxxxx HTTP/1.1\r\nAuthorization: xxxxxxxxxxxxx\r\nContent")
+    assert len(shown) == sum(map(len, pieces))
+    assert [each[6] for each in found] == [sum(map(len, pieces[:number])) for number in range(len(pieces))]
+
+
+async def test_a_request_stands_before_the_answer_that_it_gets_at_once():
+    class Answering(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.transport.write(b"answer to " + data)
+
+    recording = Recording()
+    recording.begin(1 << 20, is_redacted=False)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: recording.wrapped(Answering()), "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"one")
+        assert await reader.readexactly(13) == b"answer to one"
+        writer.close()
+    assert [each[4] for each in recording.take()] == [b"one", b"answer to one"]
+
+
+@needs_tshark
+def test_what_was_not_recorded_is_a_gap_for_wireshark(tmp_path):
+    writer, ends = PcapngWriter(), (("127.0.0.1", 4000), ("127.0.0.1", 8080))
+    packets = [Packet(1, 1.0, *ends, b"a" * 10, offset=0), Packet(1, 2.0, *ends, b"b" * 10, offset=500)]
+    (tmp_path / "gap.pcapng").write_bytes(writer.header("t") + b"".join(map(writer.packet, packets)))
+    command = [TSHARK, "-r", str(tmp_path / "gap.pcapng"), "-T", "fields", "-e", "tcp.seq",
+               "-e", "tcp.analysis.lost_segment"]  # fmt: skip
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    assert [line.split("\t") for line in out] == [["1", ""], ["501", "1"]]
 
 
 async def _replay(sidecar, found):
@@ -94,8 +154,10 @@ async def test_tshark_follows_http_and_reads_the_identity(tmp_path):
         assert "2 writes and reads" in err
         log = (tmp_path / "data" / "audit.jsonl").read_text()
         assert '"capture"' in log
+        (tmp_path / "x").write_text("of yesterday")
         code, _, err = await meshpy(mesh, "capture", "shop/nobody", "-w", str(tmp_path / "x"), token=ADMIN)
         assert code != 0
+        assert (tmp_path / "x").read_text() == "of yesterday"
         assert (await mesh.call("GET", "/v1/capture?service=shop/api", token=VIEWER))[0] == 403
     command = [TSHARK, "-r", str(file), "-d", f"tcp.port=={port},http", "-T", "json"]
     done = await asyncio.to_thread(
