@@ -40,7 +40,7 @@ _MESSAGES = {
 
 @dataclass
 class Collector:
-    """Keeps what it was sent; `answers` are others for the next requests: statuses, or gRPC codes and details."""
+    """Keeps what it was sent; `answers` come before it: statuses, or gRPC codes and details."""
 
     port: int = 0
     requests: list[tuple[str, object]] = field(default_factory=list)
