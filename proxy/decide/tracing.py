@@ -35,6 +35,7 @@ _B3_NAMES: Final = (
 _DECISIONS: Final = {b"0": b"0", b"1": b"1", b"d": b"d", b"true": b"1", b"false": b"0"}
 """Of B3; `true` and `false` came from early tracers."""
 _ODD_DIGITS: Final = b"13579bdf"
+_NO_HIGH: Final = b"0" * 16
 _ZERO: Final = 0x30
 _THREE: Final = 0x33
 
@@ -115,7 +116,8 @@ def _beside_b3(context: Context, head: RequestHead, extra: Headers) -> Context:
     decision = b"1" if is_sampled(own) else b"0"
     if decision == b"1" and _decision(head) == b"d":
         decision = b"d"
-    _add_b3(extra, own[3:35], own[36:52], parent, decision, is_single=b"b3" in head.fields)
+    shown = own[19:35] if own[3:19] == _NO_HIGH else own[3:35]  # some readers of B3 know short ids only
+    _add_b3(extra, shown, own[36:52], parent, decision, is_single=b"b3" in head.fields)
     return own, parent, _present(head, (*_B3_NAMES, b"traceparent"))
 
 

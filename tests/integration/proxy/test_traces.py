@@ -65,6 +65,26 @@ async def test_the_callees_span_stands_below_the_callers_and_the_app_below_it(pk
     assert called["attributes"]["url.full"] == "http://api/items"
 
 
+async def test_the_app_behind_two_sidecars_reads_the_same_span_in_b3_as_in_traceparent(pki):
+    id_64 = "c" * 16
+    async with (
+        backend() as app,
+        pair(pki, app.port) as (port, _, _, api),
+        await Client.connect(port) as client,
+    ):
+        await client.get("/", headers=f"b3: {id_64}-{APP_SPAN}-d\r\n")
+        await client.get("/", headers=f"x-b3-traceid: {id_64}\r\nx-b3-spanid: {APP_SPAN}\r\n")
+        await client.get("/", headers="b3: 0\r\n")
+        single, multi, alone = app.requests
+        served = api.spans.take()[0]
+    assert single.headers("b3") == [f"{id_64}-{served['span']}-d"]
+    assert _own_span(single) == served["span"]
+    assert multi.headers("x-b3-traceid") == [id_64]
+    assert multi.headers("x-b3-spanid") == [_own_span(multi)]
+    _, trace, span, flags = alone.headers("traceparent")[0].split("-")
+    assert (alone.headers("b3"), flags) == ([f"{trace}-{span}-0"], "00")
+
+
 async def test_of_traces_that_are_not_sampled_failures_and_slow_ones_are_kept(pki):
     async def answer(request):
         if b"/slow" in request.head:

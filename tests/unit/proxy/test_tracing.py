@@ -172,6 +172,11 @@ def test_traceparent_wins_over_b3_which_tells_the_same_from_there_on():
     assert extra[b"b3"].decode() == f"{A}-{own[36:52]}-1"
 
 
+def test_the_next_sidecar_keeps_a_short_id_of_b3_short():
+    context, extra = begun(f"traceparent: 00-{'0' * 16}{'a' * 16}-{B}-01", f"b3: {'a' * 16}-{B}-1")
+    assert extra[b"b3"].split(b"-")[:2] == [b"a" * 16, context.traceparent[36:52]]
+
+
 def test_another_attempt_is_another_span_of_the_same_trace_in_every_field():
     ids = Ids(os.urandom)
     extra: list[tuple[bytes, bytes]] = [(b"x-request-id", b"r")]
