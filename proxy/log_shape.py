@@ -59,6 +59,8 @@ class LogOptions:
         """Whether an exchange is logged. Both ends of a trace draw alike, by its id."""
         if self.kept_pct >= 100 or exchange.status >= 400 or not exchange.status or exchange.flags != "-":
             return True
+        if exchange.grpc is not None and exchange.grpc.status:  # gRPC fails with 200
+            return True
         trace = exchange.trace
         if not trace:
             return self.draws(exchange.request_id, is_odd=False)
@@ -75,7 +77,7 @@ class LogOptions:
 
 def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any]:
     """What both shapes tell, by names of ours."""
-    head, key, reply = exchange.head, seen.edge.key, seen.reply
+    head, key, reply, call = exchange.head, seen.edge.key, seen.reply, seen.call
     query = head.query.encode("latin-1", "replace") if head.query else b""
     agent, forwarded = head.fields.get(b"user-agent"), head.fields.get(b"x-forwarded-for")
     return {
@@ -88,6 +90,7 @@ def _facts(seen: Seen, exchange: Exchange, options: LogOptions) -> dict[str, Any
         "agent": agent.decode("latin-1")[:_MAX_TEXT] if agent else "",
         "forwarded": forwarded.decode("latin-1")[:_MAX_TEXT] if forwarded else "",
         "verdict": seen.verdict,
+        "grpc_status": "" if call is None or call.status is None else call.status,
         "policy": seen.policy,
         "rule": reply.rule if reply is not None else "",
         "stage": reply.stage if reply is not None else "",
@@ -147,7 +150,7 @@ def ecs_line(
         "meshpy": {
             "source": facts["source"], "destination": facts["destination"], "mtls": facts["mtls"],
             "response_flags": seen.flags, "response_code_details": exchange.details,
-            "attempts": seen.attempts,
+            "grpc_status": facts["grpc_status"], "attempts": seen.attempts,
             "route": seen.route, "requested_server_name": ends["server_name"],
         },
     }  # fmt: skip
@@ -197,6 +200,7 @@ def logfmt_line(
         ("direction", facts["direction"]), ("source", facts["source"]), ("destination", facts["destination"]),
         ("verdict", facts["verdict"]), ("protocol", facts["protocol"]), ("mtls", str(facts["mtls"]).lower()),
         ("method", seen.method), ("path", target), ("authority", seen.authority), ("status", seen.status),
+        ("grpc_status", facts["grpc_status"]),
         ("flags", seen.flags), ("details", exchange.details), ("duration_ms", f"{seen.took_s * 1000:.3f}"),
         ("bytes_received", seen.bytes_received), ("bytes_sent", seen.bytes_sent), ("attempts", seen.attempts),
         ("route", seen.route), ("upstream", seen.host.name if seen.host is not None else ""),

@@ -73,5 +73,5 @@ def number_of(text: object, name: str, low: float, high: float) -> float:
     except ValueError:
         value = low - 1
     if not low <= value <= high:
-        raise BadRequest(f"`{name}` is a number from {low:g} to {high:g}")
+        raise BadRequest(f"`{name}` is a number from {low:.15g} to {high:.15g}")
     return value

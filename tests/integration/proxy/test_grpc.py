@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import threading
 import time
@@ -21,7 +22,9 @@ from meshpy.model.authz import (
 from meshpy.model.endpoint import Endpoint, Protocol
 from meshpy.model.match import Exact
 from meshpy.model.resilience import RetryOn, RetryPolicy
+from proxy.access_log import AccessLog
 from proxy.downstream import H2Downstream
+from proxy.log_shape import LogOptions, LogShape
 from proxy.series import prometheus_text
 from tests.helpers.ports import free_port
 from tests.helpers.sidecars import (
@@ -44,14 +47,13 @@ BULK_BYTES = int(os.environ.get("MESHPY_GRPC_BULK_BYTES", "16000000"))
 
 
 @contextlib.asynccontextmanager
-async def pair(pki, app_port, *, rules=(), callee=None, log=None):
+async def pair(pki, app_port, *, rules=(), callee=None, **settings):
     """web's sidecar → api's sidecar → the application; yields the port that web calls, and both sidecars."""
     port, mesh_port = free_port(), free_port()
     inbound = callee or inbound_snapshot(50051, (Endpoint(LOOPBACK, app_port),), protocol=Protocol.GRPC)
     cluster = mesh_cluster(mesh_port, 50051, protocol=Protocol.GRPC)
     outbound = outbound_snapshot(port, {"c": cluster}, rules)
-    extra = {"log": log.log} if log is not None else {}
-    async with running(inbound, pki, mesh_port=mesh_port, **extra) as api, running(outbound, pki) as web:
+    async with running(inbound, pki, mesh_port=mesh_port, **settings) as api, running(outbound, pki) as web:
         yield port, web, api
 
 
@@ -219,10 +221,24 @@ async def test_a_dead_application_is_unavailable(pki):
         assert "upstream connect error" in failed.details
 
 
+async def test_a_call_that_failed_is_an_error_for_the_log_though_http_says_200(pki, tmp_path):
+    file = tmp_path / "access.log"
+    with grpc_app() as app:
+        for shape in LogShape:
+            settings = {"log": AccessLog.open(str(file)), "log_options": LogOptions(shape, kept_pct=0)}
+            async with pair(pki, app.port, **settings) as (port, _, _):
+                await asyncio.to_thread(unary, port, "Echo")
+                await asyncio.to_thread(unary, port, "Refuse")
+    envoy, ecs, loki = file.read_text().splitlines()
+    assert json.loads(envoy)["grpc_status"] == 9
+    assert json.loads(ecs)["meshpy"]["grpc_status"] == 9
+    assert " status=200 grpc_status=9 " in loki
+
+
 async def test_calls_are_counted_and_logged_in_their_own_words(pki):
     log = LogLines()
     with grpc_app() as app:
-        async with pair(pki, app.port, log=log) as (port, web, api):
+        async with pair(pki, app.port, log=log.log) as (port, web, api):
             await asyncio.to_thread(unary, port, "Echo")
             await asyncio.to_thread(unary, port, "Refuse")
             await asyncio.sleep(0.1)
