@@ -71,6 +71,16 @@ def test_a_request_without_a_trace_begins_one_and_drops_nothing():
     assert (context.parent, context.dropped, len(extra)) == (b"", (), 1)
 
 
+def test_two_traceparents_are_none():
+    context, extra = begun(
+        f"traceparent: 00-{A}-{B}-01", f"traceparent: 00-{'c' * 32}-{B}-01", "tracestate: a=1"
+    )
+    assert context.traceparent[3:35] not in (A.encode(), b"c" * 32)
+    assert context.parent == b""
+    assert set(context.dropped) == {b"traceparent", b"tracestate"}
+    assert list(extra) == [b"traceparent"]
+
+
 @pytest.mark.parametrize(("pct", "low", "high"), [(0, 0, 0), (100, 2000, 2000), (25, 400, 600)])
 def test_the_share_of_sampled_traces_is_the_one_that_was_asked_for(pct, low, high):
     ids = Ids(os.urandom, pct)
