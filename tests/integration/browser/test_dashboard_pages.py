@@ -116,6 +116,8 @@ def test_every_page_shows_its_data_is_accessible_and_asks_nobody_else(dashboard,
         for address, text in PAGES.items():
             window.open(f"{base}#/{address}")
             window.wait(address, f"return document.body.innerText.includes({text!r})")
+            heading = window.run("return document.querySelector('h1').innerText")
+            assert window.run("return document.title") == f"{heading} · meshpy"
             window.run(AXE.read_text())
             found = window.run_later(
                 "const done = arguments[arguments.length - 1];"
@@ -189,6 +191,7 @@ def test_a_wrong_token_leads_back_to_the_door(dashboard):
     with browser() as window:
         window.open(f"{base}#token=wrong")
         window.wait("the door", "return document.querySelector('.signin') && true")
+        assert window.run("return document.title") == "Sign in · meshpy"
 
 
 def test_the_bridge_takes_its_own_token_and_its_own_host_only(dashboard):

@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals";
+import { computed, effect, useSignal } from "@preact/signals";
 import { render } from "preact";
 import { signIn, signOut, token } from "./api";
 import { Authority } from "./pages/authority";
@@ -25,6 +25,17 @@ const PAGES = [
   ["sync", "Sidecars"],
   ["ca", "Certificates"],
 ] as const;
+
+const heading = computed(() => {
+  const { page, rest } = route.value;
+  const title = PAGES.find(([each]) => each === page)?.[1] ?? "Overview";
+  return rest.length ? `${title}: ${rest.join("/")}` : title;
+});
+
+// Tabs, the history and screen readers tell views apart by their titles (WCAG 2.4.2).
+effect(() => {
+  document.title = token.value ? `${heading.value} · meshpy` : "Sign in · meshpy";
+});
 
 function SignIn() {
   const text = useSignal("");
@@ -132,7 +143,6 @@ function Page() {
 
 function App() {
   if (!token.value) return <SignIn />;
-  const title = PAGES.find(([page]) => page === route.value.page)?.[1] ?? "Overview";
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => {
@@ -148,7 +158,7 @@ function App() {
         </p>
       )}
       <main id="main" tabIndex={-1}>
-        <h1>{route.value.rest.length ? `${title}: ${route.value.rest.join("/")}` : title}</h1>
+        <h1>{heading.value}</h1>
         <Page />
       </main>
     </>
