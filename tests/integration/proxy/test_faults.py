@@ -246,7 +246,8 @@ async def test_a_client_that_closes_its_sending_side_gets_its_answer(pki):
         await asyncio.sleep(0.05)
         return ok(b"whole")
 
-    async with backend(slow) as app, road(pki, app.port) as (port, _):
+    patient = replace(EVERYTHING, per_try_timeout_s=None)  # half a second is little where many things run
+    async with backend(slow) as app, road(pki, app.port, retry=patient) as (port, _):
 
         async def one(_number: int) -> bytes:
             async with await Client.connect(port) as client:
