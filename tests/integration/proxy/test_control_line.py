@@ -14,7 +14,7 @@ from meshpy.wire import delta, encode
 from proxy.access_log import NO_LOG
 from proxy.control_client import ControlClient
 from proxy.control_stream import ControlStream
-from proxy.enrolment import Enrolled, EnrolmentError, own_id
+from proxy.enrolment import Enrolled, own_id
 from proxy.net.addresses import Addresses
 from proxy.new_request import new_request
 from proxy.options import ControlOptions
@@ -76,30 +76,6 @@ async def test_a_renewal_brings_the_stream_back_at_once_and_in_sync(mesh):
         client._renewed.clear()  # what a stream that was just connecting did with it
         async with asyncio.timeout(1):
             await client._until_renewed(stale)
-
-
-async def test_the_next_key_is_made_before_it_is_due_and_serves_until_it_has_a_certificate(mesh, monkeypatch):
-    """The process that makes it may take its time. A renewal that fails does not cost another key."""
-    made = []
-
-    async def counted(spiffe_id):
-        made.append(await new_request(spiffe_id))
-        return made[-1]
-
-    async def refused(*_arguments):
-        raise EnrolmentError("not now")
-
-    monkeypatch.setattr("proxy.control_client.new_request", counted)
-    monkeypatch.setattr("proxy.control_client._SPREAD_S", 0.1)
-    async with line(await options(mesh, WEB)) as (_, client):
-        await until(lambda: len(made) == 2)  # the second one long before the half-life of the first
-        assert client._identity().key_pem == made[0].key_pem
-        with monkeypatch.context() as away:
-            away.setattr("proxy.control_client.enrol", refused)
-            client.ask_renewal(0.0)
-            await until(lambda: client._failures >= 2)
-        await until(lambda: client._identity().key_pem == made[1].key_pem)
-        await until(lambda: len(made) == 3)
 
 
 async def test_a_snapshot_that_was_refused_is_not_said_to_be_held(mesh):

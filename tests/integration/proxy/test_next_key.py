@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from proxy.enrolment import EnrolmentError
 from tests.helpers.control_plane import WEB, plane
 from tests.helpers.lines import line, options, until
 
@@ -64,6 +65,23 @@ def maker(tmp_path, monkeypatch):
 async def _renewed(client, before):
     await until(lambda: client._enrolled is not None and client._identity() is not before)
     return client._identity()
+
+
+async def test_it_is_made_before_it_is_due_and_kept_through_a_renewal_that_fails(mesh, maker, monkeypatch):
+    async def refused(*_arguments):
+        raise EnrolmentError("not now")
+
+    monkeypatch.setattr("proxy.control_client._SPREAD_S", 0.1)
+    async with line(await options(mesh, WEB)) as (_, client):
+        before = await _renewed(client, None)
+        await until(lambda: maker.started == 2)  # long before the half-life of the first
+        with monkeypatch.context() as away:
+            away.setattr("proxy.control_client.enrol", refused)
+            client.ask_renewal(0.0)
+            await until(lambda: client._failures >= 2)
+        assert client._identity() is before
+        assert maker.is_of(2, await _renewed(client, before))
+        await until(lambda: maker.started == 3)
 
 
 async def test_a_rotation_that_comes_while_the_key_is_being_made_is_not_forgotten(mesh, maker, monkeypatch):
