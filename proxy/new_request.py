@@ -65,7 +65,7 @@ async def _made_apart(spiffe_id: SpiffeId) -> bytes:
     finally:
         if child.returncode is None:
             child.kill()
-            await child.wait()
+            await child.communicate()  # until its pipe has ended too
     if child.returncode != 0:
         raise ChildProcessError(f"{_MODULE} ended with {child.returncode}")
     return made
