@@ -13,6 +13,7 @@ import click
 
 from meshpy.cli.output import ask_format_or, duration_s, print_record
 from meshpy.cli.traffic_filter import filter_of, filter_options
+from meshpy.cli.unseen import misspelt
 from meshpy.client import Context, Operator
 from meshpy.model.tap import TapFilter
 
@@ -39,6 +40,8 @@ def tap(output: str, limit: int | None, for_s: float, max_rps: int, **wanted: An
       meshpy tap --to api --verdict denied
       meshpy tap --from web --status 5 -o json
     """
+    if why := misspelt((wanted["source"], wanted["destination"])):
+        click.echo(why, err=True)  # one may come by that name: the tap goes on
     for record in islice(_tapped(filter_of(wanted), for_s, max_rps), limit):
         _print(record, output)
 
@@ -71,7 +74,8 @@ def logs(output: str, tail: int, since_s: float, follow: bool, max_rps: int, **w
     for record in answer["requests"]:
         _print(record, output)
     if not answer["requests"] and output != "json":
-        click.echo(f"no such request within {since_s:g} s", err=True)
+        why = misspelt((wanted["source"], wanted["destination"]))
+        click.echo(why or f"no such request within {since_s:g} s", err=True)
     if missing := answer["sidecars_without_answer"]:
         click.echo(f"{missing} sidecars did not answer", err=True)
     for record in _tapped(asked, 3600.0, max_rps) if follow else ():

@@ -12,6 +12,7 @@ import click
 
 from meshpy.cli.output import ask_format, ask_format_or, duration_s, print_json, print_record, print_table
 from meshpy.cli.traffic_filter import ends_options, filter_of, filter_options
+from meshpy.cli.unseen import misspelt
 from meshpy.client import Context, Operator
 from meshpy.errors import MeshpyError
 from meshpy.model.tap import TapFilter
@@ -50,7 +51,7 @@ def stat(names: Sequence[str], output: str, by: str, watch: bool, source: str, d
         rows: list[Row] = _call("/v1/stat", query)["rows"]
         return [row for row in rows if not names or _is_any(names, row["name"])]
 
-    _show(look, _stat_table, output, is_watched=watch)
+    _show(look, _stat_table, output, (*names, source, destination), is_watched=watch)
 
 
 @click.command()
@@ -71,7 +72,7 @@ def edges(output: str, watch: bool, source: str, destination: str) -> None:
         rows: Sequence[Row] = _call("/v1/stat", query)["rows"]
         return rows
 
-    _show(look, _edge_table, output, is_watched=watch)
+    _show(look, _edge_table, output, (source, destination), is_watched=watch)
 
 
 @click.command()
@@ -90,7 +91,7 @@ def routes(output: str, since_s: float, watch: bool, **wanted: Any) -> None:
       meshpy routes --to catalog --status 5
     """
     asked = filter_of({**wanted, "direction": wanted["direction"] or "out"})
-    _show(lambda: _groups(asked, "route", since_s), _route_table, output, is_watched=watch)
+    _show(lambda: _groups(asked, "route", since_s), _route_table, output, _ends(wanted), is_watched=watch)
 
 
 @click.command()
@@ -119,7 +120,7 @@ def top(output: str, since_s: float, rows: int, once: bool, **wanted: Any) -> No
         for group in look():
             print_record(group)
         return
-    _show(look, _top_table, output, is_watched=is_watched)
+    _show(look, _top_table, output, _ends(wanted), is_watched=is_watched)
 
 
 def _call(path: str, query: Mapping[str, str | float]) -> Any:
@@ -136,10 +137,15 @@ def _groups(asked: TapFilter, by: str, since_s: float) -> list[Row]:
     return [{**group, "rps": round(group["count"] / since_s, 2)} for group in answer["groups"]]
 
 
+def _ends(wanted: Mapping[str, Any]) -> tuple[str, str]:
+    return wanted["source"], wanted["destination"]
+
+
 def _show(
     look: Callable[[], Sequence[Row]],
     table: Callable[[Sequence[Row]], None],
     output: str,
+    services: Sequence[str],
     *,
     is_watched: bool,
 ) -> None:
@@ -150,7 +156,8 @@ def _show(
         if output == "table":
             table(rows)
             if not rows:
-                click.echo("no such traffic was seen; `meshpy status` lists the services", err=True)
+                why = misspelt(services) or "no such traffic was seen"
+                click.echo(f"{why}; `meshpy status` lists the services", err=True)
         elif is_watched:
             print_record(list(rows))
         else:

@@ -88,3 +88,21 @@ async def test_a_sidecar_that_does_not_answer_is_told(mesh):
                                   "stat?by=x", "stat?form=web", "requests?form=web"])  # fmt: skip
 async def test_a_question_that_cannot_be_is_a_400(mesh, path):
     assert (await mesh.call("GET", f"/v1/{path}"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stat wbe",
+        "edges --to wbe",
+        "routes --from wbe",
+        "top --once --to wbe",
+        "logs --to shop/wbe",
+        "tap --for 1s --to wbe",
+    ],
+)
+async def test_a_name_that_no_service_has_is_answered_with_a_near_one(mesh, command):
+    code, _, err = await meshpy(mesh, *command.split())
+    assert code == 0
+    asked = command.split()[-1]
+    assert f"no service is called '{asked}', did you mean '{asked.replace('wbe', 'web')}'?" in err
