@@ -92,6 +92,9 @@ class RoutesFrom:
     kinds: frozenset[str] | None = None
 
 
+_HTTPS_PORT = 443
+
+
 @dataclass(frozen=True, slots=True)
 class ServerDoc:
     """One of `servers`, or one of `listeners`.
@@ -123,7 +126,7 @@ class ServerDoc:
     @property
     def is_https(self) -> bool:
         """Whether callers may be sent here from a port in plaintext; who ends TLS is no matter to them."""
-        return self.tls is not None and self.protocol in ("", "HTTPS")
+        return self.tls is not None and (self.protocol in ("", "HTTPS") or self.port == _HTTPS_PORT)
 
     @property
     def is_http(self) -> bool:

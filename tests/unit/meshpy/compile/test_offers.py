@@ -125,9 +125,10 @@ def test_routes_cannot_be_allowed_at_a_listener_that_hands_bytes_to_the_app(more
     assert problem.place.line > 1
 
 
-def test_a_port_in_plaintext_redirects_to_https_that_the_app_ends() -> None:
+@pytest.mark.parametrize("protocol", ["HTTPS", "TLS"])
+def test_a_port_in_plaintext_redirects_to_https_that_the_app_ends(protocol: str) -> None:
     to_https = server("HTTP", "*", "tls: {httpsRedirect: true}")
-    passed = server("HTTPS", "a.test", "tls: {mode: PASSTHROUGH}", 443)
+    passed = server(protocol, "a.test", "tls: {mode: PASSTHROUGH}", 443)
     assert errors(front(to_https, passed)) == ()
     found = {each.published: each.redirect_to for each in compiled(front(to_https, passed)).servers}
     assert found == {80: 443, 443: 0}
