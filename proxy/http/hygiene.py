@@ -49,7 +49,8 @@ def is_spoofable(lower: bytes) -> bool:
 
 def twins(names: Iterable[bytes], vouched: Collection[bytes]) -> set[bytes]:
     """Names, in lower case, that servers which read `_` as `-` take for one the mesh vouches for."""
-    return {name for name in names if b"_" in name and name.replace(b"_", b"-") in vouched}
+    plain = {name.replace(b"_", b"-") for name in vouched}
+    return {name for name in names if name not in vouched and name.replace(b"_", b"-") in plain}
 
 
 def strip_spoofed(headers: Headers) -> Headers:
@@ -76,8 +77,5 @@ def trailers_beside(dropped: Collection[bytes], trailers: tuple[Header, ...]) ->
     """Trailers without what is left out of the head, or set there: servers that merge both would believe a
     client's.
     """
-    return tuple(
-        header
-        for header in trailers
-        if (lower := header[0].lower()) not in dropped and lower.replace(b"_", b"-") not in dropped
-    )
+    plain = {name.replace(b"_", b"-") for name in dropped}
+    return tuple(each for each in trailers if each[0].lower().replace(b"_", b"-") not in plain)
