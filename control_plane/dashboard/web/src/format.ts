@@ -12,6 +12,9 @@ export const milliseconds = (value: number | null): string =>
 
 export const microseconds = (value: number): string => milliseconds(value / 1000);
 
+/** The first of a Swarm id's 25 signs, as Docker shows it; other names of tasks are whole. */
+export const shortId = (id: string): string => (/^[0-9a-z]{25}$/.test(id) ? id.slice(0, 12) : id);
+
 export const count = (value: number): string => value.toLocaleString("en");
 
 export function ago(iso: string): string {

@@ -13,6 +13,8 @@ const WIDTH = 168;
 const HEIGHT = 46;
 const MOST = 120;
 const GAP = 18;
+/** With more calls than this their figures are told of the chosen service alone. */
+const LABELLED = 40;
 
 interface Node {
   name: string;
@@ -137,7 +139,7 @@ const placed = computed(() => {
   const shown = [...names.filter((name) => busy.has(name)), ...names.filter((name) => !busy.has(name))].slice(0, MOST);
   const kept = new Set(shown);
   const graph = new dagre.graphlib.Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 96, marginx: 16, marginy: 16 });
+  graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 128, marginx: 16, marginy: 16 });
   for (const name of shown) if (busy.has(name)) graph.setNode(key(name), { width: WIDTH, height: HEIGHT });
   for (const [from, to] of pairs) if (kept.has(from) && kept.has(to)) graph.setEdge(key(from), key(to), {});
   if (busy.size) dagre.layout(graph);
@@ -190,7 +192,8 @@ export function Graph() {
   const { nodes, arcs, width, height, left_out } = drawing.value;
   const { stacks } = wanted.value;
   if (!status.value) return <Empty>asking the control plane…</Empty>;
-  const near = new Set(arcs.filter(({ edge }) => edge.source === chosen || edge.destination === chosen).flatMap(({ edge }) => [edge.source, edge.destination]));
+  const isNear = (edge: Edge) => edge.source === chosen || edge.destination === chosen;
+  const near = new Set(arcs.filter(({ edge }) => isNear(edge)).flatMap(({ edge }) => [edge.source, edge.destination]));
   const isFar = (name: string) => chosen !== "" && name !== chosen && !near.has(name);
   return (
     <>
@@ -221,7 +224,7 @@ export function Graph() {
               </marker>
             </defs>
             {arcs.map((arc) => (
-              <ArcShape key={`${arc.edge.source}>${arc.edge.destination}`} arc={arc} isFar={chosen !== "" && arc.edge.source !== chosen && arc.edge.destination !== chosen} />
+              <ArcShape key={`${arc.edge.source}>${arc.edge.destination}`} arc={arc} isNear={isNear(arc.edge)} isFar={chosen !== "" && !isNear(arc.edge)} isFew={arcs.length <= LABELLED} />
             ))}
             {nodes.map((node) =>
               stacks?.has(node.name) ? (
@@ -252,7 +255,14 @@ function tone(edge: Edge): string {
   return edge.window_success_ratio < 0.99 ? "warn" : "good";
 }
 
-function ArcShape({ arc: { edge, points }, isFar }: { arc: Arc; isFar: boolean }) {
+interface ArcProps {
+  arc: Arc;
+  isNear: boolean;
+  isFar: boolean;
+  isFew: boolean;
+}
+
+function ArcShape({ arc: { edge, points }, isNear, isFar, isFew }: ArcProps) {
   const [first, ...rest] = points;
   const path = `M${first!.x} ${first!.y}${curve(points) || rest.map((p) => `L${p.x} ${p.y}`).join("")}`;
   const middle = points[Math.floor(points.length / 2)]!;
@@ -267,6 +277,11 @@ function ArcShape({ arc: { edge, points }, isFar }: { arc: Arc; isFar: boolean }
       <text x={middle.x} y={middle.y - 6} text-anchor="middle">
         {rate}
       </text>
+      {rate && (isFew || isNear) && !isFar && (
+        <text x={middle.x} y={middle.y + 12} text-anchor="middle" class="under">
+          {`${percent(edge.window_success_ratio)} · ${milliseconds(edge.p99_ms)}`}
+        </text>
+      )}
       {denied > 0 && <circle class="denied" cx={middle.x + 3 * rate.length + 8} cy={middle.y - 10} r="4" />}
     </g>
   );

@@ -1,4 +1,4 @@
-import { ago } from "../format";
+import { ago, shortId } from "../format";
 import { go, route, withQuery } from "../router";
 import { inNamespace, status } from "../state";
 import type { Sidecar } from "../types";
@@ -16,7 +16,7 @@ export function SidecarTable({ sidecars }: { sidecars: Sidecar[] }) {
       empty="no sidecar is connected"
       columns={[
         { head: "Service", cell: (each) => <ServiceLink name={each.service} />, sort: (each) => each.service },
-        { head: "Task", cell: (each) => <code>{each.task.slice(0, 12)}</code>, sort: (each) => each.task },
+        { head: "Task", cell: (each) => <code title={each.task}>{shortId(each.task)}</code>, sort: (each) => each.task },
         { head: "Node", cell: (each) => each.node || "–", sort: (each) => each.node },
         {
           head: "State",
