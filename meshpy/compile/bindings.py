@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from meshpy.model.ingress import covers_host
+from meshpy.model.ingress import covers_host, specificity
 from meshpy.policy.gateway_kinds import GatewayDoc, ScopedHost, ServerDoc
 from meshpy.policy.route_docs import GatewayRef, GatewayRouteDoc, VirtualServiceDoc
 
@@ -14,6 +14,7 @@ __all__ = [
     "is_attached",
     "is_in_scope",
     "is_served",
+    "most_specific",
     "narrower",
     "sections_of",
     "takes",
@@ -31,6 +32,12 @@ def _within(inner: str, outer: str) -> bool:
     if outer == "*" or not inner.startswith("*"):
         return covers_host(outer, inner)
     return outer.startswith("*.") and inner[1:].endswith(outer[1:])
+
+
+def most_specific(domain: str, hosts: Iterable[str]) -> str:
+    """Which of the hosts of a port's servers, open or closed, is that of a request for that name."""
+    covering = [host for host in hosts if narrower(host, domain) == domain]
+    return max(covering, key=specificity, default="")
 
 
 def gateways_of(document: VirtualServiceDoc) -> tuple[GatewayRef, ...]:

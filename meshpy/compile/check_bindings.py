@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from meshpy.compile.bindings import admitted, gateways_of, is_in_scope, narrower, sections_of, takes
+from meshpy.compile.bindings import (
+    admitted,
+    gateways_of,
+    is_in_scope,
+    most_specific,
+    narrower,
+    sections_of,
+    takes,
+)
 from meshpy.compile.findings import Notes, listed
 from meshpy.compile.snapshot import Mesh
-from meshpy.model.ingress import specificity
 from meshpy.model.names import ROOT_NAMESPACE
 from meshpy.policy.gateway_kinds import GatewayDoc, ServerDoc
 from meshpy.policy.meta import HostRef
@@ -41,10 +48,11 @@ def check_bindings(mesh: Mesh, notes: Notes) -> None:
     }
     for bound in _bound(mesh):
         served: set[str] = set()
+        beside = _beside(bound, mesh.policies.gateways)
         for ref in bound.gateways:
             gateway = known.get((bound.is_istio, *ref.key))
             if gateway is not None:
-                served |= _check_hosts(bound, ref, gateway, notes)
+                served |= _check_hosts(bound, ref, gateway, beside, notes)
             else:
                 _say_unknown(bound, ref, mesh, notes)
         for host in bound.hosts if served and OF_MESH not in bound.gateways else ():
@@ -91,7 +99,20 @@ def _say_unknown(bound: _Bound, ref: GatewayRef, mesh: Mesh, notes: Notes) -> No
     notes.missing(ref.place, what, f"write NAMESPACE/NAME; {listed(names)}", expected=True)
 
 
-def _check_hosts(bound: _Bound, ref: GatewayRef, gateway: GatewayDoc, notes: Notes) -> set[str]:
+def _beside(bound: _Bound, gateways: Iterable[GatewayDoc]) -> dict[int, set[str]]:
+    """By published port, which is one service's, the hosts of servers that the route is not for."""
+    named, found = {(bound.is_istio, *ref.key) for ref in bound.gateways}, dict[int, set[str]]()
+    for gateway in gateways:
+        is_named = (gateway.leads_to_app, gateway.meta.namespace, gateway.meta.name) in named
+        for server in gateway.servers:
+            if not (is_named and server.is_http):
+                found.setdefault(server.port, set()).update(host.host for host in server.hosts)
+    return found
+
+
+def _check_hosts(
+    bound: _Bound, ref: GatewayRef, gateway: GatewayDoc, beside: Mapping[int, set[str]], notes: Notes
+) -> set[str]:
     """What of its hosts the Gateway serves; where that is nothing, the first reason is told."""
     title, named = f"{bound.title}: {gateway.meta.title}", sections_of(gateway, ref)
     if not named:
@@ -108,25 +129,25 @@ def _check_hosts(bound: _Bound, ref: GatewayRef, gateway: GatewayDoc, notes: Not
         meant.host
         for meant in bound.hosts
         for server, hosts in read
-        if any(_is_led(meant.host, host, server, gateway) for host in hosts)
+        if any(_is_led(meant.host, host, beside.get(server.port, ())) for host in hosts)
     }
     if not http:
         notes.error(ref.place, f"{title} has no HTTP server there", "write protocol: HTTP or HTTPS in it")
     elif bound.hosts and not found:
-        what = f"{title} has no HTTP server for {', '.join(host.host for host in bound.hosts)}"
-        notes.error(ref.place, what, f"write a host of its servers; {listed(http)}")
+        meant = ", ".join(host.host for host in bound.hosts)
+        if any(narrower(each.host, host) for each in bound.hosts for host in http):
+            what = f"{title}: another server of the port has a host that is more specific for {meant}"
+            notes.error(ref.place, what, "name its Gateway, if requests are read there, or write other hosts")
+        else:
+            what = f"{title} has no HTTP server for {meant}"
+            notes.error(ref.place, what, f"write a host of its servers; {listed(http)}")
     return found
 
 
-def _is_led(meant: str, host: str, server: ServerDoc, gateway: GatewayDoc) -> bool:
-    """Whether requests for a host come to this one of a server, and not as bytes to a server beside it."""
+def _is_led(meant: str, host: str, beside: Iterable[str]) -> bool:
+    """Whether requests for a host come to this one of a server, and not to another server of its port."""
     common = narrower(host, meant)
-    return bool(common) and not any(
-        narrower(each.host, common) == common and specificity(each.host) > specificity(host)
-        for beside in gateway.servers
-        if beside.port == server.port and not beside.is_http
-        for each in beside.hosts
-    )
+    return bool(common) and most_specific(common, (host, *beside)) == host
 
 
 def _open_to(

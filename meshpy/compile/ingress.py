@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from meshpy.compile.bindings import admitted, is_in_scope, narrower
+from meshpy.compile.bindings import admitted, is_in_scope, most_specific, narrower
 from meshpy.compile.delegates import expanded
 from meshpy.compile.documents import seen_at
 from meshpy.compile.offers import Offer, Opened, offers_of, opened
@@ -99,19 +99,13 @@ def _virtual_hosts(
         if not offer.gateway.leads_to_app:
             found.setdefault(host.host, [])  # nothing for it is 404
         for domain, rules in routes_at(routes, policies, server.published, host, offer):
-            if _most_specific(domain, named) == host.host:
+            if most_specific(domain, named) == host.host:
                 found.setdefault(domain, []).extend(_led(routes.caller, rules))
     for host, offer in patterns if found else ():
         is_for_app = offer.gateway.leads_to_app or not offer.server.is_http
         if is_for_app and host.host not in found:
             found[host.host] = [RouteRule(Forward((_app(routes.caller, server.target),)), retry=_TO_APP)]
     return tuple(VirtualHost(domain, (domain,), tuple(rules)) for domain, rules in found.items())
-
-
-def _most_specific(domain: str, hosts: Iterable[str]) -> str:
-    """Which server's host, open or closed, is that of a handshake for that name."""
-    covering = [host for host in hosts if narrower(host, domain) == domain]
-    return max(covering, key=specificity, default="")
 
 
 def routes_at(

@@ -82,6 +82,8 @@ AGAIN = "- {name: b, port: 80, protocol: HTTP}\n"
         ((listeners().replace("HTTP", "TCP"), route()), "has no HTTP server there", "protocol: HTTP"),
         ((listeners(again=AGAIN), route()), "has a server for *", "remove one"),
         ((servers("a.test"), bound("b.test")), "has no HTTP server for b.test", "known are a.test"),
+        ((servers("'*.test'"), servers("a.test").replace("front", "second"), bound("a.test")),
+         "a host that is more specific for a.test", "name its Gateway"),
     ],
 )  # fmt: skip
 def test_check_says_what_a_gateway_does_not_take(texts: tuple[str, ...], what: str, instead: str) -> None:
@@ -101,6 +103,8 @@ def test_check_says_what_a_gateway_does_not_take(texts: tuple[str, ...], what: s
             route("a.test, b.test").replace("front}", "front, sectionName: a}, {name: front, port: 80}"),
         ),
         (servers("shop.test"), servers("shop.test").replace("front", "second"), bound("shop.test")),
+        (servers("'*.test'"), servers("a.test").replace("front", "second"), bound("a.test", "front, second")),
+        (servers("'*.test'"), servers("a.test").replace("front", "second"), bound("b.test")),
     ],
 )  # fmt: skip
 def test_check_has_nothing_against_hosts_that_one_of_the_gateways_serves(texts: tuple[str, ...]) -> None:

@@ -88,7 +88,7 @@ def test_routes_of_an_https_server_do_not_reach_a_host_whose_tls_server_leads_to
     assert found == {"*.test": [API], "a.test": [inbound_name(8080)]}
     assert errors(gateway, bound("*.test")) == ()
     (problem,) = errors(gateway, bound("a.test"))
-    assert "has no HTTP server for a.test" in problem.what
+    assert "has a host that is more specific for a.test" in problem.what
 
 
 def test_the_virtual_service_of_the_gateways_own_stack_precedes_another_stacks_of_an_earlier_name() -> None:
