@@ -5,14 +5,13 @@ Source: gateway-api.sigs.k8s.io, GEP-1294 (routes attached to Services), GEP-709
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from meshpy.policy.gateway_headers import header_changes
 from meshpy.policy.meta import HostRef, Meta
 from meshpy.policy.reader import Cursor, Fields, no_meaning
 from meshpy.policy.route_docs import BackendDoc, GatewayRef, ParentDoc, ReferenceGrantDoc
-from meshpy.policy.strings import host_ref
+from meshpy.policy.strings import host_ref, is_address
 
 __all__ = ["backend", "backends", "hostname", "parents", "reference_grant"]
 
@@ -50,17 +49,9 @@ def hostname(cursor: Cursor) -> HostRef:
     text = cursor.text().lower()
     if text == "*":
         cursor.problem("`*` alone is no host of Gateway API", "leave it out: every host is meant then")
-    elif not _HOSTNAME.fullmatch(text) or _is_address(text):
+    elif not _HOSTNAME.fullmatch(text) or is_address(text):
         cursor.problem(f"{text!r} is no host", "write shop.example.com or *.example.com")
     return HostRef(text, cursor.place)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _parent(cursor: Cursor, namespace: str) -> ParentDoc | GatewayRef:

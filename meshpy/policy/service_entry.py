@@ -7,14 +7,13 @@ DNS, which reaches the address that the app would have got.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from meshpy.model.endpoint import Protocol
 from meshpy.policy.kinds import Meta
 from meshpy.policy.mesh_docs import EntryEndpoint, EntryPort, ServiceEntryDoc
 from meshpy.policy.reader import Cursor, Fields, no_meaning
-from meshpy.policy.strings import host_ref
+from meshpy.policy.strings import host_ref, is_address
 from meshpy.policy.virtual_service import exports
 
 __all__ = ["service_entry"]
@@ -111,7 +110,7 @@ def _endpoint(cursor: Cursor, ports: tuple[EntryPort, ...]) -> EntryEndpoint:
     fields = cursor.fields(("address", "ports", "labels"), _ENDPOINT_REFUSED)
     at_address = fields.required("address", "address: 192.0.2.10")
     address = at_address.text() if at_address is not None else "192.0.2.1"
-    is_name = not _is_address(address)
+    is_name = not is_address(address)
     if at_address is not None and address.startswith("unix:"):
         at_address.problem("a socket of the node has no meaning on Swarm", "write an address or a host name")
     elif at_address is not None and is_name and not _HOST.fullmatch(address):
@@ -126,14 +125,6 @@ def _endpoint(cursor: Cursor, ports: tuple[EntryPort, ...]) -> EntryEndpoint:
             value.problem(f"{name!r} is no port of the entry", f"write one of {', '.join(known)}")
         found[name] = value.integer(1, 65535)
     return EntryEndpoint(address.lower(), cursor.place, is_name, found, fields.labels("labels"))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_endpoints(fields: Fields, resolution: str, endpoints: tuple[EntryEndpoint, ...]) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "header_name",
     "header_ops",
     "host_ref",
+    "is_address",
     "path_match",
     "plain_value",
     "regex",
@@ -143,6 +144,15 @@ def host_ref(cursor: Cursor, *, wildcard: bool = False) -> HostRef:
     elif not _HOST.fullmatch(text):
         cursor.problem(f"{text!r} is no host name", "write catalog, catalog.shop or api.example.com, no port")
     return HostRef(text.lower(), cursor.place)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def header_name(cursor: Cursor, name: str) -> str:
