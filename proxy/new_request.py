@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from certs.spiffe import SpiffeId
@@ -58,14 +59,23 @@ async def _made_apart(spiffe_id: SpiffeId) -> bytes:
     # It finds what we find, wherever that is, and nothing of the folder in which it is started.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = (sys.executable, "-P", "-m", _MODULE, str(spiffe_id))
-    child = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, env=environment)
+    starting = asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, env=environment)
+    started = asyncio.get_running_loop().create_task(starting)
     try:
+        child = await asyncio.shield(started)
         async with asyncio.timeout(_TIMEOUT_S):
             made, _ = await child.communicate()
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.communicate()  # until its pipe has ended too
+        await _end(started)
     if child.returncode != 0:
         raise ChildProcessError(f"{_MODULE} ended with {child.returncode}")
     return made
+
+
+async def _end(started: asyncio.Task[Process]) -> None:
+    """Whoever is told to stop may be so while the process is being started: it ends nevertheless."""
+    with suppress(OSError):
+        child = await started
+        if child.returncode is None:
+            child.kill()
+            await child.communicate()  # until its pipe has ended too

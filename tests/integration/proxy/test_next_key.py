@@ -1,11 +1,16 @@
 """The process that makes the next key may be slow, fail, be killed, or be needed no more."""
 
+import asyncio
 import os
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
+from certs.spiffe import SpiffeId
 from proxy.enrolment import EnrolmentError
+from proxy.new_request import new_request
 from tests.helpers.control_plane import WEB, plane
 from tests.helpers.lines import line, options, until
 
@@ -122,3 +127,20 @@ async def test_a_sidecar_that_stops_ends_the_process_that_makes_its_next_key(mes
     pid = int(told.read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def _children():
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
+
+
+@pytest.mark.parametrize("after_s", [0, 0.001, 0.004])
+async def test_who_is_told_to_stop_while_the_process_is_being_started_leaves_none(after_s):
+    before = _children()
+    making = asyncio.get_running_loop().create_task(
+        new_request(SpiffeId.for_service("mesh.test", "shop", "web"))
+    )
+    await asyncio.sleep(after_s)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert _children() == before
