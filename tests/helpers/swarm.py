@@ -208,9 +208,9 @@ class Engine:
         self.wait(f"containers of {stack} are gone", gone, timeout_s)
 
     def _is_removed(self, stack: str) -> bool:
-        """Ask for it; a network that its last task still uses is asked for once more."""
+        """Ask for it; once more where a network was in use by its last task, or was gone with that one."""
         done = self.run("docker", "stack", "rm", stack)
-        if done.code != 0 and "in use by task" not in done.err:
+        if done.code != 0 and not ("in use by task" in done.err or "not found" in done.err):
             raise EngineError(f"docker stack rm {stack}: exit {done.code}\n{done.out}{done.err}")
         return done.code == 0
 
