@@ -122,6 +122,7 @@ class OpaqueSide(Side):
             super().data_received(data)
             return
         self.bytes_in += len(data)
+        self.splice.is_asked = True
         self.early.append(data)
         outcome = reader.feed(data)
         if outcome is not None:

@@ -11,7 +11,6 @@ from meshpy.policy.route_docs import GatewayRef, GatewayRouteDoc, VirtualService
 __all__ = [
     "admitted",
     "gateways_of",
-    "is_attached",
     "is_in_scope",
     "is_served",
     "most_specific",
@@ -59,7 +58,7 @@ def takes(server: ServerDoc, route: GatewayRouteDoc) -> bool:
     return (spaces is None or route.meta.namespace in spaces) and (kinds is None or route.meta.kind in kinds)
 
 
-def is_attached(route: GatewayRouteDoc, gateway: GatewayDoc, server: ServerDoc) -> bool:
+def _is_attached(route: GatewayRouteDoc, gateway: GatewayDoc, server: ServerDoc) -> bool:
     """Whether a route of Gateway API names this listener, and is let in."""
     if gateway.selector is not None:  # Istio's, which Gateway API's routes do not know
         return False
@@ -86,7 +85,7 @@ def admitted(
 
     stay: dict[bool, list[GatewayRouteDoc]] = {True: [], False: []}
     away = []
-    for route in sorted((each for each in routes if is_attached(each, gateway, server)), key=order):
+    for route in sorted((each for each in routes if _is_attached(each, gateway, server)), key=order):
         others = stay[not route.is_grpc]
         rival = next((each for each in others if _meet(server, each, route)), None)
         if rival is None:

@@ -3,7 +3,6 @@
 import json
 import time
 from datetime import UTC, datetime
-from statistics import median
 
 import pytest
 
@@ -158,7 +157,7 @@ def test_deny_all_denies_strangers_without_telling_them_its_name(shop: Mesh):
 
 
 def test_a_policy_is_in_force_within_two_seconds(shop: Mesh):
-    """Mostly, as the machine is shared: three times from a call to the first 403, and to the first 200."""
+    """All but one, the machine is shared: three times from a call to the first 403, and to the first 200."""
     on = ("PATCH", "/v1/policies", {"documents": [{"name": "no-health.yaml", "text": NO_HEALTH}]}), 403
     off = ("DELETE", "/v1/policies/AuthorizationPolicy/default/no-health"), 200
     operator, web, changes = shop.operator, shop.app("web"), []
@@ -176,7 +175,7 @@ def test_a_policy_is_in_force_within_two_seconds(shop: Mesh):
         assert seen, (wanted, begin)
         delays.append(round(min(seen) - begin, 2))
     print("from command to effect, s:", delays)
-    assert median(delays) < APPLIED_WITHIN_S
+    assert sorted(delays)[-2] < APPLIED_WITHIN_S
     assert set(counted.counts) == {"200", "403"}, counted.failures[:3]
 
 

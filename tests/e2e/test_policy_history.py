@@ -6,7 +6,6 @@ pass before `/hist-b` is denied (or the other way round), which the checker find
 """
 
 import time
-from statistics import median
 
 import pytest
 
@@ -29,7 +28,7 @@ spec:
 
 
 def test_one_revision_or_the_other_is_in_force_at_every_instant(shop: Mesh):
-    """Apply to enforced takes 2 s, mostly: the machine is shared; no request was judged by neither."""
+    """Apply to enforced takes 2 s, all but one: the machine is shared; no request was judged by neither."""
     operator, web = shop.operator, shop.app("web")
     shop.apply(RULE % "a")
     changes, enforced = [], []
@@ -63,8 +62,8 @@ def test_one_revision_or_the_other_is_in_force_at_every_instant(shop: Mesh):
         effects.append(settled_after(window, begun, new))
     print("apply to enforced on every sidecar, s:", [round(each, 2) for each in enforced])
     print("apply to the first request from which on all are judged anew, s:", [round(e, 2) for e in effects])
-    assert median(enforced) <= WITHIN_S
-    assert median(effects) <= WITHIN_S
+    assert sorted(enforced)[-2] <= WITHIN_S
+    assert sorted(effects)[-2] <= WITHIN_S
     page = operator.call("GET", "/v1/sidecars?limit=1000")
     newest = operator.call("GET", "/v1/policies")["revision"]
     assert {row["revision"] for row in page["sidecars"] if row["state"] == "SYNCED"} == {newest}
